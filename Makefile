@@ -1,0 +1,119 @@
+# Lastro: everything that people and CI do. `make help` explains the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+ENV ?= local
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+# An environment is data: one tfvars file and one inventory folder.
+ENVIRONMENTS := $(filter-out common,$(notdir $(patsubst %/,%,$(wildcard inventory/*/))))
+# One machine stands in for AWS where the inventory says so.
+ONE_MACHINE := $(wildcard inventory/$(ENV)/group_vars/all/one_machine.yml)
+
+PLAYBOOK := ansible-playbook -i inventory/$(ENV)
+# Before Terraform has run there is no inventory but the controller.
+LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
+SAY = printf '\n\033[1m==> %s\033[0m\n'
+
+##@ The platform
+.PHONY: up
+up: setup $(if $(ONE_MACHINE),aws) apply $(if $(ONE_MACHINE),machines) configure publish-dags prove ## Bring up the whole platform and end with a prediction
+
+.PHONY: configure
+configure: setup ## Configure the hosts: site.yml, as often as you like
+	@$(SAY) "Configuring the hosts of $(ENV)"
+	$(PLAYBOOK) site.yml $(ARGS)
+
+.PHONY: publish-dags
+publish-dags: setup ## Publish dags/ to its bucket; a file that does not import keeps its last good version
+	@$(SAY) "Publishing the DAGs"
+	$(PLAYBOOK) ansible/playbooks/publish_dags.yml
+
+.PHONY: prove
+prove: setup ## Train with Airflow unless a run has succeeded (AGAIN=yes: anyway), and predict over REST
+	@$(SAY) "Proving that it works together"
+	$(PLAYBOOK) ansible/playbooks/prove.yml $(if $(AGAIN),-e prove_again=true)
+
+.PHONY: status
+status: setup ## Show what runs, and whether it is ready
+	@$(PLAYBOOK) ansible/playbooks/status.yml
+
+.PHONY: logs
+logs: setup ## Show the journal of a service: make logs SERVICE=airflow [LINES=100]
+	@$(PLAYBOOK) ansible/playbooks/logs.yml -e service_name='$(SERVICE)' -e lines='$(or $(LINES),100)'
+
+.PHONY: login
+login: setup ## Show the administrator's passwords and the API's key
+	@$(PLAYBOOK) ansible/playbooks/login.yml
+
+.PHONY: user
+user: setup ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
+	@$(PLAYBOOK) ansible/playbooks/user.yml -e user_name='$(NAME)' $(if $(ROLE),-e user_role='$(ROLE)')
+
+.PHONY: verify
+verify: setup ## Check the running platform from outside, host by host
+	@$(SAY) "Verifying $(ENV)"
+	LASTRO_ENVIRONMENT=$(ENV) pytest tests/platform/verify -q
+
+.PHONY: down
+down: setup ## Stop the machines of this environment; `make up` brings everything back
+	@$(if $(ONE_MACHINE),$(LOCAL_PLAYBOOK) ansible/playbooks/local/down.yml,printf 'make down is for an environment on one machine; stop the instances of $(ENV) in AWS\n' >&2; exit 2)
+
+.PHONY: destroy
+destroy: setup ## Remove every trace of this environment, data included: make destroy CONFIRM=<ENV>
+	@if [ "$(CONFIRM)" != "$(ENV)" ]; then printf 'This removes $(ENV) with all its data. Say: make destroy ENV=$(ENV) CONFIRM=$(ENV)\n' >&2; exit 2; fi
+	$(if $(ONE_MACHINE),$(LOCAL_PLAYBOOK) ansible/playbooks/local/destroy.yml,scripts/terraform $(ENV) destroy)
+
+##@ Its parts
+.PHONY: setup
+setup: environment-exists ## Find or install what is needed, inside .venv and .lastro
+	@scripts/setup $(if $(ONE_MACHINE),machine)
+
+.PHONY: environment-exists
+environment-exists:
+	@if [ -z '$(filter $(ENV),$(ENVIRONMENTS))' ] || [ ! -f 'terraform/environments/$(ENV).tfvars' ]; then printf "There is no environment '%s'. Choose of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" '$(ENV)' '$(ENV)' '$(ENV)' >&2; exit 2; fi
+
+.PHONY: aws
+aws: setup ## Start the AWS API of this machine
+	@$(SAY) "Starting the AWS API of this machine (the first time builds its images: a minute or two)"
+	$(LOCAL_PLAYBOOK) ansible/playbooks/local/up.yml
+
+.PHONY: plan
+plan: setup ## Show what Terraform would change
+	@scripts/terraform $(ENV) init
+	scripts/terraform $(ENV) plan
+
+.PHONY: apply
+apply: setup ## Let Terraform make the cloud, and write the inventory
+	@$(SAY) "Applying Terraform to $(ENV) (the first time: two minutes, most of it the database)"
+	scripts/terraform $(ENV) init
+	scripts/terraform $(ENV) apply $(if $(ONE_MACHINE)$(AUTO_APPROVE),-auto-approve)
+	$(MAKE) inventory
+
+.PHONY: inventory
+inventory: setup ## Write the inventory and the contract from Terraform's outputs
+	@$(LOCAL_PLAYBOOK) ansible/playbooks/inventory.yml
+
+.PHONY: machines
+machines: setup ## Make real what Terraform made in the AWS API of this machine
+	@$(SAY) "Starting the machines"
+	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
+
+##@ Development
+.PHONY: test
+test: ## Run everything: lint, unit, Terraform, Molecule, the platform end to end
+	@scripts/test
+
+.PHONY: lock
+lock: setup ## Resolve every environment anew into its hashed lock
+	@scripts/lock
+
+.PHONY: help
+help: ## Explain the targets
+	@printf 'usage: make TARGET [ENV=local]\n'
+	awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile

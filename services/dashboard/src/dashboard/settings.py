@@ -1,0 +1,88 @@
+"""The dashboard's settings: its environment variables, checked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+
+class SettingsError(ValueError):
+    """A variable is missing or wrong; the message names it and the fix."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the platform's services are, and where the dashboard listens.
+
+    URLs carry no trailing slash. The two optional URLs are links for the visitor's browser;
+    the dashboard itself never calls them.
+    """
+
+    mlflow_url: str
+    model_api_url: str
+    model_api_key: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 8501
+    cookie_secret: str | None = field(default=None, repr=False)
+    mlflow_public_url: str | None = None
+    airflow_url: str | None = None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings from environment variables.
+
+        Raises:
+            SettingsError: a variable is missing or has a value that cannot work.
+        """
+        cookie_secret = env.get("DASHBOARD_COOKIE_SECRET") or None
+        if cookie_secret is not None and len(cookie_secret) < 32:
+            raise SettingsError(
+                "DASHBOARD_COOKIE_SECRET is too short: give at least 32 random characters."
+            )
+        key = _required(env, "MODEL_API_KEY", "the model API's bearer key")
+        if not key.isascii() or any(character.isspace() for character in key):
+            raise SettingsError(
+                "MODEL_API_KEY must be ASCII without blanks: it travels in an HTTP header."
+            )
+        return cls(
+            mlflow_url=_url(env, "MLFLOW_TRACKING_URI"),
+            model_api_url=_url(env, "MODEL_API_URL"),
+            model_api_key=key,
+            host=env.get("DASHBOARD_HOST") or cls.host,
+            port=_port(env, "DASHBOARD_PORT", cls.port),
+            cookie_secret=cookie_secret,
+            mlflow_public_url=_optional_url(env, "MLFLOW_PUBLIC_URL"),
+            airflow_url=_optional_url(env, "AIRFLOW_URL"),
+        )
+
+
+def _required(env: Mapping[str, str], name: str, what: str) -> str:
+    value = env.get(name, "").strip()
+    if not value:
+        raise SettingsError(f"{name} is not set: set it to {what}.")
+    return value
+
+
+def _url(env: Mapping[str, str], name: str) -> str:
+    value = _required(env, name, "an address like http://10.0.1.10:5000")
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(f"{name} is {value!r}: give an address that begins with http(s)://.")
+    if parts.username or parts.password:
+        raise SettingsError(
+            f"{name} holds credentials: remove them, each visitor signs in with their own."
+        )
+    return value.rstrip("/")
+
+
+def _optional_url(env: Mapping[str, str], name: str) -> str | None:
+    return _url(env, name) if env.get(name, "").strip() else None
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    value = env.get(name) or str(default)
+    if not value.isdecimal() or not 0 < int(value) < 65536:
+        raise SettingsError(f"{name} is {value!r}: give a port between 1 and 65535.")
+    return int(value)

@@ -1,0 +1,71 @@
+"""The sign-in form: a visitor proves their MLflow login before anything is shown."""
+
+from __future__ import annotations
+
+import math
+
+import streamlit as st
+
+from dashboard.services import ServiceError, SignInRefused
+from dashboard.session import open_session
+from dashboard.settings import Settings
+from dashboard.throttle import Throttle
+from dashboard.tracking import Tracking
+from dashboard.ui import LOGO, plain
+
+
+@st.cache_resource
+def throttle() -> Throttle:
+    """The one throttle of this process."""
+    return Throttle()
+
+
+def sign_in(settings: Settings, username: str, password: str) -> str | None:
+    """Verify a login against MLflow and open the session.
+
+    Returns:
+        None when signed in, else what to tell the visitor.
+    """
+    username = username.strip()
+    if not username or not password:
+        return "Enter your MLflow username and password."
+    if ":" in username:
+        return "A username cannot hold a colon."
+    if wait := throttle().admit(username):
+        return f"Too many failed attempts. Try again in {math.ceil(wait)} s."
+    tracking = Tracking(settings.mlflow_url, username, password)
+    try:
+        name = tracking.check_login()
+    except SignInRefused:
+        tracking.close()
+        return "Wrong username or password."
+    except ServiceError as error:
+        tracking.close()
+        throttle().undecided(username)
+        return f"MLflow is away, so your login cannot be checked right now. {error}"
+    throttle().succeeded(username)
+    open_session(settings, tracking, name)
+    return None
+
+
+def page(settings: Settings, notice: str | None = None) -> None:
+    """Draw the form; on success the script starts over, signed in."""
+    _, middle, _ = st.columns([1, 1.1, 1])
+    with middle:
+        st.space("large")
+        st.image(LOGO, width=190)
+        st.markdown("Models, experiments and what serves right now.")
+        if notice:
+            st.info(plain(notice), icon=":material/info:")
+        with st.form("sign_in", enter_to_submit=True):
+            username = st.text_input("Username", autocomplete="username", max_chars=128)
+            password = st.text_input(
+                "Password", type="password", autocomplete="current-password", max_chars=256
+            )
+            if st.form_submit_button("Sign in", type="primary", width="stretch"):
+                with st.spinner("Checking with MLflow"):
+                    problem = sign_in(settings, username, password)
+                if problem is None:
+                    st.rerun()
+                st.error(plain(problem), icon=":material/error:")
+        st.caption("Use your MLflow login. It stays in this browser tab's session.")

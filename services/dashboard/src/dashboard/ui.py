@@ -1,0 +1,99 @@
+"""Small pieces every page uses: escaping, times, links, empty states."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import streamlit as st
+
+from dashboard.serving import ServedModel
+from dashboard.settings import Settings
+
+ASSETS = Path(__file__).parent / "assets"
+LOGO = str(ASSETS / "logo.svg")
+MARK = str(ASSETS / "mark.svg")
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])")
+
+
+def plain(text: object) -> str:
+    """Text from a service or a visitor, made safe for an element that reads Markdown."""
+    return _MARKDOWN.sub(r"\\\1", str(text))
+
+
+def ago(moment: datetime | None, now: datetime | None = None) -> str:
+    """`3 min ago` and the like; a dash when unknown."""
+    if moment is None:
+        return "-"
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now"
+
+
+def number(value: float) -> str:
+    """A metric's value with four significant digits."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.4g}"
+
+
+def metrics_line(metrics: dict[str, float], limit: int = 3) -> str:
+    """The first metrics by name in one line: `accuracy 0.962 · f1_macro 0.954`."""
+    shown = [f"{name} {number(value)}" for name, value in sorted(metrics.items())]
+    more = [f"+{len(shown) - limit}"] if len(shown) > limit else []
+    return " · ".join(shown[:limit] + more) or "-"
+
+
+def run_link(settings: Settings, experiment_id: str, run_id: str) -> str | None:
+    """Address of a run in MLflow's own interface, None when no public address is set."""
+    if not settings.mlflow_public_url:
+        return None
+    return f"{settings.mlflow_public_url}/#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}"
+
+
+def version_link(settings: Settings, model: str, version: str) -> str | None:
+    """Address of a model version in MLflow's own interface, None when no address is set."""
+    if not settings.mlflow_public_url:
+        return None
+    return (
+        f"{settings.mlflow_public_url}/#/models/{quote(model, safe='')}/versions/{quote(version)}"
+    )
+
+
+def heading(title: str, subtitle: str) -> None:
+    """A page's title and one line on what it is for."""
+    st.title(title, anchor=False)
+    st.caption(subtitle)
+
+
+def empty(title: str, next_step: str, icon: str = ":material/inbox:") -> None:
+    """An empty state: what is missing and what to do next (`next_step` is Markdown)."""
+    with st.container(border=True, horizontal_alignment="center"):
+        st.space("small")
+        st.markdown(f"#### {icon} {title}", text_alignment="center")
+        st.markdown(next_step, text_alignment="center")
+        st.space("small")
+
+
+def away(message: str) -> None:
+    """Say that a service cannot be used right now and what the visitor may do."""
+    empty(
+        "Nothing to show right now",
+        f"{plain(message)} Press **Refresh** in a moment, or tell whoever runs Lastro.",
+        icon=":material/cloud_off:",
+    )
+
+
+def failed_load(model: ServedModel) -> None:
+    """Say which version the model API could not load, why, and what goes on serving."""
+    rest = f"Version {model.version} goes on serving." if model.version else "None serves."
+    st.warning(
+        f"The last load failed, {plain(model.failure)}\n\n{plain(rest)}",
+        icon=":material/warning:",
+    )

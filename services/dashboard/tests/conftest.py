@@ -1,0 +1,341 @@
+"""A real MLflow server with basic authentication, a stand-in for the model API, and the app.
+
+Set LASTRO_MLFLOW_SERVER to the `mlflow` executable of an environment with `mlflow[auth]`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+import dashboard
+
+APP = Path(dashboard.__file__).with_name("app.py")
+ADMIN = ("admin", "admin-password-of-tests")
+BEARER = "bearer-key-of-tests"
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on right now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@dataclass
+class MLflow:
+    """The running server, and a way to fill it as one of its users."""
+
+    url: str
+
+    def call(self, login: tuple[str, str], method: str, path: str, **options: Any) -> Any:
+        """One REST call that must succeed."""
+        response = httpx.request(
+            method, f"{self.url}/api/2.0/mlflow/{path}", auth=login, timeout=20, **options
+        )
+        assert response.is_success, response.text
+        return response.json() if response.content else None
+
+    def create_user(self, name: str) -> tuple[str, str]:
+        """A new login without any permission."""
+        login = (name, f"password-of-{name}-{secrets.token_hex(4)}")
+        body = {"username": login[0], "password": login[1]}
+        self.call(ADMIN, "POST", "users/create", json=body)
+        return login
+
+    def create_experiment(self, login: tuple[str, str], name: str) -> str:
+        """An experiment only its creator may read; its id."""
+        return self.call(login, "POST", "experiments/create", json={"name": name})["experiment_id"]
+
+    def create_run(
+        self,
+        login: tuple[str, str],
+        experiment_id: str,
+        name: str,
+        metrics: dict[str, list[float]],
+        params: dict[str, str] | None = None,
+        start: int = 0,
+        status: str = "FINISHED",
+    ) -> str:
+        """A run with each metric's values by step; its id."""
+        begin = 1_790_000_000_000 + start * 60_000
+        body = {"experiment_id": experiment_id, "run_name": name, "start_time": begin}
+        run_id = self.call(login, "POST", "runs/create", json=body)["run"]["info"]["run_id"]
+        batch = {
+            "run_id": run_id,
+            "metrics": [
+                {"key": key, "value": value, "step": step, "timestamp": begin + step}
+                for key, values in metrics.items()
+                for step, value in enumerate(values)
+            ],
+            "params": [{"key": key, "value": value} for key, value in (params or {}).items()],
+        }
+        self.call(login, "POST", "runs/log-batch", json=batch)
+        done = {"run_id": run_id, "status": status, "end_time": begin + 12_500}
+        self.call(login, "POST", "runs/update", json=done)
+        return run_id
+
+    def create_model(
+        self,
+        login: tuple[str, str],
+        name: str,
+        run_ids: list[str],
+        example: dict[str, Any] | None = None,
+    ) -> None:
+        """A registered model with one version per run, each logged with this input example."""
+        self.call(login, "POST", "registered-models/create", json={"name": name})
+        for run_id in run_ids:
+            run = self.call(login, "GET", "runs/get", params={"run_id": run_id})["run"]
+            body = {"experiment_id": run["info"]["experiment_id"], "source_run_id": run_id}
+            logged = self.call(login, "POST", "logged-models", json=body)["model"]["info"]
+            if example:
+                place = logged["artifact_uri"].removeprefix("mlflow-artifacts:/")
+                path = f"../mlflow-artifacts/artifacts/{place}/input_example.json"
+                table = {"columns": list(example), "data": [list(example.values())]}
+                self.call(login, "PUT", path, content=json.dumps(table))
+            model_id = logged["model_id"]
+            body = {"name": name, "source": f"models:/{model_id}", "model_id": model_id}
+            body["run_id"] = run_id
+            self.call(login, "POST", "model-versions/create", json=body)
+
+    def set_alias(self, login: tuple[str, str], model: str, alias: str, version: str) -> None:
+        """Point an alias at a version."""
+        body = {"name": model, "alias": alias, "version": version}
+        self.call(login, "POST", "registered-models/alias", json=body)
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflow]:
+    """A real MLflow server with basic authentication; nobody may read what others created."""
+    executable = os.environ.get("LASTRO_MLFLOW_SERVER")
+    if not executable:
+        pytest.fail(
+            "LASTRO_MLFLOW_SERVER is not set: set it to the `mlflow` executable of an "
+            "environment with mlflow[auth]."
+        )
+    home, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    (home / "auth.ini").write_text(
+        "[mlflow]\n"
+        "default_permission = NO_PERMISSIONS\n"
+        f"database_uri = sqlite:///{home}/auth.db\n"
+        f"admin_username = {ADMIN[0]}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 60\n"
+    )
+    env = os.environ | {
+        "MLFLOW_AUTH_CONFIG_PATH": str(home / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home}/mlflow.db",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(home / "artifacts"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
+        "MLFLOW_HOST": "127.0.0.1",
+        "MLFLOW_PORT": str(port),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_WORKERS": "1",
+    }
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(
+            [executable, "server", "--app-name", "basic-auth"],
+            cwd=home,
+            env=env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(
+            lambda: answers(f"http://127.0.0.1:{port}/health"),
+            lambda: f"MLflow did not start:\n{(home / 'log').read_text()}",
+            alive=lambda: server.poll() is None,
+        )
+        yield MLflow(f"http://127.0.0.1:{port}")
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def answers(url: str) -> bool:
+    """Whether a GET gives 200."""
+    try:
+        return httpx.get(url, timeout=1).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    complaint: Callable[[], str],
+    alive: Callable[[], bool] = lambda: True,
+    seconds: float = 60,
+) -> None:
+    """Poll a condition; fail with the complaint when time is over or the process died."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end or not alive():
+            pytest.fail(complaint())
+        time.sleep(0.2)
+
+
+class Gate(ThreadingHTTPServer):
+    """Forwards to MLflow while `open`; closed, it drops every request unanswered."""
+
+    daemon_threads = True
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), _GateHandler)
+        self.target, self.open, self.seen = httpx.URL(target), True, 0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _GateHandler(BaseHTTPRequestHandler):
+    server: Gate
+
+    def _forward(self) -> None:
+        self.server.seen += 1
+        if not self.server.open:
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        link = http.client.HTTPConnection(self.server.target.host, self.server.target.port)
+        link.request(self.command, self.path, body, dict(self.headers))
+        answer = link.getresponse()
+        data = answer.read()
+        link.close()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = _forward
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@dataclass
+class ModelApi:
+    """What the stand-in for the model API answers, and what it was sent."""
+
+    url: str
+    models: list[dict[str, Any]] = field(default_factory=list)
+    ready: bool = True
+    registry_error: str | None = None
+    answer: tuple[int, dict[str, Any]] = (500, {})
+    refusal_of_probabilities: tuple[int, dict[str, Any]] | None = None
+    sent: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _ApiHandler(BaseHTTPRequestHandler):
+    api: ModelApi
+
+    def do_GET(self) -> None:
+        if self.path == "/health/ready":
+            self._send(200 if self.api.ready else 503, {"detail": "no model is loaded"})
+        elif self._authorized() and self.path == "/models":
+            body = {"alias": "champion", "registry_error": self.api.registry_error}
+            self._send(200, body | {"models": self.api.models})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self._authorized():
+            self.api.sent.append({"path": self.path, "body": body})
+            refused = self.api.refusal_of_probabilities
+            asked = "probabilities=true" in self.path
+            self._send(*(refused if refused and asked else self.api.answer))
+
+    def _authorized(self) -> bool:
+        if self.headers.get("Authorization") == f"Bearer {BEARER}":
+            return True
+        self._send(401, {"title": "Unauthorized"})
+        return False
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        kind = "application/json" if status < 400 else "application/problem+json"
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def model_api() -> Iterator[ModelApi]:
+    """A stand-in for the model API over real HTTP."""
+    handler = type("Handler", (_ApiHandler,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        handler.api = ModelApi(f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield handler.api
+        server.shutdown()
+
+
+@pytest.fixture
+def gate(mlflow: MLflow) -> Iterator[Gate]:
+    """MLflow behind a gate that a test can close."""
+    with Gate(mlflow.url) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def app(gate: Gate, model_api: ModelApi, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Opens the app as a new visitor: signed in when a login is given."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", gate.url)
+    monkeypatch.setenv("MODEL_API_URL", model_api.url)
+    monkeypatch.setenv("MODEL_API_KEY", BEARER)
+    monkeypatch.setenv("MLFLOW_PUBLIC_URL", "https://mlflow.example.com")
+    st.cache_resource.clear()
+
+    def visit(login: tuple[str, str] | None = None) -> AppTest:
+        at = AppTest.from_file(str(APP), default_timeout=30).run()
+        return sign_in(at, *login) if login else at
+
+    return visit
+
+
+def sign_in(at: AppTest, username: str, password: str) -> AppTest:
+    """Fill in the form and press the button."""
+    name, secret = at.text_input
+    name.set_value(username)
+    secret.set_value(password)
+    return at.button[0].click().run()
+
+
+def go(at: AppTest, page: str) -> AppTest:
+    """Open a page of the navigation."""
+    return at.switch_page(f"views/{page}.py").run()
+
+
+def shown(at: AppTest) -> str:
+    """All text on the page."""
+    parts: list[str] = []
+    for kind in ("title", "subheader", "markdown", "caption", "info", "warning", "error"):
+        parts += [element.value for element in at.get(kind)]
+    parts += [f"{metric.label}: {metric.value} {metric.delta}" for metric in at.metric]
+    parts += [widget.label for widget in (*at.text_input, *at.selectbox, *at.number_input)]
+    parts += [str(option) for box in at.selectbox for option in box.options]
+    parts += [element.value.to_string() for element in at.dataframe]
+    parts += [element.message for element in at.exception]
+    return "\n".join(parts).replace("\\", "")

@@ -1,0 +1,82 @@
+"""The program as it is run: `python -m dashboard` with the settings of its package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import answers, free_port, wait_until
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The running dashboard's URL; its services need not answer for what is tested here."""
+    home, port = tmp_path_factory.mktemp("service"), free_port()
+    env = os.environ | {
+        "HOME": str(home),
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "MODEL_API_URL": "http://127.0.0.1:9",
+        "MODEL_API_KEY": "key-of-the-process-test",
+        "DASHBOARD_PORT": str(port),
+        "DASHBOARD_COOKIE_SECRET": "cookie-secret-of-the-process-test",
+    }
+    log = home / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dashboard"], cwd=home, env=env, stdout=output, stderr=output
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(
+            lambda: answers(f"{url}/_stcore/health"),
+            lambda: f"the dashboard did not start:\n{log.read_text()}",
+            alive=lambda: process.poll() is None,
+        )
+        arguments = Path(f"/proc/{process.pid}/cmdline").read_text()
+        assert "secret" not in arguments and "key-of" not in arguments
+        yield url
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def test_health_answers(service: str) -> None:
+    assert httpx.get(f"{service}/_stcore/health").text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [(None, 101), ("same", 101), ("https://evil.example", 403)]
+)
+def test_only_its_own_pages_may_open_the_socket(
+    service: str, origin: str | None, status: int
+) -> None:
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    if origin:
+        headers["Origin"] = service if origin == "same" else origin
+    with httpx.stream("GET", f"{service}/_stcore/stream", headers=headers) as response:
+        assert response.status_code == status
+
+
+def test_the_package_s_streamlit_settings_are_in_force() -> None:
+    """Streamlit reads `.streamlit/config.toml` beside the script."""
+    script = (
+        "from pathlib import Path; import dashboard; from streamlit import config;"
+        "config._main_script_path = str(Path(dashboard.__file__).with_name('app.py'));"
+        "config.get_config_options(force_reparse=True);"
+        "print([config.get_option(o) for o in ("
+        "'client.showErrorDetails', 'browser.gatherUsageStats', 'server.fileWatcherType',"
+        "'server.headless', 'server.enableXsrfProtection', 'server.enableCORS')])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.strip() == "['none', False, 'none', True, True, True]", result.stderr

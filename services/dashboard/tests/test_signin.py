@@ -1,0 +1,117 @@
+"""Signing in: nothing is shown before, and a login is only ever the visitor's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from conftest import ADMIN, Gate, MLflow, free_port, go, shown, sign_in
+from streamlit.testing.v1 import AppTest
+
+from dashboard.signin import throttle
+
+App = Callable[..., AppTest]
+
+
+def test_nothing_but_the_form_is_shown_before_signing_in(app: App, gate: Gate) -> None:
+    at = app()
+    assert [field.label for field in at.text_input] == ["Username", "Password"]
+    assert not at.title and not at.dataframe and not at.metric and not at.sidebar.button
+    assert gate.seen == 0
+
+
+@pytest.mark.parametrize("page", ["overview", "experiments", "models", "try_it"])
+def test_a_page_s_address_leads_to_the_form_and_then_to_the_page(
+    app: App, gate: Gate, page: str
+) -> None:
+    at = go(app(), page)
+    assert [field.label for field in at.text_input] == ["Username", "Password"]
+    assert not at.title and not at.dataframe and gate.seen == 0
+    assert sign_in(at, *ADMIN).title[0].value == page.replace("_", " ").capitalize()
+
+
+def test_right_login_opens_the_overview(app: App) -> None:
+    at = app(ADMIN)
+    assert at.title[0].value == "Overview"
+    assert "Signed in as **admin**" in shown(at)
+    assert not at.exception
+
+
+def test_wrong_password_is_refused(app: App) -> None:
+    at = sign_in(app(), ADMIN[0], "wrong-password")
+    assert at.error[0].value == "Wrong username or password\\."
+    assert not at.title
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "message"),
+    [
+        ("", "x", "Enter your MLflow username"),
+        ("admin", "", "Enter your MLflow username"),
+        ("a:b", "x", "cannot hold a colon"),
+    ],
+)
+def test_unusable_input_never_reaches_mlflow(
+    app: App, gate: Gate, username: str, password: str, message: str
+) -> None:
+    at = sign_in(app(), username, password)
+    assert message in shown(at)
+    assert gate.seen == 0
+
+
+def test_mlflow_away_is_said_and_does_not_count_as_a_failed_attempt(app: App, gate: Gate) -> None:
+    gate.open = False
+    at = app()
+    for _ in range(5):
+        at = sign_in(at, *ADMIN)
+        assert "MLflow is away" in shown(at)
+    gate.open = True
+    assert sign_in(at, *ADMIN).title[0].value == "Overview"
+
+
+def test_unreachable_mlflow_is_said(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    assert "MLflow cannot be reached" in shown(app(ADMIN))
+
+
+def test_an_mlflow_without_logins_lets_nobody_in(
+    app: App, model_api: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", model_api.url)  # answers 404 or 401, checks nothing
+    at = app(ADMIN)
+    assert not at.title and at.error
+
+
+def test_failed_attempts_make_the_name_wait_in_every_session(app: App) -> None:
+    for _ in range(3):
+        at = sign_in(app(), ADMIN[0], "wrong-password")
+    at = sign_in(app(), *ADMIN)
+    assert "Too many failed attempts" in shown(at)
+    throttle().succeeded(ADMIN[0])
+    assert sign_in(at, *ADMIN).title
+
+
+def test_signing_out_forgets_everything(app: App) -> None:
+    at = app(ADMIN)
+    assert at.session_state["lastro_session"]
+    at = at.button(key="sign_out").click().run()
+    assert not at.title and not at.dataframe
+    kept = repr(at.session_state.to_dict())
+    assert "lastro_session" not in kept and ADMIN[1] not in kept
+
+
+def test_the_password_is_not_kept_as_readable_state(app: App) -> None:
+    at = app(ADMIN)
+    assert ADMIN[1] not in repr(at.session_state.to_dict())
+    assert ADMIN[1] not in shown(at)
+
+
+def test_a_changed_password_ends_the_session(app: App, mlflow: MLflow) -> None:
+    login = mlflow.create_user("dora")
+    at = app(login)
+    assert at.title
+    body = {"username": login[0], "password": "another-password-now"}
+    mlflow.call(ADMIN, "PATCH", "users/update-password", json=body)
+    at = at.button(key="refresh").click().run()
+    assert "no longer accepts this login" in shown(at)
+    assert not at.dataframe and "lastro_session" not in at.session_state

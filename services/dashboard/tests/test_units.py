@@ -1,0 +1,140 @@
+"""The parts that need no page: settings, throttle, input rows, escaping."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dashboard.fields import Field, Kind, to_row
+from dashboard.settings import Settings, SettingsError
+from dashboard.throttle import FREE_ATTEMPTS, LONGEST_WAIT, REMEMBERED_NAMES, Throttle
+from dashboard.ui import ago, number, plain, run_link, version_link
+
+ENV = {
+    "MLFLOW_TRACKING_URI": "http://10.0.0.1:5000/",
+    "MODEL_API_URL": "http://10.0.0.2:8000",
+    "MODEL_API_KEY": "a-key",
+}
+
+
+def test_settings_have_safe_defaults() -> None:
+    settings = Settings.from_env(ENV)
+    assert settings.mlflow_url == "http://10.0.0.1:5000"
+    assert (settings.host, settings.port) == ("127.0.0.1", 8501)
+    assert settings.airflow_url is None and settings.mlflow_public_url is None
+    assert "a-key" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("MLFLOW_TRACKING_URI", "", "is not set"),
+        ("MLFLOW_TRACKING_URI", "10.0.0.1:5000", "begins with http"),
+        ("MLFLOW_TRACKING_URI", "http://user:pw@host", "remove them"),
+        ("MODEL_API_URL", "ftp://x", "begins with http"),
+        ("MODEL_API_KEY", " ", "is not set"),
+        ("MODEL_API_KEY", "schlüssel", "ASCII"),
+        ("AIRFLOW_URL", "javascript:alert(1)", "begins with http"),
+        ("DASHBOARD_PORT", "0", "between 1 and 65535"),
+        ("DASHBOARD_PORT", "x", "between 1 and 65535"),
+        ("DASHBOARD_COOKIE_SECRET", "short", "at least 32"),
+    ],
+)
+def test_a_bad_setting_is_named_with_its_fix(name: str, value: str, fix: str) -> None:
+    with pytest.raises(SettingsError, match=name) as caught:
+        Settings.from_env(ENV | {name: value})
+    assert fix in str(caught.value) and "user:pw" not in str(caught.value)
+
+
+def test_the_program_refuses_to_start_with_a_bad_setting() -> None:
+    env = {key: value for key, value in os.environ.items() if key not in ENV}
+    result = subprocess.run(
+        [sys.executable, "-m", "dashboard"], env=env, capture_output=True, text=True, timeout=30
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("dashboard: MODEL_API_KEY is not set: set it to")
+    assert result.stderr.count("\n") == 1
+
+
+class Clock:
+    """A clock the test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_throttle_waits_longer_with_each_failure_up_to_a_limit() -> None:
+    clock = Clock()
+    throttle = Throttle(clock)
+    waits = []
+    for _ in range(12):
+        assert throttle.admit("eve") == 0
+        waits.append(throttle.admit("eve") if len(waits) >= FREE_ATTEMPTS else 0.0)
+        clock.now += waits[-1]
+    assert waits[: FREE_ATTEMPTS + 3] == [0, 0, 2, 4, 8]
+    assert waits[-1] == LONGEST_WAIT
+    assert throttle.admit("someone-else") == 0
+
+
+def test_throttle_counts_attempts_under_way_and_forgets_after_success() -> None:
+    clock = Clock()
+    throttle = Throttle(clock)
+    assert [throttle.admit("eve") > 0 for _ in range(5)] == [False, False, False, True, True]
+    throttle.succeeded("eve")
+    assert throttle.admit("eve") == 0
+
+
+def test_throttle_does_not_grow_without_end() -> None:
+    throttle = Throttle(Clock())
+    for i in range(REMEMBERED_NAMES + 10):
+        throttle.admit(f"name-{i}")
+    assert len(throttle._failures) == REMEMBERED_NAMES
+
+
+def test_rows_leave_out_empty_optional_fields() -> None:
+    fields = [
+        Field("a", "double", True),
+        Field("b", "long", False),
+        Field("c", "string", True),
+        Field("d", "string", False),
+        Field("e", "datetime", True),
+        Field("f", "boolean", True),
+    ]
+    when = datetime(2026, 1, 2, 3, 4)
+    entered = {"a": 0.0, "b": None, "c": "", "d": "", "e": when, "f": False}
+    assert to_row(fields, entered) == {"a": 0.0, "c": "", "e": "2026-01-02T03:04:00", "f": False}
+    with pytest.raises(ValueError, match="a is empty"):
+        to_row(fields, entered | {"a": None})
+
+
+def test_unknown_types_are_entered_as_text() -> None:
+    assert Field("x", "binary", True).kind is Kind.TEXT
+    assert Field("x", "float", True).kind is Kind.NUMBER
+
+
+def test_escaping_leaves_no_markdown() -> None:
+    assert plain("![a](b) **c** :red[d] $e$ <f>") == (
+        r"\!\[a\]\(b\) \*\*c\*\* \:red\[d\] \$e\$ \<f\>"
+    )
+
+
+def test_times_and_numbers_read_well() -> None:
+    now = datetime(2026, 1, 10, tzinfo=UTC)
+    assert ago(None) == "-"
+    assert ago(now - timedelta(seconds=5), now) == "just now"
+    assert ago(now - timedelta(minutes=61), now) == "1 h ago"
+    assert ago(now - timedelta(days=3), now) == "3 d ago"
+    assert number(0.123456) == "0.1235" and number(float("nan")) == "nan"
+
+
+def test_links_are_quoted_and_need_a_public_address() -> None:
+    settings = Settings.from_env(ENV | {"MLFLOW_PUBLIC_URL": "https://m.example.com/"})
+    assert run_link(settings, "1", "ab") == "https://m.example.com/#/experiments/1/runs/ab"
+    assert version_link(settings, "a/b", "2") == "https://m.example.com/#/models/a%2Fb/versions/2"
+    assert run_link(Settings.from_env(ENV), "1", "ab") is None

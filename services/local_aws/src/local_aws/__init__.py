@@ -1,0 +1,1 @@
+"""AWS on one machine: moto with its gaps closed, its state on disk, its callers authenticated."""

@@ -1,0 +1,32 @@
+"""What Terraform and boto3 need and moto 5.2.5 lacks: one function per gap.
+
+Each function changes moto in place and names the upstream code it mends, so that a new version
+of moto can be checked against it. `close_all` is called once, before the first request.
+"""
+
+from ..sessions import Sessions
+from . import core, ec2, iam, rds, s3, ssm, sts
+
+
+def close_all(sessions: Sessions) -> None:
+    """Mend moto."""
+    core.serve_one_account()
+    core.forget_what_is_gone()
+    ec2.offer_the_debian_image()
+    ec2.show_security_groups_of_the_network_interface()
+    ec2.leave_out_the_empty_association()
+    ec2.free_addresses_on_termination()
+    ec2.monitor_instances()
+    ec2.describe_rules_that_reference_a_group()
+    iam.offer_managed_policies()
+    iam.forget_when_keys_were_used()
+    rds.report_parameter_sources()
+    rds.report_performance_insights()
+    rds.generate_master_secrets()
+    s3.use_path_style_only()
+    s3.accept_any_principal_in_log_target_policies()
+    s3.deliver_no_access_logs()
+    s3.treat_requests_as_tls()
+    s3.checksum_copies_anew()
+    ssm.publish_the_debian_parameter()
+    sts.issue_sessions(sessions)

@@ -1,0 +1,124 @@
+"""Gaps of moto's EC2."""
+
+import json
+import os
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.models import amis
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface, NetworkInterfaceBackend
+from moto.ec2.models.instances import Instance
+from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupRule
+from moto.ec2.responses.monitoring import Monitoring
+
+from . import debian
+
+
+def offer_the_debian_image() -> None:
+    """`data.aws_ami` finds Debian 13 (owner 136693071363).
+
+    moto/ec2/models/amis.py: `AMIS` has Amazon Linux, Windows and Ubuntu only. Debian's image
+    takes the place of those 1291, which would also weigh on the state of every region.
+    """
+    os.environ["MOTO_AMIS_PATH"] = str(debian.AMIS_PATH)
+    amis.AMIS = json.loads(debian.AMIS_PATH.read_text())
+
+
+def show_security_groups_of_the_network_interface() -> None:
+    """An instance shows the security groups its primary network interface was launched with.
+
+    moto/ec2/models/instances.py: `Instance.security_groups` ignores the groups in
+    `NetworkInterface.1`, which is where Terraform sends them: a diff for ever.
+    """
+    prepare = Instance.prep_nics
+    modify = NetworkInterfaceBackend.modify_network_interface_attribute
+
+    def prep_nics(self: Instance, *args: Any, **kwargs: Any) -> None:
+        prepare(self, *args, **kwargs)
+        primary = self.nics.get(0)
+        known = list(self.security_groups)
+        for group in primary._group_set if primary else ():
+            if group not in known:
+                known.append(group)
+        self.security_groups = known
+
+    def modify_network_interface_attribute(
+        self: NetworkInterfaceBackend, eni_id: str, group_ids: list[str], *args: Any, **kwargs: Any
+    ) -> None:
+        modify(self, eni_id, group_ids, *args, **kwargs)
+        interface = self.get_network_interface(eni_id)
+        if group_ids and interface.instance is not None and interface.device_index == 0:
+            groups: list[SecurityGroup] = list(interface._group_set)
+            interface.instance.security_groups = groups
+
+    Instance.prep_nics = prep_nics
+    NetworkInterfaceBackend.modify_network_interface_attribute = modify_network_interface_attribute
+
+
+def leave_out_the_empty_association() -> None:
+    """An interface without a public address has no association at all.
+
+    moto/ec2/models/elastic_network_interfaces.py: `NetworkInterface.association` is an empty
+    one, which Terraform reads as `associate_public_ip_address = true`: replaced on every apply.
+    """
+    original = NetworkInterface.association.fget
+    NetworkInterface.association = property(lambda self: original(self) or None)
+
+
+def free_addresses_on_termination() -> None:
+    """A terminated instance gives back its address and its network interfaces.
+
+    moto/ec2/models/instances.py: `Instance.terminate` keeps both, so that an instance with a
+    fixed address cannot be replaced and an interface of its own cannot be deleted.
+    """
+    original = Instance.terminate
+
+    def terminate(self: Instance) -> Any:
+        subnet_id, interfaces = self.subnet_id, list(self.nics.values())
+        previous = original(self)
+        for interface in interfaces:
+            interface.instance = interface.attachment_id = None
+            interface.status = "available"
+            made_at_launch = interface.description == "Primary network interface"
+            if made_at_launch and interface.id in self.ec2_backend.enis:
+                interface.delete()
+        if subnet_id:
+            subnet = self.ec2_backend.get_subnet(subnet_id)
+            for address in self._private_ips:
+                subnet.del_subnet_ip(address)
+        return previous
+
+    Instance.terminate = terminate
+
+
+def monitor_instances() -> None:
+    """`MonitorInstances` and `UnmonitorInstances` set the state that DescribeInstances shows.
+
+    moto/ec2/responses/monitoring.py: both raise NotImplementedError.
+    """
+
+    def action(state: str) -> Any:
+        def respond(self: Monitoring) -> ActionResult:
+            self.error_on_dryrun()
+            result = []
+            ids = self._get_param("InstanceIds", [])
+            for instance in self.ec2_backend.get_multi_instances_by_id(ids):
+                instance.monitoring_state = state
+                result.append({"InstanceId": instance.id, "Monitoring": {"State": state}})
+            return ActionResult({"InstanceMonitorings": result})
+
+        return respond
+
+    Monitoring.monitor_instances = action("enabled")
+    Monitoring.unmonitor_instances = action("disabled")
+
+
+def describe_rules_that_reference_a_group() -> None:
+    """A rule from group to group keeps its description.
+
+    moto/ec2/models/security_groups.py: `SecurityGroupRule.description` looks for it in
+    `ip_range` only; a referenced group's is in `source_group`.
+    """
+    SecurityGroupRule.description = property(
+        lambda rule: rule.ip_range.get("Description") or rule.source_group.get("Description")
+    )

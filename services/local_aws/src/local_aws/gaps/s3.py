@@ -1,0 +1,98 @@
+"""Gaps of moto's S3."""
+
+import json
+from typing import Any
+
+import moto.settings
+from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+from moto.s3 import utils
+from moto.s3.models import FakeBucket, FakeKey, S3Backend
+
+
+def use_path_style_only() -> None:
+    """`http://any.name:4566/bucket/key` is what it looks like.
+
+    moto/s3/responses.py: `subdomain_based_buckets` takes the first label of a host name for a
+    bucket. Everything is one endpoint here, so a bucket is never in the host name.
+    """
+    moto.settings.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True
+    utils.S3_IGNORE_SUBDOMAIN_BUCKETNAME = True
+
+
+def accept_any_principal_in_log_target_policies() -> None:
+    """A bucket can log into one whose policy has a statement for `"Principal": "*"`.
+
+    moto/s3/models.py: `FakeBucket._log_permissions_enabled_policy` expects an object there.
+    """
+    original = FakeBucket._log_permissions_enabled_policy
+
+    class Target:
+        def __init__(self, bucket: FakeBucket, statements: list[dict[str, Any]]) -> None:
+            self.name, self.partition = bucket.name, bucket.partition
+            self.policy = json.dumps({"Statement": statements}).encode()
+
+    def enabled(target_bucket: FakeBucket, target_prefix: str | None) -> bool:
+        if not target_bucket.policy:
+            return False
+        statements = json.loads(target_bucket.policy)["Statement"]
+        named = [
+            statement
+            for statement in (statements if isinstance(statements, list) else [statements])
+            if isinstance(statement.get("Principal"), dict)
+        ]
+        return original(Target(target_bucket, named), target_prefix)
+
+    FakeBucket._log_permissions_enabled_policy = staticmethod(enabled)
+
+
+def deliver_no_access_logs() -> None:
+    """A logging configuration is kept, but no logs are delivered.
+
+    moto/s3/models.py: `S3Backend.log_incoming_request` writes an object with invented contents
+    for every single request, reads included.
+    """
+    S3Backend.log_incoming_request = lambda self, request, bucket_name: None
+
+
+def treat_requests_as_tls() -> None:
+    """A TLS-only bucket policy does not lock everyone out.
+
+    moto/iam/access_control.py: `IAMPolicyStatement.is_action_permitted` knows no condition but
+    StringEquals and denies where it should look at `aws:SecureTransport`. Requests stay on this
+    machine, so they count as secure.
+    """
+    original = IAMPolicyStatement.is_action_permitted
+
+    def is_action_permitted(self: IAMPolicyStatement, *args: Any, **kwargs: Any) -> Any:
+        condition = self._statement.get("Condition") or {}
+        denied = self._statement.get("Effect") == "Deny"
+        if denied and "aws:SecureTransport" in condition.get("Bool", {}):
+            return PermissionResult.NEUTRAL
+        return original(self, *args, **kwargs)
+
+    IAMPolicyStatement.is_action_permitted = is_action_permitted
+
+
+def checksum_copies_anew() -> None:
+    """The copy of an object that was uploaded in parts can be read.
+
+    moto/s3/models.py: `S3Backend.copy_object` gives the copy, which is one piece, the checksum
+    of the parts' checksums, and boto3 refuses it when it reads the copy.
+    """
+    original = S3Backend.copy_object
+
+    def copy_object(
+        self: S3Backend,
+        src_key: FakeKey,
+        dest_bucket_name: str,
+        dest_key_name: str,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        original(self, src_key, dest_bucket_name, dest_key_name, *args, **kwargs)
+        if src_key.checksum_type == "COMPOSITE":
+            copy = self.get_object(dest_bucket_name, dest_key_name)
+            checksum = utils.compute_checksum(copy.value, copy.checksum_algorithm)
+            copy.checksum_value = checksum.decode()
+
+    S3Backend.copy_object = copy_object

@@ -1,0 +1,285 @@
+"""The wine pipeline, one function per task: validate, train (per candidate), register and promote.
+
+Arguments and results are JSON values, so that each step can run in a process of its own. Steps of
+one pipeline run find each other by ``pipeline_run_id``: any name that is unique to the run, such
+as Airflow's run id.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import mlflow
+import mlflow.sklearn
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.models import infer_signature
+
+from lastro_pipelines import candidates, data, evaluation, tracking
+
+EXPERIMENT = "wine"
+MODEL_NAME = "wine-classifier"
+ALIAS = "champion"
+
+MINIMUM_GAIN = 1e-6
+"""By how much the log loss must fall; less is rounding, which differs from one CPU to another."""
+
+# With the requirements given, MLflow need not load the model once more to infer them: seconds.
+_MODEL_REQUIREMENTS = ("numpy", "pandas", "scikit-learn", "skops")
+
+
+class PipelineError(RuntimeError):
+    """The steps do not fit together; the message says which, and what to do."""
+
+
+def validate(
+    pipeline_run_id: str, *, source: str | None = None, experiment: str = EXPERIMENT
+) -> dict[str, Any]:
+    """Check the data and open the pipeline run.
+
+    Args:
+        pipeline_run_id: unique name of this run of the pipeline.
+        source: a CSV file; see `data.load`.
+        experiment: the MLflow experiment to write to.
+
+    Returns:
+        ``dataset_hash``, ``rows`` (per split) and ``parent_run_id``.
+
+    Raises:
+        data.DataError: the data is not usable.
+    """
+    client, experiment_id = tracking.connect(experiment)
+    parent = tracking.open_pipeline_run(client, experiment_id, pipeline_run_id)
+    parent_id = parent.info.run_id
+    with tracking.step_of(client, parent):
+        frame = data.check(data.load(source))
+        splits = data.split(frame)
+        rows = {
+            "train": len(splits.train),
+            "validation": len(splits.validation),
+            "test": len(splits.test),
+        }
+        dataset_hash = data.fingerprint(frame)
+        client.set_tag(parent_id, tracking.DATASET_TAG, dataset_hash)
+        client.log_dict(parent_id, {"dataset_hash": dataset_hash, "rows": rows}, "data.json")
+    return {"dataset_hash": dataset_hash, "rows": rows, "parent_run_id": parent_id}
+
+
+def train(
+    candidate: str,
+    pipeline_run_id: str,
+    *,
+    dataset_hash: str,
+    source: str | None = None,
+    experiment: str = EXPERIMENT,
+) -> dict[str, Any]:
+    """Fit one candidate in a child run: parameters, metrics, figures and the model.
+
+    A candidate that this pipeline run has already trained on the same data is not trained again;
+    an attempt that was cut short is marked as failed.
+
+    Args:
+        candidate: a name in `candidates.CANDIDATES`.
+        pipeline_run_id: as given to `validate`.
+        dataset_hash: as returned by `validate`.
+        source: as given to `validate`.
+        experiment: as given to `validate`.
+
+    Returns:
+        ``candidate``, ``run_id``, ``model_uri`` and ``metrics`` on the validation split.
+
+    Raises:
+        PipelineError: the data is no longer what was validated, or nothing was.
+    """
+    recipe = candidates.named(candidate)
+    client, experiment_id = tracking.connect(experiment)
+    parent = _parent(client, experiment_id, pipeline_run_id)
+    with tracking.step_of(client, parent):
+        splits = _splits(source, dataset_hash)
+        tags = {
+            tracking.PIPELINE_RUN_TAG: pipeline_run_id,
+            tracking.CANDIDATE_TAG: candidate,
+            tracking.DATASET_TAG: dataset_hash,
+        }
+        for run in tracking.find_runs(client, experiment_id, tags):
+            if run.info.status == RunStatus.to_string(RunStatus.FINISHED):
+                return _trained(run, candidate)
+            if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
+                client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
+        with mlflow.start_run(
+            experiment_id=experiment_id,
+            run_name=candidate,
+            parent_run_id=parent.info.run_id,
+            tags=tags,
+        ) as active:
+            _fit_and_log(recipe, splits)
+        return _trained(client.get_run(active.info.run_id), candidate)
+
+
+def register_and_promote(
+    trained: Sequence[dict[str, Any]],
+    pipeline_run_id: str,
+    *,
+    dataset_hash: str,
+    source: str | None = None,
+    experiment: str = EXPERIMENT,
+    model_name: str = MODEL_NAME,
+    minimum_gain: float = MINIMUM_GAIN,
+) -> dict[str, Any]:
+    """Register the best candidate; make it champion if it beats the serving one on the test split.
+
+    The best is the one with the lowest log loss on the validation split. A run that is already
+    registered is not registered twice.
+
+    Args:
+        trained: what `train` returned, once per candidate.
+        pipeline_run_id: as given to `validate`.
+        dataset_hash: as returned by `validate`.
+        source: as given to `validate`.
+        experiment: as given to `validate`.
+        model_name: the registered model.
+        minimum_gain: how much lower than the champion's the log loss must be.
+
+    Returns:
+        ``model``, ``version``, ``run_id``, ``candidate``, ``metrics`` on the test split,
+        ``champion`` (``version`` and ``metrics`` of the one it was compared with, or None),
+        ``promoted`` and ``reason``.
+
+    Raises:
+        PipelineError: nothing was trained, or the serving champion cannot be measured.
+    """
+    if not trained:
+        raise PipelineError("no candidate was trained: there is nothing to register")
+    client, experiment_id = tracking.connect(experiment)
+    parent = _parent(client, experiment_id, pipeline_run_id)
+    with tracking.step_of(client, parent):
+        test = _splits(source, dataset_hash).test
+        best = min(trained, key=lambda result: (result["metrics"]["log_loss"], result["candidate"]))
+        challenger = _register(
+            client,
+            model_name,
+            best,
+            {
+                tracking.PIPELINE_RUN_TAG: pipeline_run_id,
+                tracking.CANDIDATE_TAG: best["candidate"],
+                tracking.DATASET_TAG: dataset_hash,
+            },
+        )
+        metrics = evaluation.measure(mlflow.sklearn.load_model(best["model_uri"]), test)
+        champion = _champion(client, model_name, test)
+        promoted, reason = _decide(challenger.version, metrics, champion, minimum_gain)
+        if promoted:
+            client.set_registered_model_alias(model_name, ALIAS, challenger.version)
+        summary = {
+            "model": model_name,
+            "version": challenger.version,
+            "run_id": best["run_id"],
+            "candidate": best["candidate"],
+            "metrics": metrics,
+            "champion": champion,
+            "promoted": promoted,
+            "reason": reason,
+        }
+        for name, value in metrics.items():
+            client.log_metric(best["run_id"], f"test_{name}", value)
+        client.set_model_version_tag(model_name, challenger.version, "decision", reason)
+        client.log_dict(parent.info.run_id, summary, "summary.json")
+    client.set_terminated(parent.info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+    return summary
+
+
+def _parent(client: MlflowClient, experiment_id: str, pipeline_run_id: str) -> Run:
+    run = tracking.find_pipeline_run(client, experiment_id, pipeline_run_id)
+    if run is None:
+        raise PipelineError(f"pipeline run {pipeline_run_id!r} is unknown: run validate first")
+    return run
+
+
+def _splits(source: str | None, dataset_hash: str) -> data.Splits:
+    frame = data.check(data.load(source))
+    found = data.fingerprint(frame)
+    if found != dataset_hash:
+        raise PipelineError(
+            f"the data has changed since it was validated: its hash is {found}, not {dataset_hash};"
+            " run the pipeline again from validate"
+        )
+    return data.split(frame)
+
+
+def _fit_and_log(recipe: candidates.Candidate, splits: data.Splits) -> None:
+    """Fit the candidate and write all that is known of it into the active run."""
+    features = list(data.FEATURES)
+    model = recipe.build(**recipe.params).fit(splits.train[features], splits.train[data.TARGET])
+    mlflow.log_params({**recipe.params, "seed": candidates.SEED})
+    mlflow.log_metrics(evaluation.measure(model, splits.validation))
+    mlflow.log_figure(evaluation.confusion_figure(model, splits.validation), "confusion_matrix.png")
+    mlflow.log_figure(evaluation.importance_figure(model, splits.validation), "importance.png")
+    example = splits.validation[features].head(3)
+    mlflow.sklearn.log_model(
+        model,
+        name="model",
+        signature=infer_signature(example, model.predict(example)),
+        input_example=example,
+        pip_requirements=[f"{name}=={version(name)}" for name in _MODEL_REQUIREMENTS],
+        serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
+        skops_trusted_types=recipe.trusted_types,
+    )
+
+
+def _trained(run: Run, candidate: str) -> dict[str, Any]:
+    if not run.outputs or not run.outputs.model_outputs:
+        raise PipelineError(f"run {run.info.run_id} of {candidate!r} is finished but has no model")
+    metrics = run.data.metrics
+    return {
+        "candidate": candidate,
+        "run_id": run.info.run_id,
+        "model_uri": f"models:/{run.outputs.model_outputs[0].model_id}",
+        "metrics": {name: metrics[name] for name in ("log_loss", "accuracy", "f1_macro")},
+    }
+
+
+def _register(
+    client: MlflowClient, model_name: str, best: dict[str, Any], tags: dict[str, str]
+) -> ModelVersion:
+    registered = client.search_model_versions(
+        f"name = '{model_name}' and run_id = '{best['run_id']}'"
+    )
+    if registered:
+        return registered[0]
+    return mlflow.register_model(best["model_uri"], model_name, tags=tags)
+
+
+def _champion(client: MlflowClient, model_name: str, test: pd.DataFrame) -> dict[str, Any] | None:
+    """Measure the serving version on the test split; None if the alias names none yet."""
+    serving = client.get_registered_model(model_name).aliases.get(ALIAS)
+    if serving is None:
+        return None
+    try:
+        model = mlflow.sklearn.load_model(f"models:/{model_name}/{serving}")
+        metrics = evaluation.measure(model, test)
+    except Exception as error:
+        raise PipelineError(
+            f"version {serving} of {model_name!r}, the {ALIAS}, cannot be measured"
+            f" ({error}): point the alias at a version that works, or delete it"
+        ) from error
+    return {"version": serving, "metrics": metrics}
+
+
+def _decide(
+    challenger: str,
+    metrics: dict[str, float],
+    champion: dict[str, Any] | None,
+    minimum_gain: float,
+) -> tuple[bool, str]:
+    """Say whether the challenger is to hold the alias, and why."""
+    if champion is None:
+        return True, f"no version was {ALIAS} yet"
+    if champion["version"] == challenger:
+        return True, f"it is the {ALIAS} already"
+    ours, theirs = metrics["log_loss"], champion["metrics"]["log_loss"]
+    compared = f"log loss {ours:.6f} against {theirs:.6f} of version {champion['version']}"
+    if theirs - ours > minimum_gain:
+        return True, f"{compared}: better"
+    return False, f"{compared}: not better"

@@ -1,0 +1,72 @@
+"""What the steps share of MLflow: the experiment, and the run that stands for one pipeline run."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunStatus
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+PIPELINE_RUN_TAG = "pipeline_run_id"
+CANDIDATE_TAG = "candidate"
+DATASET_TAG = "dataset_hash"
+
+# Also what may stand inside the quotes of MLflow's search filters.
+_PIPELINE_RUN_ID = re.compile(r"[\w.:+~@ -]{1,250}")
+
+
+def connect(experiment: str) -> tuple[MlflowClient, str]:
+    """Return a client of the tracking server, and the experiment's id; it is made if need be.
+
+    Raises:
+        RuntimeError: ``MLFLOW_TRACKING_URI`` is not set. MLflow would write to the local disk,
+            where nobody finds it.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise RuntimeError(
+            "MLFLOW_TRACKING_URI is not set: set it to the MLflow server's URL,"
+            " and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD if it asks for a login"
+        )
+    return MlflowClient(), mlflow.set_experiment(experiment).experiment_id
+
+
+def find_runs(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> list[Run]:
+    """Return the experiment's runs that carry all these tags, newest first."""
+    condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    return list(
+        client.search_runs(
+            [experiment_id], filter_string=condition, order_by=["attributes.start_time DESC"]
+        )
+    )
+
+
+def find_pipeline_run(client: MlflowClient, experiment_id: str, pipeline_run_id: str) -> Run | None:
+    """Return the parent run of that pipeline run, if `open_pipeline_run` has made it."""
+    if not _PIPELINE_RUN_ID.fullmatch(pipeline_run_id):
+        raise ValueError(
+            f"pipeline_run_id {pipeline_run_id!r} is not usable: give 1 to 250 letters, digits,"
+            " blanks or any of . : + ~ @ _ -"
+        )
+    runs = find_runs(client, experiment_id, {PIPELINE_RUN_TAG: pipeline_run_id})
+    return next((run for run in runs if MLFLOW_PARENT_RUN_ID not in run.data.tags), None)
+
+
+def open_pipeline_run(client: MlflowClient, experiment_id: str, pipeline_run_id: str) -> Run:
+    """Return the parent run of that pipeline run, made on the first call."""
+    return find_pipeline_run(client, experiment_id, pipeline_run_id) or client.create_run(
+        experiment_id, tags={PIPELINE_RUN_TAG: pipeline_run_id, MLFLOW_RUN_NAME: pipeline_run_id}
+    )
+
+
+@contextmanager
+def step_of(client: MlflowClient, run: Run) -> Iterator[None]:
+    """Show the run as running while a step of it runs, and as failed when that step fails."""
+    client.update_run(run.info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+    try:
+        yield
+    except BaseException:
+        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
+        raise

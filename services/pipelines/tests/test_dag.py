@@ -1,0 +1,79 @@
+"""The DAG in Airflow's own environment; its tasks run in this one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from lastro_pipelines import steps
+
+DAGS = Path(__file__).parents[3] / "dags"
+
+# What Airflow's `dag.test()` prints is a log; the outcome is the exit code.
+RUN = """
+import sys
+from wine import dag
+sys.exit(0 if dag.test().state == "success" else 1)
+"""
+
+INSPECT = """
+from wine import dag
+print(dag.dag_id, dag.max_active_runs, dag.catchup, sorted(dag.task_ids))
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> "Airflow":
+    return Airflow(tmp_path_factory.mktemp("airflow"))
+
+
+class Airflow:
+    """An Airflow environment with an empty database of its own."""
+
+    def __init__(self, home: Path) -> None:
+        python = os.environ.get("LASTRO_AIRFLOW_PYTHON")
+        if not python:
+            pytest.fail(
+                "LASTRO_AIRFLOW_PYTHON is not set: install locks/airflow/<version>.txt into an"
+                " environment of its own and set it to that environment's bin/python"
+            )
+        self.python = python
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("LASTRO_PIPELINES_PYTHON", "PYTHONPATH")
+        } | {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            "PYTHONPATH": str(DAGS),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def run(self, *arguments: str, **environment: str) -> str:
+        """Run Airflow's Python; return what it printed, fail with all of it."""
+        result = subprocess.run(
+            [self.python, *arguments],
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+
+def test_it_imports_without_the_pipelines_package(airflow: Airflow) -> None:
+    printed = airflow.run("-c", INSPECT)
+    assert "wine 1 False" in printed
+    assert "['register_and_promote', 'train_logistic_regression'" in printed
+
+
+def test_it_trains_and_promotes(airflow: Airflow, tracking: str) -> None:
+    airflow.run("-m", "airflow", "db", "migrate")
+    airflow.run("-c", RUN, LASTRO_PIPELINES_PYTHON=sys.executable, MLFLOW_TRACKING_URI=tracking)
+    registered = MlflowClient(tracking, tracking).get_registered_model(steps.MODEL_NAME)
+    assert registered.aliases == {steps.ALIAS: "1"}

@@ -1,0 +1,258 @@
+"""The steps against a real MLflow server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import mlflow.sklearn
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.models import Model
+from sklearn.dummy import DummyClassifier
+
+from lastro_pipelines import data, evaluation, steps
+from lastro_pipelines.candidates import CANDIDATES, Candidate
+
+
+class Pipeline:
+    """One pipeline run with an experiment and a model of its own."""
+
+    def __init__(self, uri: str) -> None:
+        self.client = MlflowClient(uri, uri)
+        self.experiment = f"wine-{uuid4().hex[:8]}"
+        self.model = f"wine-classifier-{uuid4().hex[:8]}"
+        self.run_id = "scheduled__2026-11-24T00:00:00+00:00"
+        self.source: str | None = None
+
+    def validate(self) -> dict[str, Any]:
+        return steps.validate(self.run_id, source=self.source, experiment=self.experiment)
+
+    def train(self, candidate: str, dataset_hash: str) -> dict[str, Any]:
+        return steps.train(
+            candidate,
+            self.run_id,
+            dataset_hash=dataset_hash,
+            source=self.source,
+            experiment=self.experiment,
+        )
+
+    def register(self, trained: list[dict[str, Any]], dataset_hash: str) -> dict[str, Any]:
+        return steps.register_and_promote(
+            trained,
+            self.run_id,
+            dataset_hash=dataset_hash,
+            source=self.source,
+            experiment=self.experiment,
+            model_name=self.model,
+        )
+
+    def run(self, candidates: list[str]) -> dict[str, Any]:
+        """Run every step; pass each result through JSON, as Airflow does."""
+        dataset_hash = json.loads(json.dumps(self.validate()))["dataset_hash"]
+        trained = json.loads(json.dumps([self.train(name, dataset_hash) for name in candidates]))
+        return json.loads(json.dumps(self.register(trained, dataset_hash)))
+
+    def runs(self) -> list[Any]:
+        experiment = self.client.get_experiment_by_name(self.experiment)
+        return list(self.client.search_runs([experiment.experiment_id]))
+
+    def champion(self) -> str | None:
+        return self.client.get_registered_model(self.model).aliases.get("champion")
+
+    def versions(self) -> list[Any]:
+        return list(self.client.search_model_versions(f"name = '{self.model}'"))
+
+
+@pytest.fixture
+def pipeline(tracking: str) -> Pipeline:
+    return Pipeline(tracking)
+
+
+@pytest.fixture
+def worse(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Add a candidate that guesses; return its name."""
+    guess = Candidate(lambda **params: DummyClassifier(**params), {"strategy": "prior"})
+    monkeypatch.setattr("lastro_pipelines.candidates.CANDIDATES", {**CANDIDATES, "guess": guess})
+    return "guess"
+
+
+def test_the_first_run_makes_the_best_candidate_champion(pipeline: Pipeline) -> None:
+    summary = pipeline.run(list(CANDIDATES))
+    assert summary["promoted"] is True
+    assert summary["champion"] is None
+    assert summary["metrics"]["accuracy"] > 0.9
+    assert pipeline.champion() == summary["version"]
+
+    by_candidate = {run.data.tags.get("candidate"): run for run in pipeline.runs()}
+    parent = by_candidate.pop(None)
+    assert by_candidate.keys() == CANDIDATES.keys()
+    assert {run.info.status for run in (parent, *by_candidate.values())} == {"FINISHED"}
+    lowest = min(by_candidate.values(), key=lambda run: run.data.metrics["log_loss"])
+    assert summary["run_id"] == lowest.info.run_id
+    for name, run in by_candidate.items():
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.params.keys() >= CANDIDATES[name].params.keys()
+        assert run.data.metrics.keys() >= {"log_loss", "accuracy", "f1_macro"}
+        files = {file.path for file in pipeline.client.list_artifacts(run.info.run_id)}
+        assert {"confusion_matrix.png", "importance.png"} <= files
+    assert lowest.data.metrics["test_log_loss"] == summary["metrics"]["log_loss"]
+    files = {file.path for file in pipeline.client.list_artifacts(parent.info.run_id)}
+    assert files == {"data.json", "summary.json"}
+
+    [registered] = pipeline.versions()
+    assert registered.run_id == summary["run_id"]
+    assert registered.tags["pipeline_run_id"] == pipeline.run_id
+    assert registered.tags["dataset_hash"] == parent.data.tags["dataset_hash"]
+    assert registered.tags["decision"] == summary["reason"]
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES)
+def test_a_logged_model_says_what_it_takes(pipeline: Pipeline, candidate: str) -> None:
+    trained = pipeline.train(candidate, pipeline.validate()["dataset_hash"])
+    description = Model.load(trained["model_uri"])
+    assert description.get_input_schema().input_names() == list(data.FEATURES)
+    example = description.load_input_example(trained["model_uri"])
+    assert list(example.columns) == list(data.FEATURES)
+    loaded = mlflow.sklearn.load_model(trained["model_uri"])
+    validation = data.split(data.check(data.load())).validation
+    assert evaluation.measure(loaded, validation) == trained["metrics"]
+
+
+def test_the_same_data_gives_the_same_model_which_is_not_promoted(pipeline: Pipeline) -> None:
+    first = pipeline.run(list(CANDIDATES))
+    pipeline.run_id = "second"
+    second = pipeline.run(list(CANDIDATES))
+    assert second["version"] != first["version"]
+    assert second["metrics"] == first["metrics"]
+    assert second["champion"] == {"version": first["version"], "metrics": first["metrics"]}
+    assert second["promoted"] is False
+    assert pipeline.champion() == first["version"]
+
+
+def test_a_better_model_takes_the_alias_and_a_worse_one_does_not(
+    pipeline: Pipeline, worse: str
+) -> None:
+    guess = pipeline.run([worse])
+    assert pipeline.champion() == guess["version"]
+    pipeline.run_id = "better"
+    better = pipeline.run([worse, "random-forest"])
+    assert better["candidate"] == "random-forest"
+    assert better["promoted"] is True
+    assert pipeline.champion() == better["version"]
+    pipeline.run_id = "worse-again"
+    again = pipeline.run([worse])
+    assert again["promoted"] is False
+    assert pipeline.champion() == better["version"]
+
+
+def test_retries_leave_what_one_run_leaves(pipeline: Pipeline) -> None:
+    candidate = "logistic-regression"
+    validated = pipeline.validate()
+    assert pipeline.validate() == validated
+    dataset_hash = validated["dataset_hash"]
+    trained = pipeline.train(candidate, dataset_hash)
+    assert pipeline.train(candidate, dataset_hash) == trained
+    first = pipeline.register([trained], dataset_hash)
+    second = pipeline.register([trained], dataset_hash)
+    assert second["version"] == first["version"]
+    assert second["promoted"] is True
+    assert len(pipeline.versions()) == 1
+    assert len(pipeline.runs()) == 2
+
+
+def test_an_attempt_that_was_cut_short_is_made_again(pipeline: Pipeline) -> None:
+    validated = pipeline.validate()
+    parent = pipeline.client.get_run(validated["parent_run_id"])
+    cut = pipeline.client.create_run(
+        parent.info.experiment_id,
+        tags={
+            "pipeline_run_id": pipeline.run_id,
+            "candidate": "logistic-regression",
+            "dataset_hash": validated["dataset_hash"],
+            "mlflow.parentRunId": parent.info.run_id,
+        },
+    )
+    trained = pipeline.train("logistic-regression", validated["dataset_hash"])
+    assert trained["run_id"] != cut.info.run_id
+    assert pipeline.client.get_run(cut.info.run_id).info.status == "FAILED"
+
+
+def test_bad_data_fails_the_run_and_good_data_mends_it(pipeline: Pipeline, tmp_path: Path) -> None:
+    frame = data.load()
+    path = tmp_path / "wine.csv"
+    pipeline.source = str(path)
+    frame.assign(hue=frame["hue"].where(frame.index != 5)).to_csv(path, index=False)
+    with pytest.raises(data.DataError, match="column 'hue', row 5"):
+        pipeline.validate()
+    [run] = pipeline.runs()
+    assert run.info.status == "FAILED"
+    frame.to_csv(path, index=False)
+    assert pipeline.run(["logistic-regression"])["promoted"] is True
+    assert pipeline.client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_data_that_changes_between_steps_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = tmp_path / "wine.csv"
+    pipeline.source = str(path)
+    frame = data.load()
+    frame.to_csv(path, index=False)
+    dataset_hash = pipeline.validate()["dataset_hash"]
+    pd.concat([frame, frame.head(1)]).to_csv(path, index=False)
+    with pytest.raises(steps.PipelineError, match="changed since it was validated"):
+        pipeline.train("logistic-regression", dataset_hash)
+
+
+def test_a_champion_that_cannot_be_measured_is_named(pipeline: Pipeline) -> None:
+    mlflow.set_experiment(pipeline.experiment)
+    with mlflow.start_run():
+        stranger = DummyClassifier().fit([[0], [1]], ["cat", "dog"])
+        info = mlflow.sklearn.log_model(stranger, name="model", pip_requirements=["scikit-learn"])
+    mlflow.register_model(info.model_uri, pipeline.model)
+    pipeline.client.set_registered_model_alias(pipeline.model, "champion", "1")
+    with pytest.raises(steps.PipelineError, match=r"version 1 .* point the alias"):
+        pipeline.run(["logistic-regression"])
+    assert pipeline.champion() == "1"
+
+
+def test_steps_out_of_order_say_so(pipeline: Pipeline) -> None:
+    with pytest.raises(steps.PipelineError, match="run validate first"):
+        pipeline.train("logistic-regression", "0" * 16)
+    with pytest.raises(steps.PipelineError, match="no candidate was trained"):
+        pipeline.register([], "0" * 16)
+    with pytest.raises(ValueError, match="choose one of logistic-regression, random-forest"):
+        pipeline.train("perceptron", "0" * 16)
+
+
+@pytest.mark.parametrize("run_id", ["", "it's", "a`b", "x" * 300])
+def test_unusable_run_ids_are_refused(pipeline: Pipeline, run_id: str) -> None:
+    pipeline.run_id = run_id
+    with pytest.raises(ValueError, match="pipeline_run_id"):
+        pipeline.validate()
+
+
+def test_without_a_server_nothing_is_written_to_the_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(RuntimeError, match="MLFLOW_TRACKING_URI is not set"):
+        steps.validate("run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_runs_every_step(tracking: str) -> None:
+    name = f"by-command-{uuid4().hex[:8]}"
+    result = subprocess.run(
+        [sys.executable, "-m", "lastro_pipelines", "--model-name", name, "--experiment", name],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    summary = json.loads(result.stdout)
+    assert (summary["model"], summary["version"]) == (name, "1")

@@ -1,0 +1,61 @@
+output "platform" {
+  description = "All that Ansible knows of the cloud. Names, addresses and ARNs; no secret values."
+  value = {
+    project     = var.project
+    environment = var.environment
+    region      = var.region
+
+    database = {
+      address           = aws_db_instance.main.address
+      port              = aws_db_instance.main.port
+      engine_version    = aws_db_instance.main.engine_version_actual
+      master_secret_arn = one(aws_db_instance.main.master_user_secret[*].secret_arn)
+    }
+
+    buckets = { for name, bucket in aws_s3_bucket.main : name => bucket.bucket }
+
+    # Each secret is a JSON object.
+    secrets = { for service, secret in aws_secretsmanager_secret.service : service => secret.arn }
+
+    services = local.services
+
+    hosts = {
+      for name, host in var.hosts : name => {
+        instance_id   = aws_instance.host[name].id
+        private_ip    = aws_instance.host[name].private_ip
+        instance_type = host.instance_type
+        memory_mib    = data.aws_ec2_instance_type.host[host.instance_type].memory_size
+        vcpus         = data.aws_ec2_instance_type.host[host.instance_type].default_vcpus
+        roles         = sort(host.roles)
+      }
+    }
+  }
+}
+
+output "inventory" {
+  description = "Ansible's dynamic inventory, for a file whose name ends in aws_ec2.yml. Groups are the roles; how to connect is the environment's business."
+  value = yamlencode({
+    plugin  = "amazon.aws.aws_ec2"
+    strict  = true
+    regions = [var.region]
+
+    filters = {
+      "tag:Project"         = var.project
+      "tag:Environment"     = var.environment
+      "instance-state-name" = "running"
+    }
+
+    hostnames = ["tag:Name"]
+
+    keyed_groups = [{
+      key       = "ec2_tags.Roles | split"
+      prefix    = ""
+      separator = ""
+    }]
+
+    compose = {
+      lastro_private_ip = "private_ip_address"
+      ec2_instance_id   = "instance_id"
+    }
+  })
+}

@@ -1,0 +1,68 @@
+# Secrets are drawn by Secrets Manager and written straight back into it: ephemeral values and write-only arguments never
+# reach plan or state. They are written once; put-secret-value rotates one without Terraform noticing.
+
+locals {
+  # Service -> key of its secret -> length in letters and digits.
+  secret_keys = {
+    mlflow = {
+      database_password      = 32
+      auth_database_password = 32
+      admin_password         = 32
+      flask_secret_key       = 32
+    }
+    airflow = {
+      database_password = 32
+      admin_password    = 32
+      fernet_key        = 32
+      api_secret_key    = 32
+      jwt_secret        = 64
+      mlflow_password   = 32
+    }
+    model_api = {
+      bearer_key      = 32
+      mlflow_password = 32
+    }
+    dashboard = {
+      cookie_secret = 32
+    }
+  }
+
+  passwords = merge([
+    for service, keys in local.secret_keys : {
+      for key, length in keys : "${service}/${key}" => { service = service, length = length }
+    }
+  ]...)
+}
+
+resource "aws_secretsmanager_secret" "service" {
+  for_each = local.secret_keys
+
+  # A prefix, since the name of a deleted secret stays taken for its recovery window.
+  name_prefix             = "${local.prefix}/${each.key}-"
+  description             = "What ${each.key} needs: ${join(", ", keys(each.value))}"
+  recovery_window_in_days = var.secret_recovery_window_days
+}
+
+ephemeral "aws_secretsmanager_random_password" "service" {
+  for_each = local.passwords
+  provider = aws.ephemeral
+
+  # Asking for the secret's id puts off the draw until there is a secret to hold it: a first plan asks AWS for none.
+  password_length     = aws_secretsmanager_secret.service[each.value.service].id == "" ? 0 : each.value.length
+  exclude_punctuation = true
+}
+
+resource "aws_secretsmanager_secret_version" "service" {
+  for_each = local.secret_keys
+
+  secret_id = aws_secretsmanager_secret.service[each.key].id
+  secret_string_wo = jsonencode({
+    for key in keys(each.value) : key => (
+      # Fernet takes 32 bytes in URL-safe base64.
+      key == "fernet_key"
+      ? replace(replace(base64encode(ephemeral.aws_secretsmanager_random_password.service["${each.key}/${key}"].random_password), "+", "-"), "/", "_")
+      : ephemeral.aws_secretsmanager_random_password.service["${each.key}/${key}"].random_password
+    )
+  })
+  secret_string_wo_version = 1
+}

@@ -1,0 +1,309 @@
+# Input that must be refused. A run lists what it expects to fail, so that each rule is missed when it goes; the rules of
+# hosts, all of one variable, take a run each.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+# Real, since a mocked provider cannot hold ephemeral resources, but never called: a plan of a new environment draws no
+# password (see secrets.tf).
+provider "aws" {
+  alias                       = "ephemeral"
+  region                      = "eu-west-1"
+  access_key                  = "unused"
+  secret_key                  = "unused"
+  skip_credentials_validation = true
+  skip_requesting_account_id  = true
+  skip_metadata_api_check     = true
+}
+
+variables {
+  environment = "test"
+  vpc_cidr    = "10.43.0.0/16"
+}
+
+run "reject_role_unknown" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard", "grafana"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_host_without_role" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+      spare   = { instance_type = "t3.small", roles = [] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_host_name_with_capitals" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+      "Spare" = { instance_type = "t3.small", roles = ["dashboard"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_mlflow_nowhere" {
+  command = plan
+
+  variables {
+    hosts = {
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_mlflow_twice" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+      second  = { instance_type = "t3.small", roles = ["mlflow"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_airflow_nowhere" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_airflow_twice" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+      second  = { instance_type = "t3.small", roles = ["airflow"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_model_api_nowhere" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["dashboard"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_dashboard_nowhere" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_instance_type_that_is_none" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_disk_too_small" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"], disk_gib = 4 }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_third_zone" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"], zone = 3 }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_airflow_on_small_memory" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.micro", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+    }
+  }
+
+  override_data {
+    target = data.aws_ec2_instance_type.host["t3.micro"]
+    values = {
+      memory_size             = 1024
+      supported_architectures = ["x86_64"]
+    }
+  }
+
+  expect_failures = [aws_instance.host["airflow"]]
+}
+
+run "reject_arm_host" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t4g.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+    }
+  }
+
+  override_data {
+    target = data.aws_ec2_instance_type.host["t4g.small"]
+    values = {
+      memory_size             = 2048
+      supported_architectures = ["arm64"]
+    }
+  }
+
+  expect_failures = [aws_instance.host["mlflow"]]
+}
+
+run "reject_malformed" {
+  command = plan
+
+  variables {
+    project        = "Lastro"
+    environment    = "pre-prod"
+    region         = "eu-west-1a"
+    vpc_cidr       = "10.43.0.0"
+    ssh_public_key = "-----BEGIN OPENSSH PRIVATE KEY-----"
+    database       = { instance_class = "t4g.micro" }
+  }
+
+  expect_failures = [
+    var.project,
+    var.environment,
+    var.region,
+    var.vpc_cidr,
+    var.ssh_public_key,
+    var.database,
+  ]
+}
+
+run "reject_almost_right" {
+  command = plan
+
+  variables {
+    project     = "lastro-"
+    environment = "productionx"
+    vpc_cidr    = "10.43.0.1/16"
+    database    = { storage_gib = 200, max_storage_gib = 100 }
+  }
+
+  expect_failures = [
+    var.project,
+    var.environment,
+    var.vpc_cidr,
+    var.database,
+  ]
+}
+
+run "reject_too_small" {
+  command = plan
+
+  variables {
+    vpc_cidr                    = "10.43.0.0/24"
+    database                    = { storage_gib = 5 }
+    buckets                     = { noncurrent_days = 0 }
+    secret_recovery_window_days = 3
+  }
+
+  expect_failures = [
+    var.vpc_cidr,
+    var.database,
+    var.buckets,
+    var.secret_recovery_window_days,
+  ]
+}
+
+run "reject_unsafe" {
+  command = plan
+
+  variables {
+    vpc_cidr = "52.16.0.0/16"
+    database = { backup_days = 0 }
+  }
+
+  expect_failures = [
+    var.vpc_cidr,
+    var.database,
+  ]
+}

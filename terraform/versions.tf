@@ -1,0 +1,35 @@
+terraform {
+  required_version = ">= 1.11, < 2.0"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = "~> 5.100"
+    }
+  }
+
+  # The bucket and its region differ by account: terraform init -backend-config="bucket=..." -backend-config="region=..."
+  backend "s3" {
+    key          = "lastro/terraform.tfstate"
+    use_lockfile = true
+    encrypt      = true
+  }
+}
+
+provider "aws" {
+  region = var.region
+
+  default_tags {
+    tags = {
+      Project     = var.project
+      Environment = var.environment
+    }
+  }
+}
+
+# Ephemeral passwords only. A mocked provider cannot hold ephemeral resources (Terraform 1.11), so `terraform test`
+# mocks the provider above and leaves this one real but never called.
+provider "aws" {
+  alias  = "ephemeral"
+  region = var.region
+}
