@@ -15,6 +15,11 @@ ENVIRONMENTS := $(filter-out common,$(notdir $(patsubst %/,%,$(wildcard inventor
 # One machine stands in for AWS where the inventory says so.
 ONE_MACHINE := $(wildcard inventory/$(ENV)/group_vars/all/one_machine.yml)
 
+ifneq ($(ONE_MACHINE),)
+# What reaches somebody's real account must not reach this machine's.
+unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
+endif
+
 PLAYBOOK := ansible-playbook -i inventory/$(ENV)
 # Before Terraform has run there is no inventory but the controller.
 LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
@@ -108,6 +113,10 @@ machines: setup ## Make real what Terraform made in the AWS API of this machine
 .PHONY: test
 test: ## Run everything: lint, unit, Terraform, Molecule, the platform end to end
 	@scripts/test
+
+.PHONY: bench
+bench: setup ## Measure a running environment: the figures of the README
+	@LASTRO_ENVIRONMENT=$(ENV) python tests/bench/bench.py
 
 .PHONY: lock
 lock: setup ## Resolve every environment anew into its hashed lock

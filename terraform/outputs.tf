@@ -46,16 +46,18 @@ output "inventory" {
     }
 
     hostnames = ["tag:Name"]
+    # Without it a variable is called `tags`, which is Ansible's own word.
+    hostvars_prefix = "aws_"
 
     keyed_groups = [{
-      key       = "ec2_tags.Roles | split"
+      key       = "aws_ec2_tags.Roles | split"
       prefix    = ""
       separator = ""
     }]
 
     compose = {
-      lastro_private_ip = "private_ip_address"
-      ec2_instance_id   = "instance_id"
+      lastro_private_ip = "aws_private_ip_address"
+      ec2_instance_id   = "aws_instance_id"
     }
   })
 }

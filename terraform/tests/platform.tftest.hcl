@@ -97,13 +97,14 @@ run "contract" {
 
   assert {
     condition = yamldecode(output.inventory) == {
-      plugin       = "amazon.aws.aws_ec2"
-      strict       = true
-      regions      = ["eu-west-1"]
-      filters      = { "tag:Project" = "lastro", "tag:Environment" = "test", "instance-state-name" = "running" }
-      hostnames    = ["tag:Name"]
-      keyed_groups = [{ key = "ec2_tags.Roles | split", prefix = "", separator = "" }]
-      compose      = { lastro_private_ip = "private_ip_address", ec2_instance_id = "instance_id" }
+      plugin          = "amazon.aws.aws_ec2"
+      strict          = true
+      regions         = ["eu-west-1"]
+      filters         = { "tag:Project" = "lastro", "tag:Environment" = "test", "instance-state-name" = "running" }
+      hostnames       = ["tag:Name"]
+      hostvars_prefix = "aws_"
+      keyed_groups    = [{ key = "aws_ec2_tags.Roles | split", prefix = "", separator = "" }]
+      compose         = { lastro_private_ip = "aws_private_ip_address", ec2_instance_id = "aws_instance_id" }
     }
     error_message = "the inventory must find this environment's running hosts, grouped by role"
   }

@@ -1,4 +1,6 @@
-"""Import each Python file below a folder as Airflow's DAG processor would; print {file: error} as JSON.
+"""Import each Python file below a folder as Airflow's DAG processor would.
+
+Prints {file: error} as JSON; an empty object when all of them import.
 
 Each file has a process of its own, so that one that exits, hangs or pollutes is held back alone.
 
@@ -22,7 +24,11 @@ SECONDS_PER_FILE = 60
 def import_error(path: Path, folder: Path) -> str | None:
     """What importing and serializing the DAGs of a file says against it, if anything."""
     bag = BundleDagBag(
-        dag_folder=path, bundle_path=folder, bundle_name="candidate", safe_mode=False, load_op_links=False
+        dag_folder=path,
+        bundle_path=folder,
+        bundle_name="candidate",
+        safe_mode=False,
+        load_op_links=False,
     )
     if bag.import_errors:
         return "\n".join(bag.import_errors.values())
@@ -41,7 +47,9 @@ def check(path: Path, folder: Path) -> str | None:
         except TimeoutError:
             for process in list(pool._processes.values()):
                 process.kill()
-            return f"importing takes more than {SECONDS_PER_FILE} s; a DAG file must only define tasks"
+            return (
+                f"importing takes more than {SECONDS_PER_FILE} s; a DAG file must only define tasks"
+            )
         except BrokenProcessPool:
             return "the file ends the process that imports it"
         except Exception as error:
@@ -62,4 +70,5 @@ def main() -> None:
     answer.flush()
 
 
-main()
+if __name__ == "__main__":
+    main()

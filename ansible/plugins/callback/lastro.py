@@ -1,4 +1,4 @@
-"""Callback plugin: one line for each result, which names its host and task, and waits that say what for."""
+"""Callback plugin: one line for each result, with its host and task; waits that say what for."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ name: lastro
 type: stdout
 short_description: one line a result, for hosts that go on at their own pace
 description:
-  - The default callback prints results below the name of the task that started last. When each host goes on as fast as
-    it can, that is often another's. Here each line names its own.
-  - A task that is retried says, at most every five seconds, how long it has waited and what the last answer was.
+  - The default callback prints results below the name of the task that started last. When each
+    host goes on as fast as it can, that is often another's. Here each line names its own.
+  - A task that is retried says, at most every five seconds, how long it has waited and what the
+    last answer was.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
 """
 
 SECONDS_BETWEEN_WAITS = 5
+# What succeeds without a word: Ansible's own steps between the tasks.
+SILENT = (*C._ACTION_ALL_INCLUDES, "ansible.builtin.validate_argument_spec")
 
 
 class CallbackModule(Default):
@@ -63,7 +66,7 @@ class CallbackModule(Default):
             self._process_items(result)
         elif result.is_changed():
             self._line("changed", result, C.COLOR_CHANGED)
-        elif result.task.action not in C._ACTION_ALL_INCLUDES:
+        elif result.task.action not in SILENT:
             self._line("ok", result, C.COLOR_OK)
 
     def v2_runner_item_on_ok(self, result) -> None:
@@ -74,14 +77,26 @@ class CallbackModule(Default):
         self._line(status, result, color, self._item(result))
 
     def v2_runner_on_failed(self, result, ignore_errors: bool = False) -> None:
-        """Print what failed, then all that Ansible says of it."""
-        self._line("FAILED", result, C.COLOR_ERROR)
-        super().v2_runner_on_failed(result, ignore_errors)
+        """Print what failed and why, in plain lines; with -v all that Ansible knows of it."""
+        if not (result.task.loop and "results" in result.result):
+            self._failure(result)
+        if ignore_errors:
+            self._display.display("...ignored")
 
     def v2_runner_item_on_failed(self, result) -> None:
         """As for a task, for one item of its loop."""
-        self._line("FAILED", result, C.COLOR_ERROR, self._item(result))
-        super().v2_runner_item_on_failed(result)
+        self._failure(result, self._item(result))
+
+    def _failure(self, result, note: str = "") -> None:
+        self._line("FAILED", result, C.COLOR_ERROR, note)
+        if self._display.verbosity > 0:
+            self._handle_warnings_and_exception(result)
+            self._display.display(self._dump_results(result.result), color=C.COLOR_ERROR)
+            return
+        for part in ("msg", "stdout", "stderr"):
+            text = str(result.result.get(part) or "").strip()
+            if text:
+                self._display.display(text + "\n", color=C.COLOR_ERROR)
 
     def v2_runner_retry(self, result) -> None:
         """Print what is waited for, since when, and what the last answer was."""
@@ -93,4 +108,9 @@ class CallbackModule(Default):
         self._waits[key] = (began, now)
         answer = result.result.get("json")
         state = answer.get("state") if isinstance(answer, dict) else None
-        self._line("waiting", result, C.COLOR_VERBOSE, f": {now - began:.0f} s" + (f", {state}" if state else ""))
+        self._line(
+            "waiting",
+            result,
+            C.COLOR_VERBOSE,
+            f": {now - began:.0f} s" + (f", {state}" if state else ""),
+        )

@@ -192,6 +192,10 @@ def database(rds: Any, **options: Any) -> dict[str, Any]:
     )["DBInstance"]
 
 
+def test_certificate_authority(aws: Any) -> None:
+    assert database(aws("rds"))["CACertificateIdentifier"] == "rds-ca-rsa2048-g1"
+
+
 def test_performance_insights(aws: Any) -> None:
     rds = aws("rds")
     created = database(rds, EnablePerformanceInsights=True, PerformanceInsightsRetentionPeriod=7)

@@ -1,6 +1,7 @@
-"""Hand the certificate authorities that this machine trusts, and Debian does not know, to update-ca-certificates.
+"""Hand update-ca-certificates the authorities that this machine trusts and Debian does not know.
 
-A proxy that inspects TLS signs with such an authority: without it nothing can be installed in a container.
+A proxy that inspects TLS signs with such an authority: without it nothing can be installed in a
+container.
 
 Usage: trust_host_cas.py BUNDLE
 """
@@ -27,4 +28,5 @@ def main() -> None:
     print(f"{len(unknown)} certificate authorities of this machine added")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,7 @@
-"""Make a user of Airflow's FAB auth manager, or give it the password and role. JSON {name, password, role} on stdin."""
+"""Make a user of Airflow's FAB auth manager, or give it the password and role.
+
+Reads JSON {name, password, role} from the standard input.
+"""
 
 import json
 import sys

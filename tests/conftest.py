@@ -1,0 +1,12 @@
+"""What the unit and contract tests share."""
+
+from __future__ import annotations
+
+import pytest
+from wiring import CONTRACT, Wiring, write_inventory
+
+
+@pytest.fixture(scope="session")
+def wiring(tmp_path_factory: pytest.TempPathFactory) -> Wiring:
+    """The roles' variables for a platform as Terraform lays it out by default."""
+    return Wiring(write_inventory(tmp_path_factory.mktemp("inventory"), CONTRACT))

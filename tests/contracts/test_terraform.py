@@ -1,0 +1,232 @@
+"""What Terraform emits and allows, against what Ansible reads and the services connect to."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import hcl2
+import pytest
+import yaml
+from wiring import CONTRACT, PROJECT, SCALED_HOSTS, SECRETS, SERVICES, Wiring, write_inventory
+
+TERRAFORM = PROJECT / "terraform"
+
+
+def plain(value: Any) -> Any:
+    """What hcl2 parsed, without quotes around texts and its own notes."""
+    if isinstance(value, dict):
+        return {plain(k): plain(v) for k, v in value.items() if not k.startswith("__")}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
+        return value[1:-1]
+    return value
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """A file of HCL; expressions are texts `${...}`."""
+    with path.open(encoding="utf-8") as file:
+        return plain(hcl2.load(file))
+
+
+def local_value(name: str) -> Any:
+    """A value of a `locals` block, in whichever file it stands."""
+    for path in sorted(TERRAFORM.glob("*.tf")):
+        for block in parse(path).get("locals", []):
+            if name in block:
+                return block[name]
+    raise KeyError(name)
+
+
+def output(name: str) -> Any:
+    """The expression of an output."""
+    return next(
+        block[name] for block in parse(TERRAFORM / "outputs.tf")["output"] if name in block
+    )["value"]
+
+
+# ---- the contract -----------------------------------------------------------------------------
+
+
+def specification() -> dict[str, Any]:
+    """Ansible's side: what validate.yml asks of `platform`."""
+    text = (PROJECT / "ansible/playbooks/platform_spec.yml").read_text()
+    return yaml.safe_load(text)["platform"]["options"]
+
+
+def test_ansible_asks_for_what_terraform_emits() -> None:
+    assert specification().keys() == output("platform").keys() == CONTRACT.keys()
+
+
+def test_of_the_database() -> None:
+    emitted = output("platform")["database"].keys()
+    assert specification()["database"]["options"].keys() == emitted == CONTRACT["database"].keys()
+
+
+def test_of_the_services() -> None:
+    assert output("platform")["services"] == "${local.services}"
+    assert local_value("services") == CONTRACT["services"]
+    assert specification()["services"]["options"].keys() == local_value("services").keys()
+    assert tuple(local_value("services")) == SERVICES
+
+
+def test_of_the_buckets() -> None:
+    buckets = specification()["buckets"]["options"].keys()
+    (resource,) = (
+        block["aws_s3_bucket"]["main"]
+        for block in parse(TERRAFORM / "storage.tf")["resource"]
+        if "aws_s3_bucket" in block
+    )
+    named = set(re.findall(r'"(\w+)"', resource["for_each"]))
+    assert buckets == CONTRACT["buckets"].keys() == named
+
+
+def test_of_the_hosts() -> None:
+    emitted = set(re.findall(r"(\w+) = ", output("platform")["hosts"]))
+    (play,) = yaml.safe_load((PROJECT / "ansible/playbooks/validate.yml").read_text())
+    (keys,) = (
+        task["vars"]["__host_keys"]
+        for task in play["tasks"]
+        if "__host_keys" in task.get("vars", {})
+    )
+    assert emitted == set(keys) == CONTRACT["hosts"]["mlflow"].keys()
+
+
+def test_of_the_secrets() -> None:
+    keys = {service: set(keys) for service, keys in local_value("secret_keys").items()}
+    assert specification()["secrets"]["options"].keys() == keys.keys()
+    read = {service: set(secret) for service, secret in SECRETS.items() if service != "database"}
+    assert keys == read
+
+
+def test_of_the_inventory() -> None:
+    text = output("inventory")
+    # The one variable of a host that the roles' wiring reads beside the contract.
+    assert re.search(r"lastro_private_ip = ", text)
+    assert ".Roles | split" in text
+
+
+# ---- security groups ----------------------------------------------------------------------------
+
+
+def allowed() -> set[tuple[str, str]]:
+    """(client, server): who may connect to whom, by Terraform's table."""
+    return set(
+        re.findall(r'client = "(\w+)", server = "(\w+)"', local_value("service_connections"))
+    )
+
+
+# For the visitor's browser: the dashboard itself never asks there.
+LINKS = {("dashboard", "AIRFLOW_URL")}
+ADDRESS = re.compile(r"(?:https?|postgresql\+psycopg2)://[^\s\"']+")
+
+
+def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str]]:
+    """(client, server) of every address that a service's files and units name."""
+    wiring = Wiring(inventory)
+    servers = {
+        (host["private_ip"], contract["services"][role]["port"]): role
+        for host in contract["hosts"].values()
+        for role in host["roles"]
+    } | {(contract["database"]["address"], contract["database"]["port"]): "database"}
+    # The AWS API of this machine stands for AWS, which is reached by the rule for the web.
+    servers |= {("10.42.255.4", 4566): "aws"}
+    found = set()
+    for client in SERVICES:
+        for host in wiring.groups[client]:
+            service = wiring.service(client, host)
+            texts = [*service.files.values(), *service.units.values(), service.ready_url]
+            texts += [
+                str(value)
+                for name, value in service.environment.items()
+                if (client, name) not in LINKS
+            ]
+            for url in re.findall(ADDRESS, "\n".join(texts)):
+                parts = urlsplit(url)
+                server = servers[parts.hostname, parts.port]
+                if server not in (client, "aws"):
+                    found.add((client, server))
+    return found
+
+
+@pytest.mark.parametrize("hosts", [CONTRACT["hosts"], SCALED_HOSTS], ids=["default", "scaled"])
+def test_every_connection_is_allowed_and_every_rule_is_used(
+    hosts: dict[str, Any], tmp_path: Path
+) -> None:
+    contract = CONTRACT | {"hosts": hosts}
+    assert connections(contract, write_inventory(tmp_path, contract)) == allowed()
+
+
+def test_the_databases_are_made_from_a_host_that_reaches_them() -> None:
+    plays = yaml.safe_load((PROJECT / "ansible/playbooks/site.yml").read_text())
+    (play,) = (
+        play
+        for play in plays
+        if any(
+            task.get("ansible.builtin.import_role", {}).get("name") == "databases"
+            for task in play.get("tasks", [])
+        )
+    )
+    group = re.fullmatch(r"(\w+)\[0\]", play["hosts"])[1]
+    assert (group, "database") in allowed()
+
+
+# ---- environments -------------------------------------------------------------------------------
+
+ENVIRONMENTS = sorted(
+    path.name for path in (PROJECT / "inventory").iterdir() if path.name != "common"
+)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_inventory_of_an_environment_agrees_with_its_tfvars(environment: str) -> None:
+    variables = yaml.safe_load(
+        (PROJECT / f"inventory/{environment}/group_vars/all/environment.yml").read_text()
+    )
+    tfvars = parse(TERRAFORM / "environments" / f"{environment}.tfvars")
+    backend = parse(TERRAFORM / "environments" / f"{environment}.tfbackend")
+    region = next(
+        block["region"]["default"]
+        for block in parse(TERRAFORM / "variables.tf")["variable"]
+        if "region" in block
+    )
+    assert tfvars["environment"] == variables["lastro_environment"] == environment
+    assert tfvars.get("region", region) == variables["lastro_region"]
+    if (PROJECT / f"inventory/{environment}/group_vars/all/one_machine.yml").exists():
+        assert backend == {
+            "bucket": f"lastro-{environment}-terraform-state",
+            "region": variables["lastro_region"],
+        }
+        network = ipaddress.ip_network(variables["machine_network"])
+        assert str(network) == tfvars["vpc_cidr"]
+        # Terraform leaves the last /24 to what stands in for AWS.
+        *_, last = network.subnets(new_prefix=24)
+        stand_ins = {variables["machine_aws_address"], variables["machine_database_address"]}
+        assert len(stand_ins) == 2
+        assert all(ipaddress.ip_address(address) in last for address in stand_ins)
+
+
+def test_no_two_environments_of_one_machine_share_a_network() -> None:
+    networks = [
+        ipaddress.ip_network(parse(path)["vpc_cidr"])
+        for path in (TERRAFORM / "environments").glob("*.tfvars")
+        if (PROJECT / f"inventory/{path.stem}/group_vars/all/one_machine.yml").exists()
+    ]
+    assert len(networks) > 1
+    for number, network in enumerate(networks):
+        assert not any(network.overlaps(other) for other in networks[:number])
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_environment_has_the_common_wiring(environment: str) -> None:
+    folder = PROJECT / "inventory" / environment
+    common = PROJECT / "inventory" / "common"
+    assert (folder / "group_vars/all/common").resolve() == common / "group_vars/all"
+    assert (folder / "groups.yml").resolve() == common / "groups.yml"
+    assert (folder / "localhost.yml").resolve() == common / "localhost.yml"
+    groups = yaml.safe_load((folder / "groups.yml").read_text())["platform"]["children"]
+    assert tuple(groups) == SERVICES

@@ -1,0 +1,110 @@
+"""`validate.yml` stops a wrong contract before anything changes, and says what to do."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from wiring import CONTRACT, PROJECT, changed, play, write_inventory
+
+PLAYBOOK = PROJECT / "ansible/playbooks/validate.yml"
+
+
+def without(path: tuple[str, ...]) -> dict[str, Any]:
+    """The contract without one of its keys."""
+    contract = copy.deepcopy(CONTRACT)
+    inner: Any = contract
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    return contract
+
+
+CASES = {
+    "key missing": (
+        without(("database", "address")),
+        [
+            "group_vars/all/platform.json is not what the roles expect",
+            "address",
+            "make inventory ENV=local",
+        ],
+    ),
+    "key of another type": (
+        changed(CONTRACT, ("database", "port"), "five"),
+        ["is not what the roles expect", "port", "five", "make inventory ENV=local"],
+    ),
+    "host without its memory": (
+        without(("hosts", "serving", "memory_mib")),
+        ["Host serving of the contract lacks memory_mib", "terraform/outputs.tf"],
+    ),
+    "role that does not exist": (
+        changed(CONTRACT, ("hosts", "serving", "roles"), ["model_api", "dashboard", "grafana"]),
+        [
+            "Host serving has the role grafana, which does not exist",
+            "Choose of mlflow, airflow, model_api, dashboard",
+            "terraform/environments/local.tfvars",
+        ],
+    ),
+    "role on no host": (
+        changed(CONTRACT, ("hosts", "serving", "roles"), ["model_api"]),
+        ["The role dashboard should be on one host at least", "make apply ENV=local"],
+    ),
+    "instance type too small": (
+        changed(
+            changed(CONTRACT, ("hosts", "airflow", "memory_mib"), 1024),
+            ("hosts", "airflow", "instance_type"),
+            "t3.micro",
+        ),
+        [
+            "Host airflow is a t3.micro with 1024 MiB of memory; Airflow needs 2048",
+            "t3.small or larger",
+            "terraform/environments/local.tfvars",
+        ],
+    ),
+    "another environment": (
+        CONTRACT | {"environment": "prod"},
+        [
+            "The contract is of the environment prod, the inventory of local",
+            "make inventory ENV=local",
+        ],
+    ),
+}
+
+
+def test_a_right_contract_passes(tmp_path: Path) -> None:
+    status, output = play(write_inventory(tmp_path, CONTRACT), PLAYBOOK)
+    assert status == 0, output
+
+
+@pytest.mark.parametrize(("contract", "said"), CASES.values(), ids=list(CASES))
+def test_a_wrong_contract_stops_with_what_is_wrong_and_what_to_do(
+    contract: dict[str, Any], said: list[str], tmp_path: Path
+) -> None:
+    status, output = play(write_inventory(tmp_path, contract), PLAYBOOK)
+    assert status != 0
+    for part in said:
+        assert part in output
+    # One message; above that of the specification stands what Ansible found.
+    assert output.count("FAILED") == (2 if "not what the roles expect" in output else 1)
+
+
+def test_without_a_contract(tmp_path: Path) -> None:
+    inventory = write_inventory(tmp_path, CONTRACT)
+    (inventory / "group_vars/all/platform.json").unlink()
+    status, output = play(inventory, PLAYBOOK)
+    assert status != 0
+    assert "has no group_vars/all/platform.json. Run `make apply ENV=local`" in output
+
+
+def test_hosts_that_the_live_inventory_lacks(tmp_path: Path) -> None:
+    inventory = write_inventory(tmp_path, CONTRACT)
+    groups = yaml.safe_load((inventory / "hosts.yml").read_text())
+    del groups["mlflow"]
+    (inventory / "hosts.yml").write_text(yaml.safe_dump(groups))
+    status, output = play(inventory, PLAYBOOK)
+    assert status != 0
+    assert "The role mlflow should be on lastro-local-mlflow" in output
+    assert "the inventory has no host for it. Run `make apply ENV=local`" in output

@@ -1,0 +1,259 @@
+"""Every arrow from Terraform to a service: an output or a secret -> what a service is given.
+
+Each leaf of the contract is changed alone; exactly the places named here may change with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wiring import CONTRACT, SCALED_HOSTS, SECRETS, SERVICES, Wiring, changed, write_inventory
+
+Path_ = tuple[str, ...]
+
+# Places: "<service> <NAME>" is a line of its environment, "<service> unit <name>" a unit,
+# "<service> <file>" a further file, "<role>.<variable>" one that its tasks read.
+DATABASE_SERVER = {
+    "mlflow MLFLOW_BACKEND_STORE_URI",
+    "mlflow basic_auth.ini",
+    "mlflow unit mlflow-migrate",
+    "mlflow.database",
+    "airflow AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "airflow.database",
+    "databases.databases_server",
+}
+REGION = {
+    f"{service} {name}"
+    for service in ("mlflow", "airflow")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
+}
+MLFLOW_URL = {
+    "airflow MLFLOW_TRACKING_URI",
+    "model_api MLFLOW_TRACKING_URI",
+    "dashboard MLFLOW_TRACKING_URI",
+}
+MODEL_API_URL = {"dashboard MODEL_API_URL"}
+AIRFLOW_URL = {"dashboard AIRFLOW_URL"}
+MLFLOW_ADDRESS = {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow.ready_url"} | MLFLOW_URL
+AIRFLOW_ADDRESS = {
+    "airflow AIRFLOW__API__BASE_URL",
+    "airflow AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+    "airflow.ready_url",
+} | AIRFLOW_URL
+
+ARROWS: dict[Path_, set[str]] = {
+    ("database", "address"): DATABASE_SERVER,
+    ("database", "port"): DATABASE_SERVER,
+    ("buckets", "artifacts"): {"mlflow MLFLOW_ARTIFACTS_DESTINATION"},
+    ("buckets", "dags"): {"airflow AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
+    ("services", "mlflow", "port"): {"mlflow MLFLOW_PORT"} | MLFLOW_ADDRESS,
+    ("services", "airflow", "port"): {"airflow AIRFLOW__API__PORT"} | AIRFLOW_ADDRESS,
+    ("services", "model_api", "port"): {
+        "model_api MODEL_API_PORT",
+        "model_api.ready_url",
+    }
+    | MODEL_API_URL,
+    ("services", "dashboard", "port"): {"dashboard DASHBOARD_PORT", "dashboard.ready_url"},
+    ("hosts", "mlflow", "private_ip"): {"mlflow MLFLOW_HOST"} | MLFLOW_ADDRESS,
+    ("hosts", "airflow", "private_ip"): {"airflow AIRFLOW__API__HOST"} | AIRFLOW_ADDRESS,
+    ("hosts", "serving", "private_ip"): {
+        "model_api MODEL_API_HOST",
+        "model_api.ready_url",
+        "dashboard DASHBOARD_HOST",
+        "dashboard.ready_url",
+    }
+    | MODEL_API_URL,
+    ("hosts", "airflow", "memory_mib"): {"airflow.airflow_memory_mib"},
+}
+
+# What no service is given: what validate.yml, the playbooks of operations or a reader need.
+NOT_WIRED = {
+    ("project",),
+    ("environment",),
+    ("region",),
+    ("database", "engine_version"),
+    ("database", "master_secret_arn"),
+    *(("secrets", service) for service in SERVICES),
+    *(
+        ("hosts", host, key)
+        for host in CONTRACT["hosts"]
+        for key in ("instance_id", "instance_type", "memory_mib", "vcpus", "roles")
+        if (host, key) != ("airflow", "memory_mib")
+    ),
+}
+
+SECRET_ARROWS: dict[Path_, set[str]] = {
+    ("database", "username"): {"databases.databases_server"},
+    ("database", "password"): {"databases.databases_server"},
+    ("mlflow", "database_password"): {
+        "mlflow PGPASSWORD",
+        "mlflow.database",
+        "databases.databases_applications",
+    },
+    ("mlflow", "auth_database_password"): {
+        "mlflow basic_auth.ini",
+        "databases.databases_applications",
+    },
+    ("mlflow", "admin_password"): {
+        "mlflow MLFLOW_AUTH_ADMIN_PASSWORD",
+        "mlflow.ready_headers",
+        "mlflow.mlflow_admin_password",
+    },
+    ("mlflow", "flask_secret_key"): {"mlflow MLFLOW_FLASK_SERVER_SECRET_KEY"},
+    ("airflow", "database_password"): {
+        "airflow AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+        "airflow.database",
+        "databases.databases_applications",
+    },
+    ("airflow", "admin_password"): {"airflow.airflow_admin_password"},
+    ("airflow", "fernet_key"): {"airflow AIRFLOW__CORE__FERNET_KEY"},
+    ("airflow", "api_secret_key"): {"airflow AIRFLOW__API__SECRET_KEY"},
+    ("airflow", "jwt_secret"): {"airflow AIRFLOW__API_AUTH__JWT_SECRET"},
+    ("airflow", "mlflow_password"): {"airflow MLFLOW_TRACKING_PASSWORD", "mlflow.mlflow_users"},
+    ("model_api", "bearer_key"): {"model_api MODEL_API_KEY", "dashboard MODEL_API_KEY"},
+    ("model_api", "mlflow_password"): {
+        "model_api MLFLOW_TRACKING_PASSWORD",
+        "mlflow.mlflow_users",
+    },
+    ("dashboard", "cookie_secret"): {"dashboard STREAMLIT_SERVER_COOKIE_SECRET"},
+}
+
+# What tasks read beside what the service is given.
+VARIABLES = {
+    "databases": ("databases_server", "databases_applications"),
+    "mlflow": ("mlflow_admin_password", "mlflow_users"),
+    "airflow": ("airflow_admin_password", "airflow_memory_mib"),
+}
+
+
+def leaves(data: Any, path: Path_ = ()) -> Iterator[Path_]:
+    """The paths of all values that are no objects."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path
+
+
+def places(wiring: Wiring) -> dict[str, Any]:
+    """Everything that the roles would write or use, by its place."""
+    found: dict[str, Any] = {}
+    for name in SERVICES:
+        service = wiring.service(name)
+        found |= {f"{name} {key}": value for key, value in service.environment.items()}
+        found |= {f"{name} {Path(path).name}": content for path, content in service.files.items()}
+        found |= {f"{name} unit {unit}": text for unit, text in service.units.items()}
+        found[f"{name}.ready_url"] = service.ready_url
+        found[f"{name}.ready_headers"] = service.ready_headers
+        found[f"{name}.database"] = service.database
+    for role, variables in VARIABLES.items():
+        host = wiring.groups["mlflow" if role == "databases" else role][0]
+        found |= {f"{role}.{name}": wiring.value(host, role, name) for name in variables}
+    return found
+
+
+@pytest.fixture(scope="module")
+def before(wiring: Wiring) -> dict[str, Any]:
+    """All places, before anything is changed."""
+    return places(wiring)
+
+
+def difference(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """The places that differ."""
+    return {
+        place for place in before.keys() | after.keys() if before.get(place) != after.get(place)
+    }
+
+
+def another(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, int):
+        return value + 1000
+    if isinstance(value, list):
+        return value[::-1]
+    return f"{value}changed" if not value[:1].isdigit() else "10.42.9.9"
+
+
+def value_at(data: Any, path: Path_) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
+@pytest.mark.parametrize("path", ARROWS, ids=".".join)
+def test_an_output_reaches_what_needs_it_and_nothing_else(
+    path: Path_, before: dict[str, Any], tmp_path: Path
+) -> None:
+    contract = changed(CONTRACT, path, another(value_at(CONTRACT, path)))
+    assert difference(before, places(Wiring(write_inventory(tmp_path, contract)))) == ARROWS[path]
+
+
+@pytest.mark.parametrize("path", SECRET_ARROWS, ids=".".join)
+def test_a_secret_reaches_what_needs_it_and_nothing_else(
+    path: Path_, before: dict[str, Any], tmp_path: Path
+) -> None:
+    secrets = changed(SECRETS, path, another(value_at(SECRETS, path)))
+    after = places(Wiring(write_inventory(tmp_path, CONTRACT), secrets))
+    assert difference(before, after) == SECRET_ARROWS[path]
+
+
+def test_nothing_else_of_the_contract_reaches_a_service(
+    before: dict[str, Any], tmp_path: Path
+) -> None:
+    for number, path in enumerate(sorted(NOT_WIRED - {("environment",), ("project",)})):
+        contract = changed(CONTRACT, path, another(value_at(CONTRACT, path)))
+        inventory = write_inventory(tmp_path / str(number), contract)
+        assert difference(before, places(Wiring(inventory))) == set(), path
+
+
+def test_every_output_and_every_secret_is_accounted_for() -> None:
+    assert set(leaves(CONTRACT)) == ARROWS.keys() | NOT_WIRED
+    assert set(leaves(SECRETS)) == SECRET_ARROWS.keys()
+
+
+def test_the_region_of_the_environment_reaches_whoever_calls_aws(
+    before: dict[str, Any], tmp_path: Path
+) -> None:
+    wiring = Wiring(write_inventory(tmp_path, CONTRACT), lastro_region="us-east-2")
+    assert difference(before, places(wiring)) == REGION
+
+
+def test_on_aws_no_endpoint_and_no_credentials_are_set(tmp_path: Path) -> None:
+    wiring = Wiring(write_inventory(tmp_path, CONTRACT, one_machine=False))
+    for name in SERVICES:
+        aws = {key for key in wiring.service(name).environment if key.startswith("AWS_")}
+        assert aws <= {"AWS_REGION", "AWS_DEFAULT_REGION"}, name
+
+
+def test_on_one_machine_the_endpoint_stands_in_for_aws(wiring: Wiring) -> None:
+    for name in ("mlflow", "airflow"):
+        environment = wiring.service(name).environment
+        assert environment["AWS_ENDPOINT_URL"] == "http://10.42.255.4:4566"
+        assert environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] == "http://10.42.255.4:4566"
+        # Beside it Terraform's S3 backend puts the bucket into the host name.
+        assert "AWS_ENDPOINT_URL_S3" not in environment
+        assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & environment.keys()
+
+
+def test_on_a_platform_that_has_grown_each_host_listens_at_its_own_address(tmp_path: Path) -> None:
+    wiring = Wiring(write_inventory(tmp_path, CONTRACT | {"hosts": SCALED_HOSTS}))
+    assert len(wiring.groups["model_api"]) == 2
+    for host in wiring.groups["model_api"]:
+        address = SCALED_HOSTS[host.removeprefix("lastro-local-")]["private_ip"]
+        service = wiring.service("model_api", host)
+        assert service.environment["MODEL_API_HOST"] == address
+        assert service.ready_url == f"http://{address}:8000/health/ready"
+        assert service.environment["MLFLOW_TRACKING_URI"] == "http://10.42.1.11:5000"
+    dashboard = wiring.service("dashboard").environment
+    assert dashboard["MODEL_API_URL"] == "http://10.42.1.13:8000"
+    assert dashboard["AIRFLOW_URL"] == "http://10.42.1.12:8080"
+
+
+def test_all_on_one_host(tmp_path: Path) -> None:
+    host = CONTRACT["hosts"]["mlflow"] | {"roles": list(SERVICES), "memory_mib": 8192}
+    wiring = Wiring(write_inventory(tmp_path, CONTRACT | {"hosts": {"all": host}}))
+    urls = {wiring.service(name).ready_url.split("/")[2] for name in SERVICES}
+    assert urls == {f"10.42.0.11:{service['port']}" for service in CONTRACT["services"].values()}

@@ -1,0 +1,233 @@
+"""Talks to an environment of the platform the way its users do: make, Ansible, HTTP, SQL, S3."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg2
+import requests
+import testinfra
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+# Units by service, as the roles make them.
+UNITS = {
+    "mlflow": ["mlflow"],
+    "airflow": ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"],
+    "model_api": ["model-api"],
+    "dashboard": ["dashboard"],
+}
+PINNED = {
+    service: yaml.safe_load((PROJECT / f"ansible/roles/{service}/defaults/main.yml").read_text())[f"{service}_version"]
+    for service in ("mlflow", "airflow")
+}
+
+
+def wait_for[T](what: str, ask: Callable[[], T | None], seconds: float = 60) -> T:
+    """Ask until there is an answer, and return it.
+
+    Raises:
+        AssertionError: there was none in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
+        time.sleep(0.5)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One environment.
+
+    Attributes:
+        environment: its name, as in inventory/<environment>.
+    """
+
+    environment: str
+
+    # ---- what people run -----------------------------------------------------------------------
+    def run(self, *argv: str, check: bool = True, timeout: float = 1800) -> str:
+        """Run a command in the project; print its output as it comes and return it."""
+        process = subprocess.Popen(
+            argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
+        )
+        lines = []
+        deadline = time.monotonic() + timeout
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stdout.write(line)
+            lines.append(line)
+            if time.monotonic() > deadline:
+                process.kill()
+        output = "".join(lines)
+        if process.wait() != 0 and check:
+            raise AssertionError(f"{' '.join(argv)} ended with {process.returncode}:\n{output[-4000:]}")
+        return output
+
+    def make(self, *arguments: str, check: bool = True) -> str:
+        """`make ARGUMENTS` for this environment."""
+        return self.run("make", f"ENV={self.environment}", *arguments, check=check)
+
+    def playbook(self, *arguments: str, check: bool = True) -> str:
+        """`ansible-playbook ARGUMENTS` for this environment."""
+        return self.run("ansible-playbook", "-i", f"inventory/{self.environment}", *arguments, check=check)
+
+    @staticmethod
+    def changes(output: str) -> dict[str, int]:
+        """How much each host changed, from the recap of a playbook."""
+        return {host: int(count) for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)}
+
+    # ---- what there is --------------------------------------------------------------------------
+    @property
+    def contract(self) -> dict[str, Any]:
+        """Terraform's output `platform`."""
+        path = PROJECT / f"inventory/{self.environment}/group_vars/all/platform.json"
+        return json.loads(path.read_text())["platform"]
+
+    @cached_property
+    def hostvars(self) -> dict[str, dict[str, Any]]:
+        """What the inventory says of each host."""
+        output = subprocess.run(
+            ["ansible-inventory", "-i", f"inventory/{self.environment}", "--list"],
+            cwd=PROJECT, check=True, capture_output=True, text=True,
+        ).stdout
+        self.groups.update({name: group["hosts"] for name, group in json.loads(output).items() if "hosts" in group})
+        return json.loads(output)["_meta"]["hostvars"]
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """The hosts of each role."""
+        return {}
+
+    def host_of(self, service: str) -> str:
+        """The name of the first host that has a role."""
+        hosts = self.contract["hosts"]
+        name = next(name for name in sorted(hosts) if service in hosts[name]["roles"])
+        return f"{self.contract['project']}-{self.environment}-{name}"
+
+    def host(self, service: str) -> testinfra.host.Host:
+        """A shell on that host."""
+        name = self.host_of(service)
+        if self.hostvars[name].get("ansible_connection") == "podman":
+            return testinfra.get_host(f"podman://{name}")
+        return testinfra.get_host(f"ansible://{name}?ansible_inventory=inventory/{self.environment}&force_ansible=True")
+
+    def journal(self, service: str, lines: int = 60) -> str:
+        """The end of the journal of a service's units."""
+        units = " ".join(f"-u {unit}" for unit in UNITS[service])
+        return self.host(service).run(f"journalctl --no-pager -o short-iso -n {lines} {units}").stdout
+
+    def main_pids(self, service: str) -> dict[str, str]:
+        """The process of each unit of a service."""
+        host = self.host(service)
+        return {unit: host.run(f"systemctl show -p MainPID --value {unit}").stdout.strip() for unit in UNITS[service]}
+
+    def url(self, service: str) -> str:
+        """Where a service is reached."""
+        hosts = self.contract["hosts"]
+        address = next(host["private_ip"] for _, host in sorted(hosts.items()) if service in host["roles"])
+        return f"http://{address}:{self.contract['services'][service]['port']}"
+
+    # ---- AWS -------------------------------------------------------------------------------------
+    def aws(self, service: str) -> Any:
+        """A boto3 client, with the credentials of whoever runs the tests."""
+        options = {}
+        file = PROJECT / f".lastro/{self.environment}/aws.env"
+        if file.exists():
+            values = dict(line.split("=", 1) for line in file.read_text().splitlines())
+            options = {
+                "endpoint_url": values["AWS_ENDPOINT_URL"],
+                "aws_access_key_id": values["AWS_ACCESS_KEY_ID"],
+                "aws_secret_access_key": values["AWS_SECRET_ACCESS_KEY"],
+            }
+        return boto3.client(service, region_name=self.contract["region"], **options)
+
+    def secret(self, service: str) -> dict[str, str]:
+        """The secret of a service, or of the database's master user."""
+        arn = self.contract["database"]["master_secret_arn"] if service == "database" else self.contract["secrets"][service]
+        return json.loads(self.aws("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
+
+    def sql(self, query: str, *, database: str, user: str, password: str, **options: Any) -> list[tuple]:
+        """Ask the database server over verified TLS."""
+        at = self.contract["database"]
+        options = {
+            "sslmode": "verify-full",
+            "sslrootcert": str(PROJECT / f".lastro/{self.environment}/database-ca.pem"),
+            # The endpoint's name resolves inside the network only.
+            "hostaddr": os.environ.get("LASTRO_DATABASE_ADDRESS") or self.database_address,
+            **options,
+        }
+        with psycopg2.connect(
+            host=at["address"], port=at["port"], dbname=database, user=user, password=password, connect_timeout=10, **options
+        ) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
+
+    @cached_property
+    def database_address(self) -> str:
+        """The database's address, as a host of the platform resolves its name."""
+        return self.host("mlflow").run(f"getent ahostsv4 {self.contract['database']['address']}").stdout.split()[0]
+
+    # ---- HTTP ------------------------------------------------------------------------------------
+    def mlflow(self, method: str, path: str, *, user: str = "admin", password: str | None = None, **options: Any) -> requests.Response:
+        """Call MLflow's REST API."""
+        auth = (user, password or self.secret("mlflow")["admin_password"])
+        return requests.request(method, f"{self.url('mlflow')}/api/2.0/mlflow/{path}", auth=auth, timeout=30, **options)
+
+    def airflow_token(self, user: str = "admin", password: str | None = None) -> str | None:
+        """Log in to Airflow; None if it refuses."""
+        answer = requests.post(
+            f"{self.url('airflow')}/auth/token",
+            json={"username": user, "password": password or self.secret("airflow")["admin_password"]},
+            timeout=30,
+        )
+        return answer.json()["access_token"] if answer.status_code == 201 else None
+
+    def airflow(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Call Airflow's REST API as the administrator."""
+        return requests.request(
+            method, f"{self.url('airflow')}/api/v2/{path}", headers={"Authorization": f"Bearer {self.airflow_token()}"}, timeout=30, **options
+        )
+
+    def trigger(self, dag: str) -> str:
+        """Start a run of a DAG; its id."""
+        answer = self.airflow("POST", f"dags/{dag}/dagRuns", json={"logical_date": None})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["dag_run_id"]
+
+    def run_state(self, dag: str, run: str) -> str:
+        """queued, running, success or failed."""
+        return self.airflow("GET", f"dags/{dag}/dagRuns/{requests.utils.quote(run, safe='')}").json()["state"]
+
+    def model_api(self, method: str, path: str, *, key: str | None = None, **options: Any) -> requests.Response:
+        """Call the model API with its key."""
+        headers = {"Authorization": f"Bearer {key or self.secret('model_api')['bearer_key']}", **options.pop("headers", {})}
+        return requests.request(method, f"{self.url('model_api')}/{path}", headers=headers, timeout=30, **options)
+
+    def predict(self, *rows: dict[str, Any], model: str = "wine-classifier") -> requests.Response:
+        """Ask for a prediction; of the model's own example when no row is given."""
+        inputs = list(rows) or [self.example(model)]
+        return self.model_api("POST", f"models/{model}/predict", json={"inputs": inputs})
+
+    def example(self, model: str = "wine-classifier") -> dict[str, Any]:
+        """The example row that a served model came with."""
+        models = self.model_api("GET", "models").json()["models"]
+        return next(served["example"] for served in models if served["name"] == model)
+
+    def champion(self, model: str = "wine-classifier") -> str:
+        """The version that the alias names in the registry."""
+        return self.mlflow("GET", "registered-models/alias", params={"name": model, "alias": "champion"}).json()["model_version"]["version"]

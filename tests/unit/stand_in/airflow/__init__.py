@@ -1,0 +1,1 @@
+"""Of Airflow, what ansible/playbooks/files/check_dags.py asks for."""

@@ -1,0 +1,233 @@
+"""What a role is given is checked before it does anything; the message names variable and remedy.
+
+All cases run in one playbook on this machine, each role's own tasks; none gets to change anything.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from wiring import PROJECT, play
+
+LONG = "x" * 40
+DATABASE = {"host": "h", "port": 1, "name": "n", "user": "u", "password": "p"}
+# What each role needs, as it should be.
+GOOD: dict[str, dict[str, Any]] = {
+    "mlflow": {
+        "mlflow_database": DATABASE,
+        "mlflow_auth_database": DATABASE,
+        "mlflow_artifacts_uri": "s3://bucket/prefix",
+        "mlflow_admin_password": LONG,
+        "mlflow_secret_key": LONG,
+    },
+    "airflow": {
+        "airflow_database": DATABASE,
+        "airflow_dags_bucket": "bucket",
+        "airflow_admin_password": LONG,
+        "airflow_fernet_key": "Zm9ydHktdHdvLWJ5dGVzLW9mLW5vLXNlY3JlY3khISE=",
+        "airflow_api_secret_key": LONG,
+        "airflow_jwt_secret": LONG,
+        "airflow_memory_mib": 2048,
+    },
+    "model_api": {
+        "model_api_key": LONG,
+        "model_api_tracking_uri": "http://mlflow:5000",
+        "model_api_tracking_username": "model_api",
+        "model_api_tracking_password": LONG,
+    },
+    "dashboard": {
+        "dashboard_tracking_uri": "http://mlflow:5000",
+        "dashboard_model_api_url": "http://api:8000",
+        "dashboard_model_api_key": LONG,
+        "dashboard_cookie_secret": LONG,
+    },
+    "_python_service": {
+        "_python_service_name": "mlflow",
+        "_python_service_lock": f"{PROJECT}/locks/mlflow/3.17.2.txt",
+    },
+    "databases": {
+        "databases_server": {"host": "127.0.0.1", "port": 9, "user": "u", "password": "p"},
+        "databases_applications": [],
+    },
+}
+
+# Name -> role, its entry point, what is wrong, what the message says.
+CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
+    "short password of MLflow": (
+        "mlflow",
+        "preflight",
+        {"mlflow_admin_password": "short"},
+        ["mlflow_admin_password has 5 characters", "at least 12"],
+    ),
+    "artifacts that are not in S3": (
+        "mlflow",
+        "preflight",
+        {"mlflow_artifacts_uri": "/var/artifacts"},
+        ["mlflow_artifacts_uri is /var/artifacts", "s3://bucket/prefix"],
+    ),
+    "permission that MLflow has not": (
+        "mlflow",
+        "preflight",
+        {"mlflow_default_permission": "WRITE"},
+        ["mlflow_default_permission is WRITE", "READ, USE, EDIT, MANAGE"],
+    ),
+    "short password of a user": (
+        "mlflow",
+        "preflight",
+        {"mlflow_users": [{"name": "ana", "password": "short"}]},
+        ["mlflow_users", "ana", "at least 12"],
+    ),
+    "fernet key": (
+        "airflow",
+        "preflight",
+        {"airflow_fernet_key": "c2hvcnQ="},
+        ["airflow_fernet_key is not 32 bytes in URL-safe base64"],
+    ),
+    "too little memory": (
+        "airflow",
+        "preflight",
+        {"airflow_memory_mib": 1024},
+        ["has 1024 MiB of memory; Airflow needs 1900", "instance_type", "t3.small"],
+    ),
+    "no parallel tasks": (
+        "airflow",
+        "preflight",
+        {"airflow_parallelism": 0},
+        ["airflow_parallelism is 0", "set it to 1 or more"],
+    ),
+    "short key of the model API": (
+        "model_api",
+        "preflight",
+        {"model_api_key": "short"},
+        ["model_api_key has 5 characters", "32 or more"],
+    ),
+    "tracking URI that is no URL": (
+        "model_api",
+        "preflight",
+        {"model_api_tracking_uri": "mlflow:5000"},
+        ["model_api_tracking_uri is mlflow:5000", "http:// or https://"],
+    ),
+    "no rows": (
+        "model_api",
+        "preflight",
+        {"model_api_max_rows": 0},
+        ["model_api_max_rows is 0", "1 or more"],
+    ),
+    "model API that is no URL": (
+        "dashboard",
+        "preflight",
+        {"dashboard_model_api_url": "api:8000"},
+        ["dashboard_model_api_url is api:8000", "http:// or https://"],
+    ),
+    "short cookie secret": (
+        "dashboard",
+        "preflight",
+        {"dashboard_cookie_secret": "short"},
+        ["dashboard_cookie_secret has 5 characters", "32 or more"],
+    ),
+    "version without a lock": (
+        "_python_service",
+        "install",
+        {"_python_service_lock": f"{PROJECT}/locks/mlflow/9.9.9.txt"},
+        [
+            "mlflow has no lock locks/mlflow/9.9.9.txt",
+            "Choose a version that has one (",
+            "3.17.2",
+            "write locks/mlflow/9.9.9.in and run `make lock`",
+        ],
+    ),
+    "call of the internal role": (
+        "_python_service",
+        "main",
+        {},
+        ["_python_service has no main entry point", "tasks_from: install, migrate or run"],
+    ),
+    "required variable missing": (
+        "model_api",
+        "main",
+        {"model_api_key": None},
+        ["model_api_key"],
+    ),
+    "database that does not answer": (
+        "databases",
+        "preflight",
+        {},
+        [
+            "The database 127.0.0.1:9 does not answer from localhost",
+            "security group",
+            "platform.database.address",
+        ],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each case was stopped with; good input passes with "passed"."""
+    folder = tmp_path_factory.mktemp("bad-input")
+    # Only what is checked first: with good input nothing else of these roles is run here.
+    good = {
+        f"good {role}": (role, "preflight", {}, [])
+        for role in ("mlflow", "airflow", "model_api", "dashboard")
+    }
+    cases = []
+    for number, (role, entry, wrong, _) in enumerate((CASES | good).values()):
+        given = {key: value for key, value in (GOOD[role] | wrong).items() if value is not None}
+        answer = {"dest": str(folder / f"{number}.json"), "mode": "0600"}
+        include = {"name": role, "tasks_from": entry}
+        cases.append(
+            {
+                "name": "Case",
+                "block": [
+                    {"name": "Include", "ansible.builtin.include_role": include, "vars": given},
+                    {
+                        "name": "Pass",
+                        "ansible.builtin.copy": answer | {"content": "{{ {'msg': 'passed'} }}"},
+                    },
+                ],
+                "rescue": [
+                    {
+                        "name": "Keep",
+                        "ansible.builtin.copy": answer
+                        | {"content": "{{ ansible_failed_result | to_json }}"},
+                    }
+                ],
+            }
+        )
+    playbook = [
+        {
+            "name": "Cases",
+            "hosts": "localhost",
+            "gather_facts": False,
+            "vars": {
+                "lastro_project_dir": str(PROJECT),
+                "databases_ca_path": "/dev/null",
+                "lastro_no_log": False,
+            },
+            "tasks": cases,
+        }
+    ]
+    (folder / "playbook.yml").write_text(yaml.safe_dump(playbook, sort_keys=False))
+    status, output = play("localhost,", folder / "playbook.yml", "--connection=local")
+    assert status == 0, output
+    answers = {}
+    for number, name in enumerate(CASES | good):
+        result = json.loads((folder / f"{number}.json").read_text())
+        failed = [item for item in result.get("results", []) if item.get("failed")]
+        answers[name] = " ".join((failed[0] if failed else result)["msg"].split())
+    return answers
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_named_with_its_remedy(name: str, messages: dict[str, str]) -> None:
+    for part in CASES[name][3]:
+        assert part in messages[name]
+
+
+@pytest.mark.parametrize("role", ["mlflow", "airflow", "model_api", "dashboard"])
+def test_good_input_passes(role: str, messages: dict[str, str]) -> None:
+    assert messages[f"good {role}"] == "passed"

@@ -1,0 +1,214 @@
+"""The files of a service: what systemd reads in them is what the role was given."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from ansible.template import trust_as_template
+from wiring import SERVICES, Wiring
+
+AWKWARD = {
+    "PLAIN": "value",
+    "SPACES": "  two words ",
+    "QUOTES": """it's "quoted" """,
+    "BACKSLASHES": r"C:\new\table\\server\"",
+    "DOLLARS": "$HOME ${PATH} $$ `id` $(id)",
+    "PERCENT": "100%h %%",
+    "HASH": "a # b ; c",
+    "JSON": json.dumps([{"name": 'a "b"', "kwargs": {"none": None, "path": "\\x"}}]),
+    "LINES": "one\ntwo\\\n three",
+    "UNICODE": "São Tomé",
+    "EMPTY": "",
+    "NUMBER": 8,
+}
+
+
+def read_environment(text: str) -> dict[str, str]:
+    """Read an EnvironmentFile as systemd does (`parse_env_file_internal`), for what we write.
+
+    Within double quotes a backslash takes its special meaning from `"`, `\\`, `` ` `` and `$`, and
+    joins lines; before anything else it is itself. Nothing is expanded.
+    """
+    values = {}
+    position = 0
+    while position < len(text):
+        end = text.find("\n", position)
+        line = text[position : end if end >= 0 else len(text)]
+        if not line.strip() or line.startswith(("#", ";")):
+            position += len(line) + 1
+            continue
+        name, _, rest = line.partition("=")
+        position += len(name) + 1
+        assert rest.startswith('"'), f"{name} is not quoted"
+        position += 1
+        value = ""
+        while text[position] != '"':
+            character = text[position]
+            if character == "\\":
+                position += 1
+                character = text[position]
+                if character == "\n":
+                    character = ""
+                elif character not in '"\\`$':
+                    character = "\\" + character
+            value += character
+            position += 1
+        assert text[position + 1] == "\n", f"something follows the value of {name}"
+        position += 2
+        values[name] = value
+    return values
+
+
+def environment_file(wiring: Wiring, values: dict[str, Any]) -> str:
+    """The environment file of a service with these values."""
+    templar = wiring.templar(
+        wiring.groups["mlflow"][0], "_python_service", _python_service_environment=values
+    )
+    return wiring.render(templar, "environment.j2")
+
+
+def unit(wiring: Wiring, service: str = "mlflow", **entry: Any) -> configparser.ConfigParser:
+    """The unit file of one entry of `_python_service_units`."""
+    templar = wiring.templar(
+        wiring.groups[service][0],
+        "_python_service",
+        service,
+        _python_service_name=service,
+        __python_service_release="/opt/lastro/mlflow/releases/0123456789ab",
+    )
+    text = wiring.unit(templar, {"name": "it", "description": "It", "exec": "it --flag"} | entry)
+    # Repeated keys would hide each other here; the last one counts for systemd, too.
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.optionxform = str
+    parser.read_string(text)
+    return parser
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_value_reaches_the_process_as_it_is(wiring: Wiring, name: str) -> None:
+    # Between others, which a mistake in the quoting would swallow.
+    values = {"A_FIRST": "first", name: AWKWARD[name], "Z_LAST": "last"}
+    read = read_environment(environment_file(wiring, values))
+    assert read == {key: str(value) for key, value in values.items()}
+
+
+def test_an_unset_value_is_left_out(wiring: Wiring) -> None:
+    read = read_environment(environment_file(wiring, {"SET": "x", "UNSET": None}))
+    assert read == {"SET": "x"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_services_own_environment_survives(wiring: Wiring, service: str) -> None:
+    rendered = wiring.service(service)
+    read = read_environment(rendered.environment_file)
+    assert read == {key: str(value) for key, value in rendered.environment.items()}
+
+
+def test_airflow_reads_its_bundles_as_json(wiring: Wiring) -> None:
+    read = read_environment(wiring.service("airflow").environment_file)
+    (bundle,) = json.loads(read["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert bundle["kwargs"]["bucket_name"] == "dags-bucket"
+    assert bundle["kwargs"]["aws_conn_id"] is None
+    assert bundle["kwargs"]["refresh_interval"] == 5
+
+
+def test_a_password_of_any_characters_survives_the_auth_file(wiring: Wiring) -> None:
+    password = "p@ss:w/rd%20 #;'\"é"
+    database = {"host": "h", "port": 1, "name": "n", "user": "u", "password": password}
+    templar = wiring.templar(wiring.groups["mlflow"][0], "mlflow", mlflow_auth_database=database)
+    text = templar.template(trust_as_template("{{ __mlflow_auth_ini }}"))
+    # As MLflow reads it (mlflow.server.auth.config): interpolation and all.
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    url = SQLALCHEMY_URL.fullmatch(parser["mlflow"]["database_uri"])
+    assert unquote(url["password"]) == password
+    assert (url["user"], url["host"], url["name"]) == ("u", "h:1", "n")
+
+
+# How SQLAlchemy takes a URL apart (sqlalchemy.engine.url): a password ends at the first @.
+SQLALCHEMY_URL = re.compile(
+    r"postgresql\+psycopg2://(?P<user>[^:/]*):(?P<password>[^@]*)@(?P<host>[^/]*)/(?P<name>.*)"
+)
+
+HARDENED = {
+    "UMask": "0027",
+    "NoNewPrivileges": "true",
+    "CapabilityBoundingSet": "",
+    "ProtectSystem": "strict",
+    "ProtectHome": "true",
+    "PrivateTmp": "true",
+    "PrivateDevices": "true",
+    "ProtectClock": "true",
+    "ProtectHostname": "true",
+    "ProtectKernelLogs": "true",
+    "ProtectKernelModules": "true",
+    "ProtectKernelTunables": "true",
+    "ProtectControlGroups": "true",
+    "RestrictNamespaces": "true",
+    "RestrictRealtime": "true",
+    "RestrictSUIDSGID": "true",
+    "LockPersonality": "true",
+    "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+    "SystemCallArchitectures": "native",
+    "SystemCallFilter": "@system-service",
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_unit_is_hardened_and_no_roles_options_weaken_it(
+    wiring: Wiring, service: str
+) -> None:
+    for name, text in wiring.service(service).units.items():
+        parser = configparser.ConfigParser(interpolation=None, strict=False)
+        parser.optionxform = str
+        parser.read_string(text)
+        found = dict(parser["Service"])
+        assert {key: found.get(key) for key in HARDENED} == HARDENED, name
+        assert found["User"] == found["Group"] == service
+        # The absolute program of the environment: no shell, nothing to activate, no secret.
+        assert found["ExecStart"].startswith("/opt/lastro/"), name
+        assert "password" not in text, name
+
+
+def test_a_service_restarts_for_ever_with_growing_pauses(wiring: Wiring) -> None:
+    parser = unit(wiring)
+    service = parser["Service"]
+    assert service["Type"] == "exec"
+    assert service["Restart"] == "always"
+    assert int(service["RestartSec"]) < int(service["RestartMaxDelaySec"])
+    assert int(service["RestartSteps"]) > 0
+    # Without it systemd gives up after five starts in ten seconds.
+    assert parser["Unit"]["StartLimitIntervalSec"] == "0"
+    assert parser["Install"]["WantedBy"] == "multi-user.target"
+    assert service["ExecStart"] == "/opt/lastro/mlflow/current/venv/bin/it --flag"
+
+
+def test_a_migration_runs_once_from_its_own_release(wiring: Wiring) -> None:
+    parser = unit(wiring, oneshot=True)
+    service = parser["Service"]
+    assert service["Type"] == "oneshot"
+    assert not {"Restart", "RestartSec", "RestartSteps", "RestartMaxDelaySec"} & set(service)
+    # Nothing starts it at boot.
+    assert "Install" not in parser
+    # `current` is still the old release when the database is brought to the new one's schema.
+    release = "/opt/lastro/mlflow/releases/0123456789ab"
+    assert service["ExecStart"] == f"{release}/venv/bin/it --flag"
+
+
+def test_the_options_of_a_unit_win(wiring: Wiring) -> None:
+    options = {
+        "TimeoutStopSec": 900,
+        "MemoryMax": "80%",
+        "ProtectHome": "read-only",
+        "Restart": None,
+    }
+    service = unit(wiring, options=options)["Service"]
+    assert service["TimeoutStopSec"] == "900"
+    assert service["MemoryMax"] == "80%"
+    assert service["ProtectHome"] == "read-only"
+    assert "Restart" not in service

@@ -1,0 +1,245 @@
+"""What Ansible makes of a contract: every role's variables, environment files and units.
+
+Nothing is run. The inventory's own group_vars, the roles' defaults and vars, and the templates are
+read by Ansible's own loader and templar, with an undefined name as an error.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible.vars.manager import VariableManager
+
+PROJECT = Path(__file__).parents[1]
+ROLES = PROJECT / "ansible" / "roles"
+# The roles that are services, as Terraform's `hosts` names them.
+SERVICES = ("mlflow", "airflow", "model_api", "dashboard")
+
+# One host a service and two of them on one, as Terraform lays them out by default.
+CONTRACT: dict[str, Any] = {
+    "project": "lastro",
+    "environment": "local",
+    "region": "eu-west-1",
+    "database": {
+        "address": "database.fixture",
+        "port": 5432,
+        "engine_version": "17.4",
+        "master_secret_arn": "arn:aws:secretsmanager:eu-west-1:1:secret:rds",
+    },
+    "buckets": {"artifacts": "artifacts-bucket", "dags": "dags-bucket"},
+    "secrets": {name: f"arn:aws:secretsmanager:eu-west-1:1:secret:{name}" for name in SERVICES},
+    "services": {
+        "mlflow": {"port": 5000},
+        "airflow": {"port": 8080},
+        "model_api": {"port": 8000},
+        "dashboard": {"port": 8501},
+    },
+    "hosts": {
+        name: {
+            "instance_id": f"i-{name}",
+            "private_ip": f"10.42.0.{number}",
+            "instance_type": "t3.small",
+            "memory_mib": 2048,
+            "vcpus": 2,
+            "roles": roles,
+        }
+        for number, (name, roles) in enumerate(
+            {
+                "mlflow": ["mlflow"],
+                "airflow": ["airflow"],
+                "serving": ["dashboard", "model_api"],
+            }.items(),
+            start=11,
+        )
+    },
+}
+
+SECRETS: dict[str, dict[str, str]] = {
+    "database": {"username": "lastro_admin", "password": "master-password"},
+    **{
+        service: {key: f"{service}-{key}".ljust(32, "x") for key in keys}
+        for service, keys in {
+            "mlflow": (
+                "database_password",
+                "auth_database_password",
+                "admin_password",
+                "flask_secret_key",
+            ),
+            "airflow": (
+                "database_password",
+                "admin_password",
+                "api_secret_key",
+                "jwt_secret",
+                "mlflow_password",
+            ),
+            "model_api": ("bearer_key", "mlflow_password"),
+            "dashboard": ("cookie_secret",),
+        }.items()
+    },
+}
+SECRETS["airflow"]["fernet_key"] = "Zm9ydHktdHdvLWJ5dGVzLW9mLW5vLXNlY3JlY3khISE="
+
+# The layout of a platform that has grown: a host a role, and two for the one that is asked most.
+SCALED_HOSTS = {
+    name: CONTRACT["hosts"]["mlflow"]
+    | {"instance_id": f"i-{name}", "private_ip": f"10.42.1.{number}", "roles": [role]}
+    for number, (name, role) in enumerate(
+        {
+            "tracking": "mlflow",
+            "scheduler": "airflow",
+            "api-1": "model_api",
+            "api-2": "model_api",
+            "pages": "dashboard",
+        }.items(),
+        start=11,
+    )
+}
+
+
+def changed(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """A copy of nested data with another value at ``path``."""
+    result = copy.deepcopy(data)
+    inner = result
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return result
+
+
+def write_inventory(
+    root: Path, contract: dict[str, Any], environment: str = "local", *, one_machine: bool = True
+) -> Path:
+    """Write the inventory of an environment as `make inventory` would, its hosts in a list.
+
+    ``one_machine`` says whether it is one without an AWS account.
+    """
+    folder = root / "inventory" / environment
+    generated = shutil.ignore_patterns("platform.json", "hosts.aws_ec2.yml")
+    shutil.copytree(PROJECT / "inventory" / environment, folder, ignore=generated)
+    variables = folder / "group_vars" / "all"
+    if not one_machine:
+        (variables / "one_machine.yml").unlink()
+    (variables / "platform.json").write_text(json.dumps({"platform": contract}))
+    prefix = f"{contract['project']}-{contract['environment']}"
+    groups: dict[str, Any] = {}
+    for name, host in contract["hosts"].items():
+        for role in host["roles"]:
+            hosts = groups.setdefault(role, {"hosts": {}})["hosts"]
+            hosts[f"{prefix}-{name}"] = {"lastro_private_ip": host["private_ip"]}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(groups))
+    return folder
+
+
+def play(inventory: Path | str, playbook: Path | str, *arguments: str) -> tuple[int, str]:
+    """Run a playbook; its exit status, and what it printed with its lines joined."""
+    result = subprocess.run(
+        ["ansible-playbook", "-i", str(inventory), str(playbook), *arguments],
+        cwd=PROJECT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return result.returncode, " ".join(result.stdout.split())
+
+
+@dataclass
+class Service:
+    """What one host gets of one service. ``files`` and ``units`` go by their paths and names."""
+
+    host: str
+    environment: dict[str, str]
+    environment_file: str
+    files: dict[str, str]
+    units: dict[str, str]
+    ready_url: str
+    ready_headers: dict[str, str]
+    database: dict[str, Any] | None
+
+
+class Wiring:
+    """The roles' variables on every host of an inventory."""
+
+    def __init__(self, inventory: Path, secrets: dict[str, Any] = SECRETS, **extra: Any) -> None:
+        self._loader = DataLoader()
+        self._inventory = InventoryManager(self._loader, sources=[str(inventory)])
+        self._manager = VariableManager(self._loader, self._inventory)
+        self._extra = {
+            "lastro_project_dir": str(PROJECT),
+            "lastro_state": str(inventory.parent.parent),
+            "lastro_secrets": secrets,
+            "ansible_managed": "Managed by Ansible",
+            **extra,
+        }
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Group -> its hosts."""
+        return self._inventory.get_groups_dict()
+
+    def _load(self, path: Path) -> Any:
+        return self._loader.load_from_file(str(path), trusted_as_template=True) or {}
+
+    def templar(self, host: str, *roles: str, **more: Any) -> Templar:
+        """Render what stands in ``roles`` on a host; the last of them wins, ``more`` over all."""
+        known = self._inventory.get_host(host)
+        variables: dict[str, Any] = {}
+        for role in roles:
+            variables |= self._load(ROLES / role / "defaults" / "main.yml")
+        variables |= self._manager.get_vars(host=known)
+        for role in roles:
+            if (ROLES / role / "vars" / "main.yml").exists():
+                variables |= self._load(ROLES / role / "vars" / "main.yml")
+        return Templar(loader=self._loader, variables=variables | more | self._extra)
+
+    def value(self, host: str, role: str, name: str) -> Any:
+        """A variable as a role on a host sees it."""
+        return self.templar(host, role).template(trust_as_template("{{ " + name + " }}"))
+
+    def render(self, templar: Templar, template: str) -> str:
+        """A template of _python_service, as the module `template` renders it."""
+        source = (ROLES / "_python_service" / "templates" / template).read_text()
+        return templar.template(trust_as_template(source), escape_backslashes=False)
+
+    def unit(self, templar: Templar, unit: dict[str, Any]) -> str:
+        """The unit file of one entry of ``_python_service_units``."""
+        templar.available_variables = templar.available_variables | {"item": unit}
+        return self.render(templar, "unit.service.j2")
+
+    def service(self, role: str, host: str | None = None) -> Service:
+        """What a host (by default the service's first) gets of a service."""
+        host = host or self.groups[role][0]
+        tasks = self._load(ROLES / role / "tasks" / "service.yml")
+        release = "/opt/lastro/release"
+        templar = self.templar(
+            host, "_python_service", role, **tasks[0]["vars"], __python_service_release=release
+        )
+
+        def value(name: str, default: str = "") -> Any:
+            return templar.template(trust_as_template("{{ " + name + default + " }}"))
+
+        return Service(
+            host=host,
+            environment=value("_python_service_environment"),
+            environment_file=self.render(templar, "environment.j2"),
+            files={file["path"]: file["content"] for file in value("_python_service_files")},
+            units={
+                unit["name"]: self.unit(templar, unit) for unit in value("_python_service_units")
+            },
+            ready_url=value("_python_service_ready_url"),
+            ready_headers=value("_python_service_ready_headers"),
+            database=value("_python_service_database", " | default(none)"),
+        )
