@@ -6,6 +6,7 @@ same time; each line of output then begins with the name of its stage.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -26,8 +27,9 @@ STATE = PROJECT / ".lastro" / "tests"
 BIN = PROJECT / ".venv" / "bin"
 # The Python of the hosts, which the services' locks are made for.
 HOST_PYTHON = "3.13"
-# What a command that is not pytest says of its tests.
+# What a command says of its tests: once for all; or, for those that call pytest, run by run.
 COUNT = re.compile(r"^(?:Success! |Failure! )?(\d+) passed, (\d+) failed", re.MULTILINE)
+RUN = re.compile(r"= .*\d (?:passed|failed|error).* in [\d.]+s")
 
 
 @dataclass
@@ -72,14 +74,23 @@ def run(*argv: str | Path) -> str:
 
 
 def host_python() -> Path:
-    """A Python as the hosts have it: the controller's own, or one in .lastro/python."""
-    folder = PROJECT / ".lastro" / "python"
-    for python in (BIN / "python", *sorted(folder.glob(f"cpython-{HOST_PYTHON}*/bin/python3"))):
-        version = run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-        if version == HOST_PYTHON:
-            return python.resolve()
-    run(BIN / "uv", "python", "install", "--quiet", "--install-dir", folder, HOST_PYTHON)
-    return next(folder.glob(f"cpython-{HOST_PYTHON}*/bin/python3"))
+    """A Python as the hosts have it: one of this machine, or one in .lastro/python."""
+    own = PROJECT / ".lastro" / "python"
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [
+        BIN / "python",
+        *own.glob(f"cpython-{HOST_PYTHON}*/bin/python3"),
+        *pyenv.glob(f"{HOST_PYTHON}*/bin/python3"),
+        *(Path(folder) / f"python{HOST_PYTHON}" for folder in os.get_exec_path()),
+    ]
+    for python in candidates:
+        # Run, not trusted by name: a version manager's shim may answer with an error.
+        asked = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        with contextlib.suppress(OSError):
+            if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == HOST_PYTHON:
+                return python
+    run(BIN / "uv", "python", "install", "--quiet", "--install-dir", own, HOST_PYTHON)
+    return next(own.glob(f"cpython-{HOST_PYTHON}*/bin/python3"))
 
 
 def environment(name: str, *locks: Path, project: Path | None = None) -> Path:
@@ -196,7 +207,10 @@ def execute(command: Command, show: Callable[[str], None]) -> tuple[int, int, in
         show(line)
     succeeded = process.wait() == 0
     passed = failed = skipped = 0
-    if command.tests and command.tests.exists():
+    if command.tests and not command.tests.exists():
+        # pytest ended before it could report.
+        succeeded = False
+    elif command.tests:
         for case in ElementTree.parse(command.tests).getroot().iter("testcase"):
             left_out = case.find("skipped")
             if case.find("failure") is not None or case.find("error") is not None:
@@ -208,6 +222,9 @@ def execute(command: Command, show: Callable[[str], None]) -> tuple[int, int, in
                 passed += 1
     elif counts := COUNT.findall("".join(output)):
         passed, failed = map(int, counts[-1])
+    elif runs := "".join(RUN.findall("".join(output))):
+        passed = sum(map(int, re.findall(r"(\d+) passed", runs)))
+        failed = sum(map(int, re.findall(r"(\d+) (?:failed|error)", runs)))
     elif succeeded:
         passed = 1
     # A command that fails without a failed test has failed before or after its tests.

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,10 +143,16 @@ def write_inventory(
     return folder
 
 
-def play(inventory: Path | str, playbook: Path | str, *arguments: str) -> tuple[int, str]:
-    """Run a playbook; its exit status, and what it printed with its lines joined."""
+def play_lines(
+    inventory: Path | str, playbook: Path | str, *arguments: str
+) -> tuple[int, list[str]]:
+    """Run a playbook; its exit status and the lines that it printed."""
     result = subprocess.run(
-        ["ansible-playbook", "-i", str(inventory), str(playbook), *arguments],
+        [
+            *("ansible-playbook", "-i", str(inventory), str(playbook), *arguments),
+            # This machine's own python3 may be a version manager's shim that answers nothing.
+            *("-e", f"ansible_python_interpreter={sys.executable}"),
+        ],
         cwd=PROJECT,
         env=os.environ | {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         stdin=subprocess.DEVNULL,
@@ -153,7 +160,13 @@ def play(inventory: Path | str, playbook: Path | str, *arguments: str) -> tuple[
         stderr=subprocess.STDOUT,
         text=True,
     )
-    return result.returncode, " ".join(result.stdout.split())
+    return result.returncode, result.stdout.splitlines()
+
+
+def play(inventory: Path | str, playbook: Path | str, *arguments: str) -> tuple[int, str]:
+    """As `play_lines`, with all output on one line, however messages are wrapped."""
+    status, lines = play_lines(inventory, playbook, *arguments)
+    return status, " ".join(" ".join(lines).split())
 
 
 @dataclass

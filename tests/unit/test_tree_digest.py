@@ -68,6 +68,13 @@ def test_every_change_counts(tree: Path) -> None:
     (tree / "c.py").write_text("")
     (tree / "empty.py").write_text("A")
     changes("which file holds what")
+    (tree / "c.py").unlink()
+    (tree / "empty.py").unlink()
+    (tree / "n").write_text("ame")
+    changes("other files")
+    (tree / "n").unlink()
+    (tree / "na").write_text("me")
+    changes("where the name ends")
 
 
 def test_of_files_and_folders_together(tree: Path, tmp_path: Path) -> None:

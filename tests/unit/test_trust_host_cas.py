@@ -55,8 +55,13 @@ def test_only_what_debian_lacks_is_added(
     assert "2 certificate authorities" in capsys.readouterr().out
 
 
-def test_line_ends_and_comments_make_no_difference(script: ModuleType, tmp_path: Path) -> None:
-    bundle = "# Ümlaut Root CA\r\n".encode("latin-1") + certificate("AAAA", "\r\n").encode()
+def test_how_a_certificate_is_written_makes_no_difference(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    # Another length of lines, other ends of them, and a comment in nobody's encoding.
+    wrapped = certificate("AAAA").replace("A" * 64, "A" * 40 + "\n" + "A" * 24)
+    windows = certificate("BBBB", "\r\n")
+    bundle = "# Ümlaut Root CA\r\n".encode("latin-1") + (wrapped + windows).encode()
     assert added(script, bundle, tmp_path) == []
 
 

@@ -125,6 +125,24 @@ def test_moving_back_to_what_serves_clears_the_failure(
     assert store.describe()[0]["last_error"] is None
 
 
+def test_it_is_ready_when_every_model_has_been_tried(
+    store: ModelStore, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready_during_load = []
+    load = registry.load
+
+    def watched_load(name: str, version: str) -> object:
+        ready_during_load.append(store.ready)
+        return load(name, version)
+
+    monkeypatch.setattr(registry, "load", watched_load)
+    registry.aliases = {"sum": "1", "broken": "1"}
+    registry.models["broken", "1"] = OSError("the artifacts are gone")
+    store.poll()
+    assert ready_during_load == [False, False]
+    assert store.ready
+
+
 def test_a_registry_that_goes_away_changes_nothing_that_serves(
     store: ModelStore, registry: MemoryRegistry
 ) -> None:

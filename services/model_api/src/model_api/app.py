@@ -121,13 +121,14 @@ def _health(store: ModelStore, package_version: str) -> APIRouter:
 
     @router.get("/ready", responses=problems.responses(HTTPStatus.SERVICE_UNAVAILABLE))
     async def ready() -> dict[str, str]:
-        """Tell whether the registry answers, or a model can."""
+        """Tell whether every model has been tried once, and the registry answers or a model can."""
         if not store.ready:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "not-ready",
-                f"no model is loaded, and the registry does not answer: {store.registry_error}",
+            reason = (
+                f"no model is loaded, and the registry does not answer: {store.registry_error}"
+                if store.registry_error
+                else "the models are being loaded"
             )
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", reason)
         return {"status": "ready"}
 
     return router

@@ -74,6 +74,8 @@ class ModelStore:
         self._entries: dict[str, Entry] = {}
         self._known: frozenset[str] = frozenset()
         self._registry_error: str | None = "the registry has not been asked yet"
+        # Whether every model that the registry first named has been tried.
+        self._settled = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registry-poller", daemon=True)
 
@@ -92,8 +94,10 @@ class ModelStore:
 
     @property
     def ready(self) -> bool:
-        """Whether the registry answers, or a model can."""
-        return self._registry_error is None or any(e.serving for e in self._entries.values())
+        """Whether every model has been tried once, and the registry answers or a model can."""
+        return self._settled and (
+            self._registry_error is None or any(e.serving for e in self._entries.values())
+        )
 
     def get(self, name: str) -> Model:
         """Return the model that serves under that name.
@@ -146,6 +150,7 @@ class ModelStore:
         self._registry_error = None
         for name in wanted:
             self._follow(name)
+        self._settled = True
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -1,0 +1,112 @@
+"""The airflow role with its defaults: four healthy services, a login, DAGs from the bucket."""
+
+import time
+from typing import Any
+
+import pytest
+from role_tests import Answer, ServiceContract, ask, role_defaults
+from testinfra.host import Host
+
+testinfra_hosts = ["podman://lastro-molecule-airflow"]
+
+URL = "http://127.0.0.1:8080"
+DAG = """
+import os, subprocess
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def role_test():
+    @task
+    def work():
+        python = os.environ["LASTRO_PIPELINES_PYTHON"]
+        subprocess.run([python, "-c", "import lastro_pipelines"], check=True)
+    work()
+
+role_test()
+"""
+
+
+class TestService(ServiceContract):
+    service = "airflow"
+    units = (
+        "airflow-api-server",
+        "airflow-scheduler",
+        "airflow-dag-processor",
+        "airflow-triggerer",
+    )
+    secrets = (
+        "airflow_admin",
+        "airflow_api",
+        "airflow_database",
+        "airflow_fernet",
+        "airflow_jwt",
+    )
+
+    def test_the_configuration_reaches_the_process(self, host: Host) -> None:
+        environment = self.environment(host)
+        assert environment["AIRFLOW__CORE__PARALLELISM"] == "2"
+        assert environment["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+        assert environment["PGSSLMODE"] == "verify-full"
+
+
+@pytest.fixture
+def admin(host: Host, cloud: dict[str, Any]) -> dict[str, str]:
+    """The headers of the administrator's requests."""
+    answer = log_in(host, cloud["secrets"]["airflow_admin"])
+    assert answer.status == 201, answer.text
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+def log_in(host: Host, password: str) -> Answer:
+    body = {"username": "admin", "password": password}
+    return ask(host, f"{URL}/auth/token", method="POST", body=body)
+
+
+def test_every_service_is_healthy(host: Host) -> None:
+    health = ask(host, f"{URL}/api/v2/monitor/health").json()
+    states = {name: part["status"] for name, part in health.items()}
+    assert set(states.values()) == {"healthy"}, states
+    assert {"metadatabase", "scheduler", "dag_processor", "triggerer"} <= states.keys()
+
+
+def test_reports_the_version_that_is_pinned(host: Host) -> None:
+    answer = ask(host, f"{URL}/api/v2/version").json()
+    assert answer["version"] == role_defaults("airflow")["airflow_version"]
+
+
+def test_nobody_gets_in_without_a_login(host: Host) -> None:
+    assert ask(host, f"{URL}/api/v2/dags").status == 401
+    assert log_in(host, "wrong").status == 401
+
+
+def test_the_configuration_is_not_shown(host: Host, admin: dict[str, str]) -> None:
+    assert ask(host, f"{URL}/api/v2/config", headers=admin).status == 403
+
+
+def test_a_dag_of_the_bucket_runs(
+    host: Host, admin: dict[str, str], cloud: dict[str, Any], s3: Any
+) -> None:
+    s3.put_object(Bucket=cloud["buckets"]["dags"], Key="dags/role_test.py", Body=DAG.encode())
+    dag = f"{URL}/api/v2/dags/role_test"
+    wait_until(lambda: ask(host, dag, headers=admin).status == 200, 60, "the DAG is not read")
+
+    run = ask(
+        host, f"{dag}/dagRuns", method="POST", headers=admin, body={"logical_date": None}
+    ).json()
+    url = f"{dag}/dagRuns/{run['dag_run_id'].replace('+', '%2B')}"
+    state = wait_until(
+        lambda: (s := ask(host, url, headers=admin).json()["state"]) in ("success", "failed") and s,
+        120,
+        "the run does not end",
+    )
+    assert state == "success"
+
+
+def wait_until(question: Any, seconds: float, complaint: str) -> Any:
+    """Ask until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := question():
+            return answer
+        time.sleep(0.5)
+    pytest.fail(f"after {seconds} s {complaint}")

@@ -1,0 +1,98 @@
+"""The mlflow role with its defaults: on the loopback address, behind its users, artifacts in S3."""
+
+import base64
+from typing import Any
+
+import pytest
+from role_tests import Answer, ServiceContract, ask, role_defaults
+from testinfra.host import Host
+
+testinfra_hosts = ["podman://lastro-molecule-mlflow"]
+
+URL = "http://127.0.0.1:5000"
+
+
+class TestService(ServiceContract):
+    service = "mlflow"
+    units = ("mlflow",)
+    secrets = ("mlflow_admin", "mlflow_auth_database", "mlflow_database", "mlflow_session")
+
+    def test_the_configuration_reaches_the_process(self, host: Host, cloud: dict[str, Any]) -> None:
+        environment = self.environment(host)
+        assert environment["MLFLOW_ARTIFACTS_DESTINATION"] == (
+            f"s3://{cloud['buckets']['artifacts']}/mlflow"
+        )
+        assert environment["AWS_REGION"] == cloud["region"]
+        assert environment["PGSSLMODE"] == "verify-full"
+        assert environment["MLFLOW_WORKERS"] == "2"
+
+
+class Admin:
+    """The administrator's calls to MLflow."""
+
+    def __init__(self, host: Host, password: str) -> None:
+        self._host = host
+        login = base64.b64encode(f"admin:{password}".encode()).decode()
+        self.headers = {"Authorization": f"Basic {login}"}
+
+    def call(self, path: str, body: object = None, **options: Any) -> Answer:
+        method = "GET" if body is None else "POST"
+        url = f"{URL}/api/2.0/{path}"
+        arguments = {"method": method, "headers": self.headers, "body": body} | options
+        return ask(self._host, url, **arguments)
+
+
+@pytest.fixture
+def admin(host: Host, cloud: dict[str, Any]) -> Admin:
+    return Admin(host, cloud["secrets"]["mlflow_admin"])
+
+
+def test_is_healthy(host: Host) -> None:
+    assert ask(host, f"{URL}/health").status == 200
+
+
+def test_reports_the_version_that_is_pinned(host: Host, admin: Admin) -> None:
+    answer = ask(host, f"{URL}/version", headers=admin.headers)
+    assert answer.text == role_defaults("mlflow")["mlflow_version"]
+
+
+def test_nobody_gets_in_without_a_login(host: Host) -> None:
+    for path in ("mlflow/experiments/search?max_results=1", "mlflow/users/get?username=admin"):
+        assert ask(host, f"{URL}/api/2.0/{path}").status == 401, path
+
+
+def test_a_wrong_password_is_refused(host: Host) -> None:
+    wrong = Admin(host, "wrong-password-1")
+    assert wrong.call("mlflow/experiments/search?max_results=1").status == 401
+
+
+def test_a_name_that_is_not_its_own_is_refused(host: Host, admin: Admin) -> None:
+    """A page of another site that resolves to this host gets nothing."""
+    headers = admin.headers | {"Host": "evil.example.com"}
+    answer = ask(host, f"{URL}/api/2.0/mlflow/experiments/search?max_results=1", headers=headers)
+    assert answer.status == 403
+
+
+def test_a_run_is_recorded_and_its_artifact_lies_in_the_bucket(
+    admin: Admin, cloud: dict[str, Any], s3: Any
+) -> None:
+    name = "role-test"
+    made = admin.call("mlflow/experiments/create", {"name": name})
+    if made.status == 200:
+        experiment = made.json()["experiment_id"]
+    else:
+        found = admin.call(f"mlflow/experiments/get-by-name?experiment_name={name}")
+        experiment = found.json()["experiment"]["experiment_id"]
+    run = admin.call("mlflow/runs/create", {"experiment_id": experiment, "start_time": 1}).json()
+    run_id = run["run"]["info"]["run_id"]
+    metric = {"run_id": run_id, "key": "accuracy", "value": 0.5, "timestamp": 1}
+    assert admin.call("mlflow/runs/log-metric", metric).status == 200
+
+    path = f"{experiment}/{run_id}/artifacts/note.txt"
+    put = admin.call(f"mlflow-artifacts/artifacts/{path}", method="PUT", text="from a test")
+    assert put.status == 200, put.text
+
+    read = admin.call(f"mlflow/runs/get?run_id={run_id}").json()["run"]["data"]
+    assert [(metric["key"], metric["value"]) for metric in read["metrics"]] == [("accuracy", 0.5)]
+    stored = s3.get_object(Bucket=cloud["buckets"]["artifacts"], Key=f"mlflow/{path}")
+    assert stored["Body"].read() == b"from a test"
