@@ -18,7 +18,6 @@ locals {
       { client = "model_api", server = "mlflow" },
       { client = "dashboard", server = "mlflow" },
       { client = "dashboard", server = "model_api" },
-      { client = "dashboard", server = "airflow" },
       { client = "mlflow", server = "database" },
       { client = "airflow", server = "database" },
       ] : "${pair.client}-to-${pair.server}" => merge(pair, {

@@ -122,7 +122,6 @@ run "secure_by_default" {
       "sg-model_api -> sg-mlflow:5000-5000/tcp",
       "sg-dashboard -> sg-mlflow:5000-5000/tcp",
       "sg-dashboard -> sg-model_api:8000-8000/tcp",
-      "sg-dashboard -> sg-airflow:8080-8080/tcp",
       "sg-mlflow -> sg-database:5432-5432/tcp",
       "sg-airflow -> sg-database:5432-5432/tcp",
     ])

@@ -34,23 +34,36 @@ def seconds(*argv: str, **environment: str) -> float:
     """The wall time of a command that must succeed."""
     began = time.monotonic()
     subprocess.run(
-        argv, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, env=os.environ | environment
+        argv,
+        cwd=PROJECT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        env=os.environ | environment,
     )
     return time.monotonic() - began
 
 
 def nothing_to_do(platform: Platform) -> list[tuple[str, str]]:
-    """`site.yml` on hosts that are as they should be: ours, by Ansible's defaults, and the floor."""
+    """`site.yml` on hosts as they should be: ours, by Ansible's defaults, and the floor."""
     inventory = ("-i", f"inventory/{platform.environment}")
     settings = PROJECT / ".lastro/bench.cfg"
     settings.write_text(DEFAULT_SETTINGS.format(project=PROJECT))
     # The same playbook without its strategy; beside it, for its relative paths.
     playbook = PROJECT / "ansible/playbooks/.bench.yml"
-    playbook.write_text(re.sub(r"\n *# [^\n]*\n  strategy: .*", "", (PROJECT / "ansible/playbooks/site.yml").read_text()))
+    playbook.write_text(
+        re.sub(
+            r"\n *# [^\n]*\n  strategy: .*",
+            "",
+            (PROJECT / "ansible/playbooks/site.yml").read_text(),
+        )
+    )
     try:
         seconds("ansible-playbook", *inventory, "site.yml")
         ours = seconds("ansible-playbook", *inventory, "site.yml")
-        default = seconds("ansible-playbook", *inventory, str(playbook), ANSIBLE_CONFIG=str(settings))
+        default = seconds(
+            "ansible-playbook", *inventory, str(playbook), ANSIBLE_CONFIG=str(settings)
+        )
         floor = seconds("ansible", *inventory, "platform", "-m", "ansible.builtin.setup")
     finally:
         playbook.unlink()
@@ -65,10 +78,14 @@ def nothing_to_do(platform: Platform) -> list[tuple[str, str]]:
 def used_mib(host: str) -> float:
     """Memory of a host, less the file cache that the kernel would give back, MiB."""
     pid = subprocess.run(
-        ["podman", "inspect", "--format={{.State.Pid}}", host], check=True, capture_output=True, text=True
+        ["podman", "inspect", "--format={{.State.Pid}}", host],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.strip()
     groups = dict(
-        (line.split(":")[1], line.split(":")[2]) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        (line.split(":")[1], line.split(":")[2])
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     )
     if "memory" in groups:
         folder = Path("/sys/fs/cgroup/memory" + groups["memory"].removesuffix("/init.scope"))
@@ -82,7 +99,10 @@ def used_mib(host: str) -> float:
 
 def memory(platform: Platform) -> list[tuple[str, str]]:
     """The peak of each host while the example trains, beside the limit of its instance type."""
-    hosts = {f"{platform.contract['project']}-{platform.environment}-{name}": host for name, host in platform.contract["hosts"].items()}
+    hosts = {
+        f"{platform.contract['project']}-{platform.environment}-{name}": host
+        for name, host in platform.contract["hosts"].items()
+    }
     peaks = dict.fromkeys(hosts, 0.0)
     done = threading.Event()
 
@@ -100,7 +120,8 @@ def memory(platform: Platform) -> list[tuple[str, str]]:
     return [
         (
             f"memory of `{host}` at its peak during the pipeline",
-            f"{peaks[host]:.0f} MiB, {peaks[host] / (facts['memory_mib'] - SYSTEM_MIB):.0%} of {facts['memory_mib']} less {SYSTEM_MIB} MiB",
+            f"{peaks[host]:.0f} MiB, {peaks[host] / (facts['memory_mib'] - SYSTEM_MIB):.0%}"
+            f" of {facts['memory_mib']} less {SYSTEM_MIB} MiB",
         )
         for host, facts in sorted(hosts.items())
     ]

@@ -121,8 +121,11 @@ class ServiceContract:
         return int(host.check_output("systemctl show --value --property=MainPID %s", unit))
 
     def environment(self, host: Host) -> dict[str, str]:
-        """The environment of the first unit's process."""
-        pid = self.main_pid(host, self.units[0])
+        """The environment of the last unit's process.
+
+        Airflow's API server, its first, has overwritten its own with its title.
+        """
+        pid = self.main_pid(host, self.units[-1])
         lines = host.check_output("cat /proc/%s/environ", str(pid)).split("\0")
         return dict(line.split("=", 1) for line in lines if line)
 

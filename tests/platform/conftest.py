@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import pytest
-
 from lastro_platform import Platform
 
 
@@ -17,7 +16,7 @@ def platform() -> Platform:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Below a failed test, print the journals of the units that it concerns: those of its module's SERVICES."""
+    """Below a failed test, print the journals of what it concerns: its module's SERVICES."""
     outcome = yield
     report = outcome.get_result()
     if report.when != "call" or not report.failed:

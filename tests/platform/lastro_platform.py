@@ -24,12 +24,19 @@ PROJECT = Path(__file__).resolve().parents[2]
 # Units by service, as the roles make them.
 UNITS = {
     "mlflow": ["mlflow"],
-    "airflow": ["airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"],
+    "airflow": [
+        "airflow-api-server",
+        "airflow-scheduler",
+        "airflow-dag-processor",
+        "airflow-triggerer",
+    ],
     "model_api": ["model-api"],
     "dashboard": ["dashboard"],
 }
 PINNED = {
-    service: yaml.safe_load((PROJECT / f"ansible/roles/{service}/defaults/main.yml").read_text())[f"{service}_version"]
+    service: yaml.safe_load((PROJECT / f"ansible/roles/{service}/defaults/main.yml").read_text())[
+        f"{service}_version"
+    ]
     for service in ("mlflow", "airflow")
 }
 
@@ -63,7 +70,12 @@ class Platform:
     def run(self, *argv: str, check: bool = True, timeout: float = 1800) -> str:
         """Run a command in the project; print its output as it comes and return it."""
         process = subprocess.Popen(
-            argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
+            argv,
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            stdin=subprocess.DEVNULL,
         )
         lines = []
         deadline = time.monotonic() + timeout
@@ -75,7 +87,9 @@ class Platform:
                 process.kill()
         output = "".join(lines)
         if process.wait() != 0 and check:
-            raise AssertionError(f"{' '.join(argv)} ended with {process.returncode}:\n{output[-4000:]}")
+            raise AssertionError(
+                f"{' '.join(argv)} ended with {process.returncode}:\n{output[-4000:]}"
+            )
         return output
 
     def make(self, *arguments: str, check: bool = True) -> str:
@@ -84,12 +98,17 @@ class Platform:
 
     def playbook(self, *arguments: str, check: bool = True) -> str:
         """`ansible-playbook ARGUMENTS` for this environment."""
-        return self.run("ansible-playbook", "-i", f"inventory/{self.environment}", *arguments, check=check)
+        return self.run(
+            "ansible-playbook", "-i", f"inventory/{self.environment}", *arguments, check=check
+        )
 
     @staticmethod
     def changes(output: str) -> dict[str, int]:
         """How much each host changed, from the recap of a playbook."""
-        return {host: int(count) for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)}
+        return {
+            host: int(count)
+            for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)
+        }
 
     # ---- what there is --------------------------------------------------------------------------
     @property
@@ -103,9 +122,14 @@ class Platform:
         """What the inventory says of each host."""
         output = subprocess.run(
             ["ansible-inventory", "-i", f"inventory/{self.environment}", "--list"],
-            cwd=PROJECT, check=True, capture_output=True, text=True,
+            cwd=PROJECT,
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
-        self.groups.update({name: group["hosts"] for name, group in json.loads(output).items() if "hosts" in group})
+        self.groups.update(
+            {name: group["hosts"] for name, group in json.loads(output).items() if "hosts" in group}
+        )
         return json.loads(output)["_meta"]["hostvars"]
 
     @cached_property
@@ -124,22 +148,31 @@ class Platform:
         name = self.host_of(service)
         if self.hostvars[name].get("ansible_connection") == "podman":
             return testinfra.get_host(f"podman://{name}")
-        return testinfra.get_host(f"ansible://{name}?ansible_inventory=inventory/{self.environment}&force_ansible=True")
+        return testinfra.get_host(
+            f"ansible://{name}?ansible_inventory=inventory/{self.environment}&force_ansible=True"
+        )
 
     def journal(self, service: str, lines: int = 60) -> str:
         """The end of the journal of a service's units."""
         units = " ".join(f"-u {unit}" for unit in UNITS[service])
-        return self.host(service).run(f"journalctl --no-pager -o short-iso -n {lines} {units}").stdout
+        return (
+            self.host(service).run(f"journalctl --no-pager -o short-iso -n {lines} {units}").stdout
+        )
 
     def main_pids(self, service: str) -> dict[str, str]:
         """The process of each unit of a service."""
         host = self.host(service)
-        return {unit: host.run(f"systemctl show -p MainPID --value {unit}").stdout.strip() for unit in UNITS[service]}
+        return {
+            unit: host.run(f"systemctl show -p MainPID --value {unit}").stdout.strip()
+            for unit in UNITS[service]
+        }
 
     def url(self, service: str) -> str:
         """Where a service is reached."""
         hosts = self.contract["hosts"]
-        address = next(host["private_ip"] for _, host in sorted(hosts.items()) if service in host["roles"])
+        address = next(
+            host["private_ip"] for _, host in sorted(hosts.items()) if service in host["roles"]
+        )
         return f"http://{address}:{self.contract['services'][service]['port']}"
 
     # ---- AWS -------------------------------------------------------------------------------------
@@ -158,10 +191,16 @@ class Platform:
 
     def secret(self, service: str) -> dict[str, str]:
         """The secret of a service, or of the database's master user."""
-        arn = self.contract["database"]["master_secret_arn"] if service == "database" else self.contract["secrets"][service]
+        arn = (
+            self.contract["database"]["master_secret_arn"]
+            if service == "database"
+            else self.contract["secrets"][service]
+        )
         return json.loads(self.aws("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
 
-    def sql(self, query: str, *, database: str, user: str, password: str, **options: Any) -> list[tuple]:
+    def sql(
+        self, query: str, *, database: str, user: str, password: str, **options: Any
+    ) -> list[tuple]:
         """Ask the database server over verified TLS."""
         at = self.contract["database"]
         options = {
@@ -171,28 +210,54 @@ class Platform:
             "hostaddr": os.environ.get("LASTRO_DATABASE_ADDRESS") or self.database_address,
             **options,
         }
-        with psycopg2.connect(
-            host=at["address"], port=at["port"], dbname=database, user=user, password=password, connect_timeout=10, **options
-        ) as connection, connection.cursor() as cursor:
+        with (
+            psycopg2.connect(
+                host=at["address"],
+                port=at["port"],
+                dbname=database,
+                user=user,
+                password=password,
+                connect_timeout=10,
+                **options,
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.execute(query)
             return cursor.fetchall()
 
     @cached_property
     def database_address(self) -> str:
         """The database's address, as a host of the platform resolves its name."""
-        return self.host("mlflow").run(f"getent ahostsv4 {self.contract['database']['address']}").stdout.split()[0]
+        return (
+            self.host("mlflow")
+            .run(f"getent ahostsv4 {self.contract['database']['address']}")
+            .stdout.split()[0]
+        )
 
     # ---- HTTP ------------------------------------------------------------------------------------
-    def mlflow(self, method: str, path: str, *, user: str = "admin", password: str | None = None, **options: Any) -> requests.Response:
+    def mlflow(
+        self,
+        method: str,
+        path: str,
+        *,
+        user: str = "admin",
+        password: str | None = None,
+        **options: Any,
+    ) -> requests.Response:
         """Call MLflow's REST API."""
         auth = (user, password or self.secret("mlflow")["admin_password"])
-        return requests.request(method, f"{self.url('mlflow')}/api/2.0/mlflow/{path}", auth=auth, timeout=30, **options)
+        return requests.request(
+            method, f"{self.url('mlflow')}/api/2.0/mlflow/{path}", auth=auth, timeout=30, **options
+        )
 
     def airflow_token(self, user: str = "admin", password: str | None = None) -> str | None:
         """Log in to Airflow; None if it refuses."""
         answer = requests.post(
             f"{self.url('airflow')}/auth/token",
-            json={"username": user, "password": password or self.secret("airflow")["admin_password"]},
+            json={
+                "username": user,
+                "password": password or self.secret("airflow")["admin_password"],
+            },
             timeout=30,
         )
         return answer.json()["access_token"] if answer.status_code == 201 else None
@@ -200,7 +265,11 @@ class Platform:
     def airflow(self, method: str, path: str, **options: Any) -> requests.Response:
         """Call Airflow's REST API as the administrator."""
         return requests.request(
-            method, f"{self.url('airflow')}/api/v2/{path}", headers={"Authorization": f"Bearer {self.airflow_token()}"}, timeout=30, **options
+            method,
+            f"{self.url('airflow')}/api/v2/{path}",
+            headers={"Authorization": f"Bearer {self.airflow_token()}"},
+            timeout=30,
+            **options,
         )
 
     def trigger(self, dag: str) -> str:
@@ -211,12 +280,21 @@ class Platform:
 
     def run_state(self, dag: str, run: str) -> str:
         """queued, running, success or failed."""
-        return self.airflow("GET", f"dags/{dag}/dagRuns/{requests.utils.quote(run, safe='')}").json()["state"]
+        return self.airflow(
+            "GET", f"dags/{dag}/dagRuns/{requests.utils.quote(run, safe='')}"
+        ).json()["state"]
 
-    def model_api(self, method: str, path: str, *, key: str | None = None, **options: Any) -> requests.Response:
+    def model_api(
+        self, method: str, path: str, *, key: str | None = None, **options: Any
+    ) -> requests.Response:
         """Call the model API with its key."""
-        headers = {"Authorization": f"Bearer {key or self.secret('model_api')['bearer_key']}", **options.pop("headers", {})}
-        return requests.request(method, f"{self.url('model_api')}/{path}", headers=headers, timeout=30, **options)
+        headers = {
+            "Authorization": f"Bearer {key or self.secret('model_api')['bearer_key']}",
+            **options.pop("headers", {}),
+        }
+        return requests.request(
+            method, f"{self.url('model_api')}/{path}", headers=headers, timeout=30, **options
+        )
 
     def predict(self, *rows: dict[str, Any], model: str = "wine-classifier") -> requests.Response:
         """Ask for a prediction; of the model's own example when no row is given."""
@@ -230,4 +308,6 @@ class Platform:
 
     def champion(self, model: str = "wine-classifier") -> str:
         """The version that the alias names in the registry."""
-        return self.mlflow("GET", "registered-models/alias", params={"name": model, "alias": "champion"}).json()["model_version"]["version"]
+        return self.mlflow(
+            "GET", "registered-models/alias", params={"name": model, "alias": "champion"}
+        ).json()["model_version"]["version"]

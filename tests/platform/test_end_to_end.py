@@ -1,4 +1,6 @@
-"""The platform end to end, in an environment of its own: brought up from nothing, used, broken, and brought back.
+"""The platform end to end, in an environment of its own.
+
+It is brought up from nothing, used, broken, and brought back.
 
 The tests run in order; each leaves the platform as it found it.
 """
@@ -27,7 +29,9 @@ ENVIRONMENT = "test"
 
 def listeners() -> set[str]:
     """Addresses on which this machine listens beyond the loopback."""
-    lines = subprocess.run(["ss", "-Htln"], check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(
+        ["ss", "-Htln"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
     return {line.split()[3] for line in lines if not line.split()[3].startswith(("127.", "[::1]"))}
 
 
@@ -43,8 +47,8 @@ class FirstUp:
 def first_up() -> Iterator[FirstUp]:
     """The environment `test` brought up by the README's command.
 
-    It is removed before (an earlier run may have been killed) and after; with LASTRO_KEEP set it is left, and taken up
-    again by the next run, for whoever works on these tests.
+    It is removed before (an earlier run may have been killed) and after; with LASTRO_KEEP set it is
+    left, and taken up again by the next run, for whoever works on these tests.
     """
     platform = Platform(ENVIRONMENT)
     keep = "LASTRO_KEEP" in os.environ
@@ -65,12 +69,18 @@ def platform(first_up: FirstUp) -> Platform:
 @pytest.fixture
 def dags(tmp_path: Path) -> Path:
     """A copy of dags/ to change."""
-    return Path(shutil.copytree(PROJECT / "dags", tmp_path / "dags", ignore=shutil.ignore_patterns("__pycache__")))
+    return Path(
+        shutil.copytree(
+            PROJECT / "dags", tmp_path / "dags", ignore=shutil.ignore_patterns("__pycache__")
+        )
+    )
 
 
 def publish(platform: Platform, folder: Path, check: bool = True) -> str:
     """`make publish-dags` of another folder."""
-    return platform.playbook("ansible/playbooks/publish_dags.yml", "-e", f"dags_dir={folder}", check=check)
+    return platform.playbook(
+        "ansible/playbooks/publish_dags.yml", "-e", f"dags_dir={folder}", check=check
+    )
 
 
 def dag_source(name: str, body: str = "pass", schedule: str = "None") -> str:
@@ -92,7 +102,11 @@ def dag_source(name: str, body: str = "pass", schedule: str = "None") -> str:
 
 def test_up_ends_with_a_prediction(platform: Platform, first_up: FirstUp) -> None:
     output = first_up.output
-    assert re.search(r"A prediction, from a model that Airflow trained.*\n\s+\[.+\] by wine-classifier version 1 \(run \w+\)", output)
+    assert re.search(
+        r"A prediction, from a model that Airflow trained.*\n"
+        r"\s+\[.+\] by wine-classifier version 1 \(run \w+\)",
+        output,
+    )
     for service in ("dashboard", "mlflow", "airflow", "model_api"):
         assert platform.url(service) in output
 
@@ -102,11 +116,21 @@ def test_the_model_is_the_one_that_airflow_trained(platform: Platform) -> None:
     found = platform.mlflow("GET", "runs/get", params={"run_id": run}).json()["run"]
     assert found["info"]["status"] == "FINISHED"
     assert found["info"]["artifact_uri"].startswith("mlflow-artifacts:")
-    assert platform.airflow("GET", "dags/wine/dagRuns", params={"state": "success"}).json()["total_entries"] == 1
+    assert (
+        platform.airflow("GET", "dags/wine/dagRuns", params={"state": "success"}).json()[
+            "total_entries"
+        ]
+        == 1
+    )
 
 
 def test_artifacts_are_in_their_bucket(platform: Platform) -> None:
-    keys = [item["Key"] for item in platform.aws("s3").list_objects_v2(Bucket=platform.contract["buckets"]["artifacts"])["Contents"]]
+    keys = [
+        item["Key"]
+        for item in platform.aws("s3").list_objects_v2(
+            Bucket=platform.contract["buckets"]["artifacts"]
+        )["Contents"]
+    ]
     assert any(key.endswith("MLmodel") for key in keys)
     assert any(key.endswith(".png") for key in keys)
 
@@ -129,24 +153,46 @@ def test_a_second_up_changes_nothing(platform: Platform) -> None:
 
 def test_nothing_listens_beyond_this_machine(platform: Platform, first_up: FirstUp) -> None:
     bridge = platform.contract["hosts"]["mlflow"]["private_ip"].rsplit(".", 2)[0] + ".0.1"
-    new = {address for address in listeners() - first_up.listeners if not address.startswith(bridge)}
+    new = {
+        address for address in listeners() - first_up.listeners if not address.startswith(bridge)
+    }
     assert new == set()
 
 
 def test_no_secret_is_left_in_state_inventory_or_journal(platform: Platform) -> None:
-    state = platform.aws("s3").get_object(Bucket="lastro-test-terraform-state", Key="lastro/terraform.tfstate")["Body"].read().decode()
-    texts = {"Terraform's state": state,
-             "the contract": (PROJECT / "inventory/test/group_vars/all/platform.json").read_text()}
+    state = (
+        platform.aws("s3")
+        .get_object(Bucket="lastro-test-terraform-state", Key="lastro/terraform.tfstate")["Body"]
+        .read()
+        .decode()
+    )
+    texts = {
+        "Terraform's state": state,
+        "the contract": (PROJECT / "inventory/test/group_vars/all/platform.json").read_text(),
+    }
     for service in ("mlflow", "airflow", "model_api"):
-        texts[f"the journal of {service}'s host"] = platform.host(service).run("journalctl --no-pager -o cat").stdout
-    secrets = {(name, key): value for name in (*platform.contract["secrets"], "database")
-               for key, value in platform.secret(name).items() if key != "username"}
+        texts[f"the journal of {service}'s host"] = (
+            platform.host(service).run("journalctl --no-pager -o cat").stdout
+        )
+    secrets = {
+        (name, key): value
+        for name in (*platform.contract["secrets"], "database")
+        for key, value in platform.secret(name).items()
+        if key != "username"
+    }
     login = f"admin:{secrets['mlflow', 'admin_password']}".encode()
     secrets["mlflow", "the header of basic authentication"] = base64.b64encode(login).decode()
-    assert [(where, what) for where, text in texts.items() for what, value in secrets.items() if value in text] == []
+    assert [
+        (where, what)
+        for where, text in texts.items()
+        for what, value in secrets.items()
+        if value in text
+    ] == []
 
 
-def test_a_changed_variable_restarts_only_what_depends_on_it_and_an_edited_unit_is_repaired(platform: Platform) -> None:
+def test_a_changed_variable_restarts_only_what_depends_on_it_and_an_edited_unit_is_repaired(
+    platform: Platform,
+) -> None:
     services = ("mlflow", "airflow", "model_api", "dashboard")
     before = {service: platform.main_pids(service) for service in services}
     unit = "/etc/systemd/system/dashboard.service"
@@ -155,7 +201,10 @@ def test_a_changed_variable_restarts_only_what_depends_on_it_and_an_edited_unit_
     platform.playbook("site.yml", "-e", "model_api_max_rows=5")
 
     after = {service: platform.main_pids(service) for service in services}
-    assert {service for service in services if before[service] != after[service]} == {"model_api", "dashboard"}
+    assert {service for service in services if before[service] != after[service]} == {
+        "model_api",
+        "dashboard",
+    }
     assert "NoNewPrivileges=true" in platform.host("dashboard").file(unit).content_string
     answer = platform.predict(*[platform.example()] * 6)
     assert answer.status_code in (413, 422) and "5" in answer.json()["detail"]
@@ -169,22 +218,35 @@ def test_a_training_survives_a_reconfiguration(platform: Platform, dags: Path) -
     wait_for("the DAG", lambda: platform.airflow("GET", "dags/slow").status_code == 200)
     run = platform.trigger("slow")
     tasks = f"dags/slow/dagRuns/{requests.utils.quote(run, safe='')}/taskInstances"
-    wait_for("its task", lambda: platform.airflow("GET", tasks).json()["task_instances"][0]["state"] == "running")
+    wait_for(
+        "its task",
+        lambda: platform.airflow("GET", tasks).json()["task_instances"][0]["state"] == "running",
+    )
     before = platform.main_pids("airflow")["airflow-scheduler"]
 
-    platform.playbook("site.yml", "-e", json.dumps({"airflow_settings": {"AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "7"}}))
+    platform.playbook(
+        "site.yml",
+        "-e",
+        json.dumps({"airflow_settings": {"AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "7"}}),
+    )
 
     assert platform.main_pids("airflow")["airflow-scheduler"] != before
-    wait_for("the end of the run", lambda: platform.run_state("slow", run) in ("success", "failed"), 120)
+    wait_for(
+        "the end of the run", lambda: platform.run_state("slow", run) in ("success", "failed"), 120
+    )
     instance = platform.airflow("GET", tasks).json()["task_instances"][0]
     assert (instance["state"], instance["try_number"]) == ("success", 1)
     platform.playbook("site.yml")
 
 
-def test_dags_follow_their_bucket_and_a_broken_one_keeps_its_last_good_version(platform: Platform, dags: Path) -> None:
+def test_dags_follow_their_bucket_and_a_broken_one_keeps_its_last_good_version(
+    platform: Platform, dags: Path
+) -> None:
     def tags(dag: str) -> set[str]:
         answer = platform.airflow("GET", f"dags/{dag}")
-        return {tag["name"] for tag in answer.json()["tags"]} if answer.status_code == 200 else set()
+        return (
+            {tag["name"] for tag in answer.json()["tags"]} if answer.status_code == 200 else set()
+        )
 
     good = dag_source("one").replace("catchup=False", 'catchup=False, tags=["first"]')
     (dags / "one.py").write_text(good)
@@ -195,28 +257,56 @@ def test_dags_follow_their_bucket_and_a_broken_one_keeps_its_last_good_version(p
     (dags / "one.py").write_text(good.replace("first", "second"))
     (dags / "two.py").write_text("import a_module_that_is_not_there\n")
     output = publish(platform, dags, check=False)
-    assert "dags/two.py" in output and "a_module_that_is_not_there" in output and "last good version" in output
+    assert (
+        "dags/two.py" in output
+        and "a_module_that_is_not_there" in output
+        and "last good version" in output
+    )
     wait_for("the changed DAG", lambda: tags("one") == {"second"})
     assert platform.airflow("GET", "dags/two").json()["is_stale"] is False
     assert platform.airflow("GET", "importErrors").json()["total_entries"] == 0
 
     publish(platform, PROJECT / "dags")
-    wait_for("the deleted DAGs to go", lambda: all(
-        platform.airflow("GET", f"dags/{dag}").status_code == 404 or platform.airflow("GET", f"dags/{dag}").json()["is_stale"]
-        for dag in ("one", "two", "slow")))
-    assert platform.changes(publish(platform, PROJECT / "dags")) == dict.fromkeys((platform.host_of("airflow"), "localhost"), 0)
+    wait_for(
+        "the deleted DAGs to go",
+        lambda: all(
+            platform.airflow("GET", f"dags/{dag}").status_code == 404
+            or platform.airflow("GET", f"dags/{dag}").json()["is_stale"]
+            for dag in ("one", "two", "slow")
+        ),
+    )
+    assert platform.changes(publish(platform, PROJECT / "dags")) == dict.fromkeys(
+        (platform.host_of("airflow"), "localhost"), 0
+    )
 
 
 def test_serving_follows_the_alias_and_back(platform: Platform) -> None:
     first = platform.champion()
-    version = platform.mlflow("GET", "model-versions/get", params={"name": "wine-classifier", "version": first}).json()["model_version"]
-    again = platform.mlflow("POST", "model-versions/create", json={
-        "name": "wine-classifier", "source": version["source"], "run_id": version["run_id"],
-        "model_id": version["source"].removeprefix("models:/")}).json()["model_version"]["version"]
+    version = platform.mlflow(
+        "GET", "model-versions/get", params={"name": "wine-classifier", "version": first}
+    ).json()["model_version"]
+    again = platform.mlflow(
+        "POST",
+        "model-versions/create",
+        json={
+            "name": "wine-classifier",
+            "source": version["source"],
+            "run_id": version["run_id"],
+            "model_id": version["source"].removeprefix("models:/"),
+        },
+    ).json()["model_version"]["version"]
     for wanted in (again, first):
-        moved = platform.mlflow("POST", "registered-models/alias", json={"name": "wine-classifier", "alias": "champion", "version": wanted})
+        moved = platform.mlflow(
+            "POST",
+            "registered-models/alias",
+            json={"name": "wine-classifier", "alias": "champion", "version": wanted},
+        )
         assert moved.status_code == 200, moved.text
-        wait_for(f"version {wanted} to serve", lambda wanted=wanted: platform.predict().json()["model"]["version"] == wanted, 20)
+        wait_for(
+            f"version {wanted} to serve",
+            lambda wanted=wanted: platform.predict().json()["model"]["version"] == wanted,
+            20,
+        )
 
 
 def test_a_registry_that_is_away_stops_no_prediction(platform: Platform) -> None:
@@ -226,11 +316,20 @@ def test_a_registry_that_is_away_stops_no_prediction(platform: Platform) -> None
         time.sleep(5)
         assert platform.predict(example).status_code == 200
         platform.host("model_api").run("systemctl restart model-api")
-        wait_for("the model API", lambda: requests.get(f"{platform.url('model_api')}/health/live", timeout=5).ok if _answers(platform) else None)
+        wait_for(
+            "the model API",
+            lambda: (
+                requests.get(f"{platform.url('model_api')}/health/live", timeout=5).ok
+                if _answers(platform)
+                else None
+            ),
+        )
         answer = platform.predict(example)
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
-        assert requests.get(f"{platform.url('model_api')}/health/ready", timeout=10).status_code == 503
+        assert (
+            requests.get(f"{platform.url('model_api')}/health/ready", timeout=10).status_code == 503
+        )
     finally:
         platform.host("mlflow").run("systemctl start mlflow")
     wait_for("the model to serve again", lambda: platform.predict(example).status_code == 200, 60)
@@ -244,11 +343,14 @@ def _answers(platform: Platform) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("change", "status", "named"), [
-    (lambda row: row.pop("alcohol"), 422, "alcohol"),
-    (lambda row: row.update(vintage=1998), 422, "vintage"),
-    (lambda row: row.update(alcohol="strong"), 422, "alcohol"),
-])
+@pytest.mark.parametrize(
+    ("change", "status", "named"),
+    [
+        (lambda row: row.pop("alcohol"), 422, "alcohol"),
+        (lambda row: row.update(vintage=1998), 422, "vintage"),
+        (lambda row: row.update(alcohol="strong"), 422, "alcohol"),
+    ],
+)
 def test_a_bad_row_is_named(platform: Platform, change, status: int, named: str) -> None:
     row = platform.example()
     change(row)
@@ -260,7 +362,11 @@ def test_a_bad_row_is_named(platform: Platform, change, status: int, named: str)
 
 def test_an_unknown_model_and_too_many_rows_are_named(platform: Platform) -> None:
     unknown = platform.model_api("POST", "models/beer/predict", json={"inputs": [{}]})
-    assert unknown.status_code == 404 and "beer" in unknown.json()["detail"] and "wine-classifier" in unknown.json()["detail"]
+    assert (
+        unknown.status_code == 404
+        and "beer" in unknown.json()["detail"]
+        and "wine-classifier" in unknown.json()["detail"]
+    )
     many = platform.predict(*[platform.example()] * 1001)
     assert many.status_code in (413, 422) and "1000" in many.json()["detail"]
 
@@ -268,16 +374,34 @@ def test_an_unknown_model_and_too_many_rows_are_named(platform: Platform) -> Non
 def test_a_colleague_logs_in_everywhere(platform: Platform) -> None:
     output = platform.make("user", "NAME=ana")
     password = re.search(r"Login of ana, shown this once: password (\S+)", output)[1]
-    assert platform.mlflow("GET", "experiments/search", user="ana", password=password, params={"max_results": 1}).status_code == 200
+    assert (
+        platform.mlflow(
+            "GET", "experiments/search", user="ana", password=password, params={"max_results": 1}
+        ).status_code
+        == 200
+    )
     assert platform.airflow_token("ana", password)
-    assert platform.mlflow("GET", "experiments/search", user="ana", password="wrong-password", params={"max_results": 1}).status_code == 401
+    assert (
+        platform.mlflow(
+            "GET",
+            "experiments/search",
+            user="ana",
+            password="wrong-password",
+            params={"max_results": 1},
+        ).status_code
+        == 401
+    )
     refused = platform.make("user", "NAME=admin", check=False)
     assert "NAME is 'admin'" in refused
 
 
-def test_a_database_that_does_not_answer_stops_the_play_before_anything_changes(platform: Platform) -> None:
+def test_a_database_that_does_not_answer_stops_the_play_before_anything_changes(
+    platform: Platform,
+) -> None:
     server = {"host": "10.43.255.99", "port": 5432, "user": "x", "password": "x"}
-    output = platform.playbook("site.yml", "-e", json.dumps({"databases_server": server}), check=False)
+    output = platform.playbook(
+        "site.yml", "-e", json.dumps({"databases_server": server}), check=False
+    )
     assert "10.43.255.99:5432" in output and "does not answer" in output
     assert not any(platform.changes(output).values())
 
@@ -286,30 +410,50 @@ def test_a_database_that_does_not_answer_stops_the_play_before_anything_changes(
 def test_everything_comes_back(platform: Platform, how: str) -> None:
     def memory() -> dict[str, object]:
         """All that must outlive it."""
-        runs = platform.mlflow("POST", "runs/search", json={"experiment_ids": ["1"], "max_results": 100}).json()["runs"]
-        objects = platform.aws("s3").list_objects_v2(Bucket=platform.contract["buckets"]["artifacts"])["Contents"]
+        runs = platform.mlflow(
+            "POST", "runs/search", json={"experiment_ids": ["1"], "max_results": 100}
+        ).json()["runs"]
+        objects = platform.aws("s3").list_objects_v2(
+            Bucket=platform.contract["buckets"]["artifacts"]
+        )["Contents"]
         return {
             "runs": sorted(run["info"]["run_id"] for run in runs),
             "champion": platform.champion(),
             "artifacts": sorted((item["Key"], item["ETag"]) for item in objects),
-            "dag runs": sorted(run["dag_run_id"] for run in platform.airflow("GET", "dags/wine/dagRuns").json()["dag_runs"]),
-            "secrets": {service: platform.secret(service) for service in platform.contract["secrets"]},
+            "dag runs": sorted(
+                run["dag_run_id"]
+                for run in platform.airflow("GET", "dags/wine/dagRuns").json()["dag_runs"]
+            ),
+            "secrets": {
+                service: platform.secret(service) for service in platform.contract["secrets"]
+            },
             "hosts": platform.contract["hosts"],
         }
 
     before = memory()
     if how == "down":
         platform.make("down")
-        assert subprocess.run(["podman", "ps", "-q", "--filter=label=lastro.environment=test"],
-                              check=True, capture_output=True, text=True).stdout == ""
+        assert (
+            subprocess.run(
+                ["podman", "ps", "-q", "--filter=label=lastro.environment=test"],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            == ""
+        )
     else:
-        names = [*(platform.host_of(service) for service in ("mlflow", "airflow", "model_api")), "lastro-test-database", "lastro-test-aws"]
+        names = [
+            *(platform.host_of(service) for service in ("mlflow", "airflow", "model_api")),
+            "lastro-test-database",
+            "lastro-test-aws",
+        ]
         subprocess.run(["podman", "kill", "--signal=KILL", *names], check=True)
     output = platform.make("up")
     assert "A prediction" in output
     assert memory() == before
     # What an unchanged host runs is left alone, also when it has just been started.
-    configured = output[output.index("Configuring the hosts"):]
+    configured = output[output.index("Configuring the hosts") :]
     assert not re.search(r"^changed ", configured, re.M)
 
 

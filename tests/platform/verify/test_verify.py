@@ -1,4 +1,4 @@
-"""`make verify`: a running environment, whichever ENV names, works and is locked. Changes nothing."""
+"""`make verify`: the running environment that ENV names works and is locked. Changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from lastro_platform import PINNED, UNITS, Platform
 SERVICES = tuple(UNITS)
 
 
-@pytest.mark.parametrize(("service", "unit"), [(service, unit) for service, units in UNITS.items() for unit in units])
+@pytest.mark.parametrize(
+    ("service", "unit"), [(service, unit) for service, units in UNITS.items() for unit in units]
+)
 def test_unit_runs_and_will_after_a_reboot(platform: Platform, service: str, unit: str) -> None:
     found = platform.host(service).service(unit)
     assert found.is_running
@@ -34,48 +36,73 @@ def test_secrets_are_read_by_root_alone(platform: Platform, service: str) -> Non
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_secret_in_the_arguments_of_a_process(platform: Platform, service: str) -> None:
     arguments = platform.host(service).run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
-    leaked = [key for name in (*platform.contract["secrets"], "database")
-              for key, value in platform.secret(name).items() if key != "username" and value in arguments]
+    leaked = [
+        key
+        for name in (*platform.contract["secrets"], "database")
+        for key, value in platform.secret(name).items()
+        if key != "username" and value in arguments
+    ]
     assert leaked == []
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_nothing_listens_that_the_security_groups_do_not_know(platform: Platform, service: str) -> None:
+def test_nothing_listens_that_the_security_groups_do_not_know(
+    platform: Platform, service: str
+) -> None:
     host = platform.host(service)
-    ports = {platform.contract["services"][name]["port"] for name in UNITS if platform.host_of(name) == platform.host_of(service)}
+    ports = {
+        platform.contract["services"][name]["port"]
+        for name in UNITS
+        if platform.host_of(name) == platform.host_of(service)
+    }
     listening = {
         line.split()[3]
         for line in host.run("ss -Htln").stdout.splitlines()
         if not line.split()[3].startswith(("127.", "[::1]"))
     }
     # SSH is how an administrator comes in; it listens, and only Session Manager reaches it.
-    assert {address.rsplit(":", 1)[1] for address in listening} - {"22"} <= {str(port) for port in ports}
+    assert {address.rsplit(":", 1)[1] for address in listening} - {"22"} <= {
+        str(port) for port in ports
+    }
 
 
-@pytest.mark.parametrize(("service", "path", "expected"), [
-    ("mlflow", "/api/2.0/mlflow/experiments/search?max_results=1", 401),
-    ("mlflow", "/ajax-api/2.0/mlflow/users/list", 401),
-    ("airflow", "/api/v2/dags", 401),
-    ("model_api", "/models", 401),
-])
-def test_nobody_gets_in_without_a_login(platform: Platform, service: str, path: str, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("service", "path", "expected"),
+    [
+        ("mlflow", "/api/2.0/mlflow/experiments/search?max_results=1", 401),
+        ("mlflow", "/ajax-api/2.0/mlflow/users/list", 401),
+        ("airflow", "/api/v2/dags", 401),
+        ("model_api", "/models", 401),
+    ],
+)
+def test_nobody_gets_in_without_a_login(
+    platform: Platform, service: str, path: str, expected: int
+) -> None:
     host = platform.host(service)
-    assert host.run(f"curl -s -o /dev/null -w '%{{http_code}}' '{platform.url(service)}{path}'").stdout == str(expected) or \
-        requests.get(platform.url(service) + path, timeout=10).status_code == expected
+    assert (
+        host.run(f"curl -s -o /dev/null -w '%{{http_code}}' '{platform.url(service)}{path}'").stdout
+        == str(expected)
+        or requests.get(platform.url(service) + path, timeout=10).status_code == expected
+    )
 
 
 def test_mlflow_is_the_pinned_version_and_asks_its_database(platform: Platform) -> None:
     answer = platform.mlflow("GET", "experiments/search", params={"max_results": 1})
     assert answer.status_code == 200
-    version = requests.get(f"{platform.url('mlflow')}/version", auth=("admin", platform.secret("mlflow")["admin_password"]), timeout=10)
+    version = requests.get(
+        f"{platform.url('mlflow')}/version",
+        auth=("admin", platform.secret("mlflow")["admin_password"]),
+        timeout=10,
+    )
     assert version.text == PINNED["mlflow"]
 
 
 def test_airflow_is_the_pinned_version_and_all_its_parts_are_healthy(platform: Platform) -> None:
     assert platform.airflow("GET", "version").json()["version"] == PINNED["airflow"]
     parts = platform.airflow("GET", "monitor/health").json()
-    assert {part: state["status"] for part, state in parts.items() if state["status"]} == dict.fromkeys(
-        ("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy")
+    assert {
+        part: state["status"] for part, state in parts.items() if state["status"]
+    } == dict.fromkeys(("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy")
 
 
 def test_airflow_reads_the_published_dags(platform: Platform) -> None:
@@ -88,12 +115,21 @@ def test_model_api_and_dashboard_are_ready(platform: Platform) -> None:
     assert requests.get(f"{platform.url('dashboard')}/_stcore/health", timeout=10).text == "ok"
 
 
-@pytest.mark.parametrize(("role", "other"), [
-    ("mlflow", "airflow"), ("mlflow", "mlflow_auth"), ("mlflow_auth", "mlflow"), ("airflow", "mlflow"),
-])
+@pytest.mark.parametrize(
+    ("role", "other"),
+    [
+        ("mlflow", "airflow"),
+        ("mlflow", "mlflow_auth"),
+        ("mlflow_auth", "mlflow"),
+        ("airflow", "mlflow"),
+    ],
+)
 def test_no_role_reads_another_database(platform: Platform, role: str, other: str) -> None:
-    password = {"mlflow": ("mlflow", "database_password"), "mlflow_auth": ("mlflow", "auth_database_password"),
-                "airflow": ("airflow", "database_password")}[role]
+    password = {
+        "mlflow": ("mlflow", "database_password"),
+        "mlflow_auth": ("mlflow", "auth_database_password"),
+        "airflow": ("airflow", "database_password"),
+    }[role]
     login = {"user": role, "password": platform.secret(password[0])[password[1]]}
     assert platform.sql("SELECT current_user::text", database=role, **login) == [(role,)]
     with pytest.raises(Exception, match="permission denied for database"):
@@ -102,12 +138,21 @@ def test_no_role_reads_another_database(platform: Platform, role: str, other: st
 
 def test_database_takes_no_connection_in_the_clear(platform: Platform) -> None:
     with pytest.raises(Exception, match=r"no pg_hba.conf entry|SSL"):
-        platform.sql("SELECT 1", database="mlflow", user="mlflow",
-                     password=platform.secret("mlflow")["database_password"], sslmode="disable", sslrootcert="")
+        platform.sql(
+            "SELECT 1",
+            database="mlflow",
+            user="mlflow",
+            password=platform.secret("mlflow")["database_password"],
+            sslmode="disable",
+            sslrootcert="",
+        )
 
 
 def test_airflow_keeps_its_tables_in_its_schema(platform: Platform) -> None:
     schemas = platform.sql(
-        "SELECT DISTINCT schemaname::text FROM pg_tables WHERE tableowner = 'airflow'", database="airflow",
-        user="airflow", password=platform.secret("airflow")["database_password"])
+        "SELECT DISTINCT schemaname::text FROM pg_tables WHERE tableowner = 'airflow'",
+        database="airflow",
+        user="airflow",
+        password=platform.secret("airflow")["database_password"],
+    )
     assert schemas == [("airflow",)]

@@ -20,6 +20,7 @@ from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 x = pandas.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
 model = LinearRegression().fit(x, [1.0, 3.0, 5.0, 7.0])
+mlflow.set_experiment("role-test-model")
 with mlflow.start_run():
     logged = mlflow.sklearn.log_model(
         model, name="model", registered_model_name="role-test", input_example=x.head(1),
