@@ -167,7 +167,7 @@ def molecule() -> Iterator[Command]:
 
 def platform() -> Iterator[Command]:
     """The whole platform end to end, in the environment `test`."""
-    yield pytest("platform", "tests/platform/test_end_to_end.py")
+    yield pytest("platform", "-v", "--capture=sys", "tests/platform/test_end_to_end.py")
 
 
 STAGES = {stage.__name__: stage for stage in (lint, unit, terraform, services, molecule, platform)}

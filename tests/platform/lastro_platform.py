@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +69,10 @@ class Platform:
 
     # ---- what people run -----------------------------------------------------------------------
     def run(self, *argv: str, check: bool = True, timeout: float = 1800) -> str:
-        """Run a command in the project; print its output as it comes and return it."""
+        """Run a command in the project and return its output.
+
+        Its headings are shown as they come, also while pytest captures the rest.
+        """
         process = subprocess.Popen(
             argv,
             cwd=PROJECT,
@@ -78,13 +82,15 @@ class Platform:
             stdin=subprocess.DEVNULL,
         )
         lines = []
-        deadline = time.monotonic() + timeout
+        watchdog = threading.Timer(timeout, process.kill)
+        watchdog.start()
         assert process.stdout is not None
         for line in process.stdout:
             sys.stdout.write(line)
             lines.append(line)
-            if time.monotonic() > deadline:
-                process.kill()
+            if "==> " in line and sys.__stdout__ is not sys.stdout:
+                print(" ", line.strip(), file=sys.__stdout__, flush=True)
+        watchdog.cancel()
         output = "".join(lines)
         if process.wait() != 0 and check:
             raise AssertionError(
