@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # An environment is data: one tfvars file and one inventory folder.
 ENVIRONMENTS := $(filter-out common,$(notdir $(patsubst %/,%,$(wildcard inventory/*/))))
 # One machine stands in for AWS where the inventory says so.
-ONE_MACHINE := $(wildcard inventory/$(ENV)/group_vars/all/one_machine.yml)
+ONE_MACHINE := $(wildcard inventory/$(ENV)/group_vars/all/01_one_machine.yml)
 
 ifneq ($(ONE_MACHINE),)
 # What reaches somebody's real account must not reach this machine's.
@@ -25,43 +25,49 @@ PLAYBOOK := ansible-playbook -i inventory/$(ENV)
 LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
 SAY = printf '\n\033[1m==> %s\033[0m\n'
 
+# One machine's environment that stands still answers nothing: say so, and not what Ansible's inventory makes of it.
+.PHONY: running
+running: setup
+	@$(if $(ONE_MACHINE),if [ "$$(podman container inspect --format '{{.State.Running}}' lastro-$(ENV)-aws 2>/dev/null)" != true ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi,:)
+
 ##@ The platform
 .PHONY: up
 up: setup $(if $(ONE_MACHINE),aws) apply $(if $(ONE_MACHINE),machines) configure publish-dags prove ## Bring up the whole platform and end with a prediction
 
 .PHONY: configure
-configure: setup ## Configure the hosts: site.yml, as often as you like
+configure: running ## Configure the hosts: site.yml, as often as you like
 	@$(SAY) "Configuring the hosts of $(ENV)"
 	$(PLAYBOOK) site.yml $(ARGS)
 
 .PHONY: publish-dags
-publish-dags: setup ## Publish dags/ to its bucket; a file that does not import keeps its last good version
+publish-dags: running ## Publish dags/ to its bucket; a file that does not import keeps its last good version
 	@$(SAY) "Publishing the DAGs"
 	$(PLAYBOOK) ansible/playbooks/publish_dags.yml
 
 .PHONY: prove
-prove: setup ## Train with Airflow unless a run has succeeded (AGAIN=yes: anyway), and predict over REST
+prove: running ## Train with Airflow unless a run has succeeded (AGAIN=yes: anyway), and predict over REST
 	@$(SAY) "Proving that it works together"
+	if [ ! -f dags/wine.py ]; then printf 'dags/wine.py, the example, is not there: nothing to prove. make status shows what runs.\n'; exit 0; fi
 	$(PLAYBOOK) ansible/playbooks/prove.yml $(if $(AGAIN),-e prove_again=true)
 
 .PHONY: status
-status: setup ## Show what runs, and whether it is ready
+status: running ## Show what runs, and whether it is ready
 	@$(PLAYBOOK) ansible/playbooks/status.yml
 
 .PHONY: logs
-logs: setup ## Show the journal of a service: make logs SERVICE=airflow [LINES=100]
+logs: running ## Show the journal of a service: make logs SERVICE=airflow [LINES=100]
 	@$(PLAYBOOK) ansible/playbooks/logs.yml -e service_name='$(SERVICE)' -e lines='$(or $(LINES),100)'
 
 .PHONY: login
-login: setup ## Show the administrator's passwords and the API's key
+login: running ## Show the administrator's passwords and the API's key
 	@$(PLAYBOOK) ansible/playbooks/login.yml
 
 .PHONY: user
-user: setup ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
+user: running ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
 	@$(PLAYBOOK) ansible/playbooks/user.yml -e user_name='$(NAME)' $(if $(ROLE),-e user_role='$(ROLE)')
 
 .PHONY: verify
-verify: setup ## Check the running platform from outside, host by host
+verify: running ## Check the running platform from outside, host by host
 	@$(SAY) "Verifying $(ENV)"
 	LASTRO_ENVIRONMENT=$(ENV) pytest tests/platform/verify -q
 
@@ -95,9 +101,9 @@ plan: setup ## Show what Terraform would change
 
 .PHONY: apply
 apply: setup ## Let Terraform make the cloud, and write the inventory
-	@$(SAY) "Applying Terraform to $(ENV) (the first time: two minutes, most of it the database)"
+	@$(SAY) "Applying Terraform to $(ENV) (a new environment takes two minutes, most of it the database)"
 	scripts/terraform $(ENV) init
-	scripts/terraform $(ENV) apply $(if $(ONE_MACHINE)$(AUTO_APPROVE),-auto-approve)
+	scripts/terraform $(ENV) $(if $(ONE_MACHINE)$(AUTO_APPROVE),auto-apply,apply)
 	$(MAKE) inventory
 
 .PHONY: inventory

@@ -131,7 +131,7 @@ def write_inventory(
     shutil.copytree(PROJECT / "inventory" / environment, folder, ignore=generated)
     variables = folder / "group_vars" / "all"
     if not one_machine:
-        (variables / "one_machine.yml").unlink()
+        (variables / "01_one_machine.yml").unlink()
     (variables / "platform.json").write_text(json.dumps({"platform": contract}))
     prefix = f"{contract['project']}-{contract['environment']}"
     groups: dict[str, Any] = {}

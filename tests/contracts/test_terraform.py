@@ -196,7 +196,7 @@ def test_the_inventory_of_an_environment_agrees_with_its_tfvars(environment: str
     )
     assert tfvars["environment"] == variables["lastro_environment"] == environment
     assert tfvars.get("region", region) == variables["lastro_region"]
-    if (PROJECT / f"inventory/{environment}/group_vars/all/one_machine.yml").exists():
+    if (PROJECT / f"inventory/{environment}/group_vars/all/01_one_machine.yml").exists():
         assert backend == {
             "bucket": f"lastro-{environment}-terraform-state",
             "region": variables["lastro_region"],
@@ -214,7 +214,7 @@ def test_no_two_environments_of_one_machine_share_a_network() -> None:
     networks = [
         ipaddress.ip_network(parse(path)["vpc_cidr"])
         for path in (TERRAFORM / "environments").glob("*.tfvars")
-        if (PROJECT / f"inventory/{path.stem}/group_vars/all/one_machine.yml").exists()
+        if (PROJECT / f"inventory/{path.stem}/group_vars/all/01_one_machine.yml").exists()
     ]
     assert len(networks) > 1
     for number, network in enumerate(networks):
@@ -225,7 +225,7 @@ def test_no_two_environments_of_one_machine_share_a_network() -> None:
 def test_every_environment_has_the_common_wiring(environment: str) -> None:
     folder = PROJECT / "inventory" / environment
     common = PROJECT / "inventory" / "common"
-    assert (folder / "group_vars/all/common").resolve() == common / "group_vars/all"
+    assert (folder / "group_vars/all/00_common").resolve() == common / "group_vars/all"
     assert (folder / "groups.yml").resolve() == common / "groups.yml"
     assert (folder / "localhost.yml").resolve() == common / "localhost.yml"
     groups = yaml.safe_load((folder / "groups.yml").read_text())["platform"]["children"]

@@ -1,4 +1,4 @@
-"""The airflow role with many defaults changed, after a hand has changed its files."""
+"""The airflow role with many defaults changed, on the host that had them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The mlflow role with many defaults changed, after a hand has changed its files."""
+"""The mlflow role with many defaults changed, on the host that had them."""
 
 import base64
 from typing import Any
