@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MINIMUM_KEY_LENGTH = 24
+MINIMUM_KEY_LENGTH = 32
 _PLACEHOLDERS = ("change", "example", "placeholder", "secret", "password", "todo", "xxxx", "your")
 
 
