@@ -149,6 +149,9 @@ def test_a_second_up_changes_nothing(platform: Platform) -> None:
     changes = platform.changes(output)
     assert changes and not any(changes.values()), changes
     assert not re.search(r"^changed ", output, re.M)
+    # What asks for drift finds none.
+    checked = platform.changes(platform.playbook("site.yml", "--check"))
+    assert checked and not any(checked.values()), checked
 
 
 def test_nothing_listens_beyond_this_machine(platform: Platform, first_up: FirstUp) -> None:
