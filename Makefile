@@ -25,11 +25,6 @@ PLAYBOOK := ansible-playbook -i inventory/$(ENV)
 LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
 SAY = printf '\n\033[1m==> %s\033[0m\n'
 
-# One machine's environment that stands still answers nothing: say so, and not what Ansible's inventory makes of it.
-.PHONY: running
-running: setup
-	@$(if $(ONE_MACHINE),if [ "$$(podman container inspect --format '{{.State.Running}}' lastro-$(ENV)-aws 2>/dev/null)" != true ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi,:)
-
 ##@ The platform
 .PHONY: up
 up: setup $(if $(ONE_MACHINE),aws) apply $(if $(ONE_MACHINE),machines) configure publish-dags prove ## Bring up the whole platform and end with a prediction
@@ -88,6 +83,11 @@ setup: environment-exists ## Find or install what is needed, inside .venv and .l
 .PHONY: environment-exists
 environment-exists:
 	@if [ -z '$(filter $(ENV),$(ENVIRONMENTS))' ] || [ ! -f 'terraform/environments/$(ENV).tfvars' ]; then printf "There is no environment '%s'. Choose of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" '$(ENV)' '$(ENV)' '$(ENV)' >&2; exit 2; fi
+
+# One machine's environment that stands still answers nothing: say so, and not what Ansible's inventory makes of it.
+.PHONY: running
+running: setup ## Check that this environment is up
+	@$(if $(ONE_MACHINE),if [ "$$(podman container inspect --format '{{.State.Running}}' lastro-$(ENV)-aws 2>/dev/null)" != true ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi,:)
 
 .PHONY: aws
 aws: setup ## Start the AWS API of this machine
