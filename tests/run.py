@@ -29,7 +29,7 @@ BIN = PROJECT / ".venv" / "bin"
 HOST_PYTHON = "3.13"
 # What a command says of its tests: once for all; or, for those that call pytest, run by run.
 COUNT = re.compile(r"^(?:Success! |Failure! )?(\d+) passed, (\d+) failed", re.MULTILINE)
-RUN = re.compile(r"= .*\d (?:passed|failed|error).* in [\d.]+s")
+RUN = re.compile(r"\b\d+ (?:passed|failed|error).* in [\d.]+s")
 
 
 @dataclass
@@ -222,7 +222,7 @@ def execute(command: Command, show: Callable[[str], None]) -> tuple[int, int, in
                 passed += 1
     elif counts := COUNT.findall("".join(output)):
         passed, failed = map(int, counts[-1])
-    elif runs := "".join(RUN.findall("".join(output))):
+    elif runs := "\n".join(RUN.findall("".join(output))):
         passed = sum(map(int, re.findall(r"(\d+) passed", runs)))
         failed = sum(map(int, re.findall(r"(\d+) (?:failed|error)", runs)))
     elif succeeded:

@@ -67,7 +67,7 @@ def test_the_last_line_counts_all_tests(
         ("import sys; print('4 passed, 0 failed'); sys.exit(1)", "4 passed, 1 failed"),
         ("print('4 passed, 2 failed'); raise SystemExit(1)", "4 passed, 2 failed"),
         (
-            "print('== 6 passed in 3.61s ==\\n| == 1 failed, 2 passed, 1 error in 9.48s ==')",
+            "print('base (default) 6 passed in 3.61s\\n1 failed, 2 passed, 1 error in 9.48s')",
             "8 passed, 2 failed",
         ),
     ],
