@@ -19,6 +19,8 @@ PIPELINES_PYTHON = os.environ.get(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    # A host of 2 GiB has the memory for one training at a time.
+    max_active_tasks=1,
     default_args={
         "retries": 3,
         "retry_delay": timedelta(seconds=20),
