@@ -72,7 +72,7 @@ down: setup ## Stop the machines of this environment; `make up` brings everythin
 
 .PHONY: destroy
 destroy: setup ## Remove every trace of this environment, data included: make destroy CONFIRM=<ENV>
-	@if [ "$(CONFIRM)" != "$(ENV)" ]; then printf 'This removes $(ENV) with all its data. Say: make destroy ENV=$(ENV) CONFIRM=$(ENV)\n' >&2; exit 2; fi
+	@if [ "$${CONFIRM:-}" != "$(ENV)" ]; then printf 'This removes $(ENV) with all its data. Say: make destroy ENV=$(ENV) CONFIRM=$(ENV)\n' >&2; exit 2; fi
 	$(if $(ONE_MACHINE),$(LOCAL_PLAYBOOK) ansible/playbooks/local/destroy.yml,scripts/terraform $(ENV) destroy)
 
 ##@ Its parts
@@ -95,15 +95,20 @@ aws: setup ## Start the AWS API of this machine
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/up.yml
 
 .PHONY: plan
-plan: setup ## Show what Terraform would change
-	@scripts/terraform $(ENV) init
+plan: setup ## Show what Terraform would change, and save it
+	@$(SAY) "Planning $(ENV)"
 	scripts/terraform $(ENV) plan
+
+.PHONY: apply-plan
+apply-plan: setup ## Apply the plan that `make plan` saved, and write the inventory
+	@$(SAY) "Applying the saved plan to $(ENV)"
+	scripts/terraform $(ENV) apply-plan
+	$(MAKE) inventory
 
 .PHONY: apply
 apply: setup ## Let Terraform make the cloud, and write the inventory
-	@$(SAY) "Applying Terraform to $(ENV) (a new environment takes two minutes, most of it the database)"
-	scripts/terraform $(ENV) init
-	scripts/terraform $(ENV) $(if $(ONE_MACHINE)$(AUTO_APPROVE),auto-apply,apply)
+	@$(SAY) "Applying Terraform to $(ENV) (a new environment takes minutes, most of it the database)"
+	scripts/terraform $(ENV) apply $(if $(ONE_MACHINE)$(AUTO_APPROVE),--yes)
 	$(MAKE) inventory
 
 .PHONY: inventory
@@ -115,10 +120,29 @@ machines: setup ## Make real what Terraform made in the AWS API of this machine
 	@$(SAY) "Starting the machines"
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
 
+##@ The pipeline
+.PHONY: plan-comment
+plan-comment: setup ## Show the plans in .lastro/plans on the pull request: one comment, updated in place
+	@scripts/github comment $(wildcard .lastro/plans/*/summary.md)
+
+.PHONY: drift
+drift: running ## Compare what runs with what this checkout says, and change nothing
+	@$(SAY) "Looking for what has drifted in $(ENV)"
+	scripts/drift $(ENV)
+
+.PHONY: drift-issue
+drift-issue: setup ## Open, update or close the issue about what has drifted
+	@scripts/github issue $(ENV) .lastro/$(ENV)/drift.md
+
 ##@ Development
 .PHONY: test
-test: ## Run everything: lint, unit, Terraform, Molecule, the platform end to end
-	@scripts/test
+test: ## Run everything: lint, unit, Terraform, Molecule, the platform end to end; or one STAGE
+	@scripts/test $(STAGE)
+
+.PHONY: molecule
+molecule: ## Test the roles on hosts of their own; or one ROLE
+	@scripts/setup machine
+	scripts/molecule $(ROLE)
 
 .PHONY: bench
 bench: setup ## Measure a running environment: the figures of the README

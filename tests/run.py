@@ -253,7 +253,13 @@ def run_stage(stage: Stage, width: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the named stages, or all; 1 when a test failed, 2 when there is no such stage."""
+    """Run the named stages, or all; 1 when a test failed, 2 when there is no such stage.
+
+    ``--list`` names them.
+    """
+    if arguments == ["--list"]:
+        print("\n".join(STAGES))
+        return 0
     unknown = [name for name in arguments if name not in STAGES]
     if unknown:
         print(

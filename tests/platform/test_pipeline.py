@@ -1,0 +1,486 @@
+"""The pipeline's own sequence, job by job, against the emulator.
+
+The workflows are run as they stand (actions.py), each job in a fresh directory. To them the
+environment `test`, which runs, is one in AWS: they come in by Session Manager's SSH (through a
+stand-in) and with the credentials of the roles that `make bootstrap` has made.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from actions import Actions, Event, JobFailed
+from github_api import GitHub
+from lastro_platform import PROJECT, Platform
+
+SERVICES = ("model_api", "airflow")
+REPOSITORY = "acme/ml"
+ENVIRONMENT = "test"
+STAND_IN = "session_stand_in.py"
+# What the platform's own tests are is tested by running them.
+TESTED = frozenset({"lint", "test", "molecule"})
+MAIN = Event("push")
+
+
+def git(*arguments: str, folder: Path) -> str:
+    """Run git as somebody."""
+    who = ["-c", "user.name=Ana", "-c", "user.email=ana@example.com"]
+    command = ["git", "-C", str(folder), *who, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def commit(origin: Path, message: str) -> None:
+    git("add", "--all", folder=origin)
+    git("commit", "--quiet", "--message", message, folder=origin)
+
+
+def root_credentials(platform: Platform) -> dict[str, str]:
+    """What an administrator of the account has in the environment."""
+    lines = (PROJECT / f".lastro/{ENVIRONMENT}/aws.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def origin(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This checkout as a repository in which the environment `test` is one in AWS."""
+    folder = tmp_path_factory.mktemp("origin") / "ml"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in listed.stdout.splitlines():
+        if os.path.lexists(PROJECT / name):
+            copy = folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, copy, follow_symlinks=False)
+    variables = folder / f"inventory/{ENVIRONMENT}/group_vars/all"
+    (variables / "01_one_machine.yml").unlink()
+    (variables / "01_aws.yml").symlink_to("../../../common/aws.yml")
+    one_machine = yaml.safe_load((PROJECT / "inventory/common/one_machine.yml").read_text())
+    kept = ("lastro_host_aws_environment", "lastro_uv_cache_dir", "edge_certificates")
+    endpoint = root_credentials(platform)["AWS_ENDPOINT_URL"]
+    settings = {name: one_machine[name] for name in kept} | {
+        "lastro_aws": {"region": "{{ lastro_region }}", "endpoint_url": endpoint},
+        "lastro_database_ca_file": str(PROJECT / f".lastro/{ENVIRONMENT}/database-ca.pem"),
+        "lastro_session_command": f"{sys.executable} {Path(__file__).with_name(STAND_IN)}",
+    }
+    (variables / "settings.yml").write_text(yaml.safe_dump(settings))
+    git("init", "--quiet", "--initial-branch=main", folder=folder)
+    commit(folder, "The platform")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def github() -> Iterator[GitHub]:
+    with GitHub(REPOSITORY) as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def actions(
+    platform: Platform, origin: Path, github: GitHub, tmp_path_factory: pytest.TempPathFactory
+) -> Actions:
+    """GitHub Actions for that repository, in an account that `make bootstrap` has prepared."""
+    credentials = root_credentials(platform)
+    folder = tmp_path_factory.mktemp("runs")
+    checkout = folder / "bootstrap"
+    git("clone", "--quiet", str(origin), str(checkout), folder=origin)
+    platform.run(
+        "env",
+        *(f"{name}={value}" for name, value in credentials.items()),
+        "make",
+        f"--directory={checkout}",
+        "bootstrap",
+        f"GITHUB_REPOSITORY={REPOSITORY}",
+        "AUTO_APPROVE=yes",
+    )
+    iam, sts = platform.aws("iam"), platform.aws("sts")
+
+    def login(role: str) -> dict[str, str]:
+        session = sts.assume_role(RoleArn=role, RoleSessionName="GitHubActions")["Credentials"]
+        return {
+            "AWS_ENDPOINT_URL": credentials["AWS_ENDPOINT_URL"],
+            "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": session["SessionToken"],
+        }
+
+    def trusts(role: str, subject: str) -> bool:
+        policy = iam.get_role(RoleName=role.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"]
+        return any(admits(statement, subject) for statement in policy["Statement"])
+
+    return Actions(
+        origin=origin,
+        folder=folder,
+        github=github,
+        variables={
+            "AWS_ACCOUNT_ID": sts.get_caller_identity()["Account"],
+            "AWS_REGION": platform.contract["region"],
+        },
+        environments={"dev": ENVIRONMENT},
+        login=login,
+        trusts=trusts,
+        skipped=TESTED,
+    )
+
+
+def admits(statement: dict[str, Any], subject: str) -> bool:
+    """Whether a statement of a trust policy admits GitHub's token with this `sub`."""
+    claims = {
+        "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+        "token.actions.githubusercontent.com:sub": subject,
+    }
+    assert statement["Effect"] == "Allow"
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    for operator, conditions in statement["Condition"].items():
+        for key, patterns in conditions.items():
+            values = [patterns] if isinstance(patterns, str) else patterns
+            if operator == "StringLike":
+                fits = any(fnmatch.fnmatchcase(claims[key], pattern) for pattern in values)
+            else:
+                assert operator == "StringEquals"
+                fits = claims[key] in values
+            if not fits:
+                return False
+    return True
+
+
+def shell(checkout: Path, *argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a checkout that an earlier job left, as somebody with only ``variables``."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ["HOME"],
+        # No metadata service answers here, and nobody wants to wait for it.
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **variables,
+    }
+    return subprocess.run(
+        argv,
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+# ---- a pull request -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pull_request(actions: Actions, origin: Path, github: GitHub) -> int:
+    """A change of the cloud, of a service and of a DAG, whose pipeline has run."""
+    tfvars = origin / f"terraform/environments/{ENVIRONMENT}.tfvars"
+    tfvars.write_text(tfvars.read_text() + '\nalerts = { emails = ["ops@example.com"] }\n')
+    settings = origin / f"inventory/{ENVIRONMENT}/group_vars/all/settings.yml"
+    settings.write_text(settings.read_text() + "model_api_max_rows: 777\n")
+    (origin / "dags/greeting.py").write_text(DAG)
+    commit(origin, "Mail, rows and a greeting")
+    number = github.open_pull_request()
+    ran = actions.run("pipeline.yml", pull_request_event(number))
+    assert ran == ["plan", "comment"]
+    return number
+
+
+DAG = """
+from datetime import datetime
+from airflow.sdk import dag, task
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1))
+def greeting():
+    @task
+    def greet():
+        print("hello")
+    greet()
+
+greeting()
+"""
+
+
+def pull_request_event(number: int) -> Event:
+    head = {"repo": {"full_name": REPOSITORY}}
+    return Event("pull_request", {"pull_request": {"number": number, "head": head}})
+
+
+def of_the_pipeline(github: GitHub, number: int) -> list[str]:
+    """The comments that are not a person's."""
+    comments = github.comments[number]
+    return [comment["body"] for comment in comments if comment["user"]["type"] == "Bot"]
+
+
+def test_a_pull_request_gets_the_plan_and_its_cost_as_a_comment(
+    pull_request: int, github: GitHub
+) -> None:
+    (body,) = of_the_pipeline(github, pull_request)
+    assert f"`{ENVIRONMENT}`: 1 to add, 0 to change, 0 to destroy" in body
+    assert "ops@example.com" in body
+    assert re.search(r"\d+\.\d\d USD", body)
+
+
+def test_the_comment_is_updated_in_place(
+    pull_request: int, actions: Actions, github: GitHub
+) -> None:
+    ran = actions.run("pipeline.yml", pull_request_event(pull_request), frozenset({"comment"}))
+    assert ran == ["comment"]
+    (body,) = of_the_pipeline(github, pull_request)
+    assert f"/actions/runs/{actions.number}" in body
+
+
+def test_without_the_plan_there_is_no_comment(
+    pull_request: int, actions: Actions, github: GitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = of_the_pipeline(github, pull_request)
+    monkeypatch.setattr(actions, "artifacts", {})
+    with pytest.raises(JobFailed, match="no file to show"):
+        actions.run("pipeline.yml", pull_request_event(pull_request), frozenset({"comment"}))
+    assert of_the_pipeline(github, pull_request) == before
+
+
+def test_a_fork_gets_no_credentials(actions: Actions, pull_request: int) -> None:
+    event = pull_request_event(pull_request)
+    event.payload["pull_request"]["head"]["repo"]["full_name"] = "mallory/ml"
+    assert actions.run("pipeline.yml", event) == []
+
+
+# ---- a push to main -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pushed(pull_request: int, actions: Actions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline has run for main. Returns the artifact of the pull request's plan."""
+    old = tmp_path_factory.mktemp("old") / "plan"
+    shutil.copytree(actions.artifacts[f"plan-{ENVIRONMENT}"], old)
+    assert actions.run("pipeline.yml", MAIN) == ["plan", "apply", "configure"]
+    return old
+
+
+def test_main_is_applied(pushed: Path, platform: Platform) -> None:
+    found = platform.aws("sns").list_subscriptions()["Subscriptions"]
+    assert "ops@example.com" in [subscription["Endpoint"] for subscription in found]
+
+
+def test_main_is_configured(pushed: Path, platform: Platform) -> None:
+    rows = [platform.example()] * 778
+    answer = platform.model_api("POST", "models/wine-classifier/predict", json={"inputs": rows})
+    assert answer.status_code == 413 or "777" in answer.text
+
+
+def test_main_is_published(pushed: Path, platform: Platform) -> None:
+    listed = platform.aws("s3").list_objects_v2(Bucket=platform.contract["buckets"]["dags"])
+    assert "dags/greeting.py" in [item["Key"] for item in listed["Contents"]]
+
+
+def test_no_secret_is_in_a_log(pushed: Path, platform: Platform, actions: Actions) -> None:
+    logs = "\n".join(actions.logs.values())
+    assert "PLAY RECAP" in logs
+    leaked = [
+        f"{service} {key}"
+        for service in (*platform.contract["secrets"], "database")
+        for key, value in platform.secret(service).items()
+        if key != "username" and value in logs
+    ]
+    assert leaked == []
+
+
+@pytest.mark.parametrize(
+    ("job", "missing", "message"),
+    [
+        ("apply", "plan", "there is no artifact plan-test"),
+        ("configure", "inventory", "there is no artifact inventory-test"),
+    ],
+)
+def test_a_job_fails_without_what_it_should_have_been_handed(
+    pushed: Path,
+    actions: Actions,
+    monkeypatch: pytest.MonkeyPatch,
+    job: str,
+    missing: str,
+    message: str,
+) -> None:
+    left = {k: v for k, v in actions.artifacts.items() if not k.startswith(missing)}
+    monkeypatch.setattr(actions, "artifacts", left)
+    with pytest.raises(JobFailed, match=message):
+        event = Event("push", inputs={"environment": ENVIRONMENT})
+        actions.run("deploy.yml", event, frozenset({job}))
+
+
+def test_a_stale_plan_is_refused(pushed: Path, actions: Actions, monkeypatch: Any) -> None:
+    monkeypatch.setitem(actions.artifacts, f"plan-{ENVIRONMENT}", pushed)
+    with pytest.raises(JobFailed, match=r"saved plan of test is stale.*Nothing was applied"):
+        event = Event("push", inputs={"environment": ENVIRONMENT})
+        actions.run("deploy.yml", event, frozenset({"apply"}))
+
+
+def test_a_pull_request_may_not_apply(actions: Actions) -> None:
+    role = f"arn:aws:iam::{actions.variables['AWS_ACCOUNT_ID']}:role/lastro-ci-apply"
+    assert actions.trusts(role, f"repo:{REPOSITORY}:ref:refs/heads/main")
+    for subject in ("pull_request", "ref:refs/heads/other", "environment:other"):
+        assert not actions.trusts(role, f"repo:{REPOSITORY}:{subject}")
+    assert not actions.trusts(role, "repo:mallory/ml:ref:refs/heads/main")
+
+
+# ---- drift ------------------------------------------------------------------------------------
+
+
+def drift_issues(github: GitHub) -> list[dict[str, Any]]:
+    return [issue for issue in github.issues.values() if "drifted" in issue.get("title", "")]
+
+
+def test_drift_opens_an_issue_and_its_end_closes_it(
+    pushed: Path, platform: Platform, actions: Actions, github: GitHub
+) -> None:
+    host, s3 = platform.host("model_api"), platform.aws("s3")
+    unit = "/etc/systemd/system/model-api.service"
+    bucket = platform.contract["buckets"]["dags"]
+    host.check_output(f"sed -i 's/^Restart=.*/Restart=no/' {unit}")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    by_hand = Event("workflow_dispatch", inputs={"operation": "drift", "environment": ENVIRONMENT})
+
+    assert actions.run("operate.yml", by_hand) == ["check", "report"]
+    (issue,) = drift_issues(github)
+    assert issue["state"] == "open"
+    assert "aws_s3_bucket_versioning" in issue["body"]
+    assert "Restart=no" in issue["body"]
+
+    # The report alone, from what the check handed on: the same issue again.
+    actions.run("drift.yml", Event("schedule"), frozenset({"report"}))
+    assert len(drift_issues(github)) == 1
+
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    again = Event(
+        "workflow_dispatch", inputs={"operation": "reconfigure", "environment": ENVIRONMENT}
+    )
+    assert actions.run("operate.yml", again) == ["reconfigure"]
+    assert "Restart=no" not in host.check_output(f"cat {unit}")
+
+    assert actions.run("drift.yml", Event("schedule")) == ["check", "report"]
+    (issue,) = drift_issues(github)
+    assert issue["state"] == "closed"
+    assert "Clean again" in github.comments[issue["number"]][-1]["body"]
+
+
+# ---- what bad input gets ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(pushed: Path, actions: Actions) -> Iterator[Path]:
+    """A checkout of main, set up, that may be changed."""
+    folder = next(actions.folder.glob("*-apply"))
+    yield folder
+    git("checkout", "--quiet", ".", folder=folder)
+
+
+def resources(platform: Platform) -> str:
+    """Terraform's state, which nothing here may change."""
+    key = f"{ENVIRONMENT}/terraform.tfstate"
+    account = platform.contract["account_id"]
+    body = platform.aws("s3").get_object(Bucket=f"lastro-terraform-state-{account}", Key=key)
+    return json.loads(body["Body"].read())["serial"]
+
+
+def test_without_credentials_it_says_so(checkout: Path, actions: Actions) -> None:
+    result = shell(checkout, "make", "plan", f"ENV={ENVIRONMENT}", HOME=str(actions.folder))
+    assert result.returncode != 0
+    assert "there are no AWS credentials for test" in result.stderr
+    assert "aws sso login" in result.stderr
+
+
+def test_expired_credentials_are_named(
+    checkout: Path, platform: Platform, actions: Actions
+) -> None:
+    # botocore itself asks for 900 seconds or more.
+    sts = platform.aws("sts", parameter_validation=False)
+    role = f"arn:aws:iam::{actions.variables['AWS_ACCOUNT_ID']}:role/lastro-ci-plan"
+    session = sts.assume_role(RoleArn=role, RoleSessionName="late", DurationSeconds=1)[
+        "Credentials"
+    ]
+    time.sleep(1.5)
+    result = shell(
+        checkout,
+        "make",
+        "plan",
+        f"ENV={ENVIRONMENT}",
+        AWS_ENDPOINT_URL=root_credentials(platform)["AWS_ENDPOINT_URL"],
+        AWS_ACCESS_KEY_ID=session["AccessKeyId"],
+        AWS_SECRET_ACCESS_KEY=session["SecretAccessKey"],
+        AWS_SESSION_TOKEN=session["SessionToken"],
+    )
+    assert result.returncode != 0
+    assert "the AWS credentials for test have expired" in result.stderr
+
+
+def test_a_locked_state_names_who_and_since_when(checkout: Path, platform: Platform) -> None:
+    credentials = root_credentials(platform)
+    before = resources(platform)
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **credentials}
+    other = subprocess.Popen(
+        ["scripts/terraform", ENVIRONMENT, "console"],
+        cwd=checkout,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        platform.wait_for_lock(ENVIRONMENT)
+        result = shell(checkout, "make", "plan", f"ENV={ENVIRONMENT}", **credentials)
+    finally:
+        other.communicate(b"exit\n", timeout=60)
+    assert result.returncode != 0
+    assert re.search(r"the state of test is locked by \S+@\S+ since \d{4}-\d\d-\d\d", result.stderr)
+    assert resources(platform) == before
+
+
+def test_an_instance_type_that_is_not_offered_is_named(checkout: Path, platform: Platform) -> None:
+    tfvars = checkout / f"terraform/environments/{ENVIRONMENT}.tfvars"
+    text = tfvars.read_text()
+    assert "t3.small" in text
+    tfvars.write_text(text.replace("t3.small", "t9.small", 1))
+    result = shell(checkout, "make", "plan", f"ENV={ENVIRONMENT}", **root_credentials(platform))
+    assert result.returncode != 0
+    assert "t9.small" in result.stderr
+    assert "not offered" in result.stderr
+
+
+# ---- the end ------------------------------------------------------------------------------------
+
+
+def test_to_destroy_asks_twice(pushed: Path, platform: Platform, actions: Actions) -> None:
+    before = resources(platform)
+    operation = {"operation": "destroy", "environment": ENVIRONMENT}
+    with pytest.raises(JobFailed, match="CONFIRM=test"):
+        actions.run("operate.yml", Event("workflow_dispatch", inputs=operation))
+    with pytest.raises(JobFailed, match=r"would destroy.*lastro-test.*Nothing was applied"):
+        actions.run(
+            "operate.yml", Event("workflow_dispatch", inputs=operation | {"confirm": ENVIRONMENT})
+        )
+    assert resources(platform) == before
+
+
+def test_destroyed_is_destroyed(pushed: Path, platform: Platform, actions: Actions) -> None:
+    buckets = platform.contract["buckets"].values()
+    inputs = {
+        "operation": "destroy",
+        "environment": ENVIRONMENT,
+        "confirm": ENVIRONMENT,
+        "allow_destroy": " ".join([f"lastro-{ENVIRONMENT}", *buckets]),
+    }
+    assert actions.run("operate.yml", Event("workflow_dispatch", inputs=inputs)) == ["destroy"]
+    assert platform.aws("rds").describe_db_instances()["DBInstances"] == []
+    named = [bucket["Name"] for bucket in platform.aws("s3").list_buckets()["Buckets"]]
+    assert not set(buckets) & set(named)
