@@ -1,0 +1,99 @@
+"""What scripts/terraform makes of a plan, a state, and an error."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+from wiring import PROJECT
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """The script as a module; it has no name that Python could import."""
+    sys.path.insert(0, str(PROJECT / "scripts"))
+    loader = importlib.machinery.SourceFileLoader("terraform", str(PROJECT / "scripts/terraform"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def change(type_: str, actions: list[str], **before: Any) -> dict[str, Any]:
+    return {"type": type_, "change": {"actions": actions, "before": before}}
+
+
+def test_what_is_replaced_is_destroyed(script: ModuleType) -> None:
+    plan = {
+        "resource_changes": [
+            change("aws_db_instance", ["delete", "create"], identifier="lastro-prod"),
+            change("aws_s3_bucket", ["create", "delete"], bucket="lastro-prod-dags"),
+            change("aws_s3_bucket", ["update"], bucket="lastro-prod-artifacts"),
+            change("aws_instance", ["delete"], id="i-1"),
+        ]
+    }
+    assert script.doomed_by(plan) == {"lastro-prod": "database", "lastro-prod-dags": "bucket"}
+    assert script.count(plan) == "2 to add, 1 to change, 3 to destroy"
+
+
+def test_a_plan_of_outputs_alone_changes_something(script: ModuleType) -> None:
+    untouched = {"resource_changes": [change("aws_vpc", ["no-op"]), change("aws_ami", ["read"])]}
+    assert script.count(untouched) == "nothing to change"
+    assert not script.changes_nothing(
+        untouched | {"output_changes": {"platform": {"actions": ["update"]}}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("deletion_protection", "force_destroy", "settings"),
+    [(True, False, 2), (True, True, 1), (False, False, 1), (False, True, 0)],
+)
+def test_what_is_protected_says_by_which_setting(
+    script: ModuleType, deletion_protection: bool, force_destroy: bool, settings: int
+) -> None:
+    values = [
+        ("aws_db_instance", {"deletion_protection": deletion_protection}),
+        ("aws_s3_bucket", {"force_destroy": True}),
+        ("aws_s3_bucket", {"force_destroy": force_destroy}),
+    ]
+    resources = [{"type": type_, "values": value} for type_, value in values]
+    state = {"values": {"root_module": {"resources": resources}}}
+    assert len(script.protection(state)) == settings
+    assert script.protection({}) == []
+
+
+LOCKED = """
+╷
+│ Error: Error acquiring the state lock
+│
+│ Lock Info:
+│   ID:        656d42ec-6a76-af87-2ccd-6fb6799a8464
+│   Path:      bucket/prod/terraform.tfstate
+│   Operation: OperationTypeApply
+│   Who:       runner@fv-az1
+│   Version:   1.11.4
+│   Created:   2026-11-24 10:14:34.777732868 +0000 UTC
+╵
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "parts"),
+    [
+        (LOCKED, ["runner@fv-az1", "2026-11-24 10:14:34 UTC", "force-unlock 656d42ec-"]),
+        ("│ Error: Saved plan is stale", ["is stale", "Nothing was applied", "make plan ENV=prod"]),
+        ("api error ExpiredToken: The provided token has expired", ["have expired", "Log in"]),
+    ],
+)
+def test_what_everybody_meets_is_explained(
+    script: ModuleType, output: str, parts: list[str]
+) -> None:
+    said = script.explain(output, "prod")
+    assert all(part in said for part in parts), said
+
+
+def test_what_is_not_known_is_left_to_terraform(script: ModuleType) -> None:
+    assert script.explain("│ Error: Invalid index", "prod") is None
