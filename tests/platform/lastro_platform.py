@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.config
 import psycopg2
 import requests
 import testinfra
@@ -40,6 +42,8 @@ PINNED = {
     ]
     for service in ("mlflow", "airflow")
 }
+# Ports of this machine that lead to a host in AWS: (service, address, port) -> port.
+TUNNELS: dict[tuple[str, str, int], int] = {}
 
 
 def wait_for[T](what: str, ask: Callable[[], T | None], seconds: float = 60) -> T:
@@ -149,14 +153,47 @@ class Platform:
         name = next(name for name in sorted(hosts) if service in hosts[name]["roles"])
         return f"{self.contract['project']}-{self.environment}-{name}"
 
+    @cached_property
+    def one_machine(self) -> bool:
+        """Whether this environment's hosts are containers of this machine."""
+        folder = PROJECT / f"inventory/{self.environment}/group_vars/all"
+        return (folder / "01_one_machine.yml").exists()
+
+    @property
+    def ssh_config(self) -> Path:
+        """How hosts in AWS are reached; `make access` writes it."""
+        return PROJECT / f".lastro/{self.environment}/ssh_config"
+
     def host(self, service: str) -> testinfra.host.Host:
-        """A shell on that host."""
+        """A shell on that host, as root."""
         name = self.host_of(service)
-        if self.hostvars[name].get("ansible_connection") == "podman":
+        if self.one_machine:
             return testinfra.get_host(f"podman://{name}")
-        return testinfra.get_host(
-            f"ansible://{name}?ansible_inventory=inventory/{self.environment}&force_ansible=True"
-        )
+        return testinfra.get_host(f"ssh://{name}?ssh_config={self.ssh_config}&sudo=True")
+
+    def reach(self, service: str, address: str, port: int) -> tuple[str, int]:
+        """Where this machine finds an address that the host of a service reaches."""
+        if self.one_machine:
+            return address, port
+        key = (service, address, port)
+        if key not in TUNNELS:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                local = free.getsockname()[1]
+            options = ["-o", "ExitOnForwardFailure=yes", "-o", "ControlPath=none"]
+            forward = f"127.0.0.1:{local}:{address}:{port}"
+            ssh = ["ssh", "-F", str(self.ssh_config), *options, "-N", "-L", forward]
+            tunnel = subprocess.Popen([*ssh, self.host_of(service)], stdin=subprocess.DEVNULL)
+            atexit.register(tunnel.terminate)
+
+            def opened() -> bool:
+                assert tunnel.poll() is None, f"no way to {self.host_of(service)} by SSH"
+                with socket.socket() as probe:
+                    return probe.connect_ex(("127.0.0.1", local)) == 0
+
+            wait_for(f"the tunnel to {service}", opened)
+            TUNNELS[key] = local
+        return "127.0.0.1", TUNNELS[key]
 
     def journal(self, service: str, lines: int = 60) -> str:
         """The end of the journal of a service's units."""
@@ -179,16 +216,17 @@ class Platform:
         address = next(
             host["private_ip"] for _, host in sorted(hosts.items()) if service in host["roles"]
         )
-        return f"http://{address}:{self.contract['services'][service]['port']}"
+        address, port = self.reach(service, address, self.contract["services"][service]["port"])
+        return f"http://{address}:{port}"
 
     # ---- AWS -------------------------------------------------------------------------------------
-    def aws(self, service: str) -> Any:
+    def aws(self, service: str, **config: Any) -> Any:
         """A boto3 client, with the credentials of whoever runs the tests."""
-        options = {}
+        options: dict[str, Any] = {"config": botocore.config.Config(**config)}
         file = PROJECT / f".lastro/{self.environment}/aws.env"
         if file.exists():
             values = dict(line.split("=", 1) for line in file.read_text().splitlines())
-            options = {
+            options |= {
                 "endpoint_url": values["AWS_ENDPOINT_URL"],
                 "aws_access_key_id": values["AWS_ACCESS_KEY_ID"],
                 "aws_secret_access_key": values["AWS_SECRET_ACCESS_KEY"],
@@ -209,17 +247,18 @@ class Platform:
     ) -> list[tuple]:
         """Ask the database server over verified TLS."""
         at = self.contract["database"]
+        # The endpoint's name resolves inside the network only.
+        address, port = self.reach("mlflow", self.database_address, at["port"])
         options = {
             "sslmode": "verify-full",
             "sslrootcert": str(PROJECT / f".lastro/{self.environment}/database-ca.pem"),
-            # The endpoint's name resolves inside the network only.
-            "hostaddr": os.environ.get("LASTRO_DATABASE_ADDRESS") or self.database_address,
+            "hostaddr": address,
             **options,
         }
         with (
             psycopg2.connect(
                 host=at["address"],
-                port=at["port"],
+                port=port,
                 dbname=database,
                 user=user,
                 password=password,

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from actions import Actions, Event, JobFailed
 from github_api import GitHub
-from lastro_platform import PROJECT, Platform
+from lastro_platform import PROJECT, Platform, wait_for
 
 SERVICES = ("model_api", "airflow")
 REPOSITORY = "acme/ml"
@@ -385,12 +385,22 @@ def checkout(pushed: Path, actions: Actions) -> Iterator[Path]:
     git("checkout", "--quiet", ".", folder=folder)
 
 
-def resources(platform: Platform) -> str:
-    """Terraform's state, which nothing here may change."""
+def state_bucket(platform: Platform) -> str:
+    return f"lastro-terraform-state-{platform.contract['account_id']}"
+
+
+def serial(platform: Platform) -> int:
+    """The number of Terraform's state, which grows with each change of it."""
     key = f"{ENVIRONMENT}/terraform.tfstate"
-    account = platform.contract["account_id"]
-    body = platform.aws("s3").get_object(Bucket=f"lastro-terraform-state-{account}", Key=key)
-    return json.loads(body["Body"].read())["serial"]
+    state = platform.aws("s3").get_object(Bucket=state_bucket(platform), Key=key)["Body"].read()
+    return json.loads(state)["serial"]
+
+
+def is_locked(platform: Platform) -> bool:
+    """Whether some run holds Terraform's state."""
+    lock = f"{ENVIRONMENT}/terraform.tfstate.tflock"
+    found = platform.aws("s3").list_objects_v2(Bucket=state_bucket(platform), Prefix=lock)
+    return found["KeyCount"] > 0
 
 
 def test_without_credentials_it_says_so(checkout: Path, actions: Actions) -> None:
@@ -426,7 +436,7 @@ def test_expired_credentials_are_named(
 
 def test_a_locked_state_names_who_and_since_when(checkout: Path, platform: Platform) -> None:
     credentials = root_credentials(platform)
-    before = resources(platform)
+    before = serial(platform)
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **credentials}
     other = subprocess.Popen(
         ["scripts/terraform", ENVIRONMENT, "console"],
@@ -437,13 +447,13 @@ def test_a_locked_state_names_who_and_since_when(checkout: Path, platform: Platf
         stderr=subprocess.DEVNULL,
     )
     try:
-        platform.wait_for_lock(ENVIRONMENT)
+        wait_for("the other run to lock the state", lambda: is_locked(platform))
         result = shell(checkout, "make", "plan", f"ENV={ENVIRONMENT}", **credentials)
     finally:
         other.communicate(b"exit\n", timeout=60)
     assert result.returncode != 0
     assert re.search(r"the state of test is locked by \S+@\S+ since \d{4}-\d\d-\d\d", result.stderr)
-    assert resources(platform) == before
+    assert serial(platform) == before
 
 
 def test_an_instance_type_that_is_not_offered_is_named(checkout: Path, platform: Platform) -> None:
@@ -461,7 +471,7 @@ def test_an_instance_type_that_is_not_offered_is_named(checkout: Path, platform:
 
 
 def test_to_destroy_asks_twice(pushed: Path, platform: Platform, actions: Actions) -> None:
-    before = resources(platform)
+    before = serial(platform)
     operation = {"operation": "destroy", "environment": ENVIRONMENT}
     with pytest.raises(JobFailed, match="CONFIRM=test"):
         actions.run("operate.yml", Event("workflow_dispatch", inputs=operation))
@@ -469,7 +479,7 @@ def test_to_destroy_asks_twice(pushed: Path, platform: Platform, actions: Action
         actions.run(
             "operate.yml", Event("workflow_dispatch", inputs=operation | {"confirm": ENVIRONMENT})
         )
-    assert resources(platform) == before
+    assert serial(platform) == before
 
 
 def test_destroyed_is_destroyed(pushed: Path, platform: Platform, actions: Actions) -> None:
