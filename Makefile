@@ -115,6 +115,11 @@ machines: setup ## Make real what Terraform made in the AWS API of this machine
 	@$(SAY) "Starting the machines"
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
 
+##@ AWS
+.PHONY: cost
+cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
+	@scripts/cost $(ENV) $(if $(PLAN),--plan '$(PLAN)') $(ARGS)
+
 ##@ Development
 .PHONY: test
 test: ## Run everything: lint, unit, Terraform, Molecule, the platform end to end

@@ -16,6 +16,23 @@ provider "aws" {
   skip_metadata_api_check     = true
 }
 
+# Every type that prices.yml has, in both zones; a class of RDS is a type of EC2 with a prefix.
+override_data {
+  target = data.aws_ec2_instance_type_offerings.main
+  values = {
+    instance_types = [
+      "t3.micro", "t3.small", "t3.medium", "t3.large", "t3.xlarge", "t4g.micro", "t4g.small", "t4g.medium", "t4g.large",
+      "t3.micro", "t3.small", "t3.medium", "t3.large", "t3.xlarge", "t4g.micro", "t4g.small", "t4g.medium", "t4g.large",
+    ]
+    locations = [
+      "eu-west-1a", "eu-west-1a", "eu-west-1a", "eu-west-1a", "eu-west-1a",
+      "eu-west-1a", "eu-west-1a", "eu-west-1a", "eu-west-1a",
+      "eu-west-1b", "eu-west-1b", "eu-west-1b", "eu-west-1b", "eu-west-1b",
+      "eu-west-1b", "eu-west-1b", "eu-west-1b", "eu-west-1b",
+    ]
+  }
+}
+
 run "plan" {
   command = plan
 }
