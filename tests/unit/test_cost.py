@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -228,16 +229,20 @@ def test_markdown_says_what_changes(capsys: pytest.CaptureFixture[str]) -> None:
             plan(
                 change("aws_instance.a", larger, before=HOST),
                 change("aws_kms_key.new", {}),
-                change("aws_secretsmanager_secret.same", {}, before={}),
+                change("aws_nat_gateway.same", {}, before={}),
+                change('aws_secretsmanager_secret.service["a"]', {}, before={}),
+                change('aws_secretsmanager_secret.service["b"]', {}),
             ),
             "--format=markdown",
         )
         == 0
     )
     output = capsys.readouterr().out
-    assert output.startswith("### Monthly cost of prod: 21.65 -> 24.65 USD (+3.00)\n")
+    # 14.60 + 3.00 + 36.50 + 0.50 + 0.40 before
+    assert output.startswith("### Monthly cost of prod: 55.00 -> 58.40 USD (+3.40)\n")
     assert [line for line in output.splitlines() if line.startswith("| `")] == [
         "| `aws_instance.a` | disk gp3 | 3.00 | 5.00 |",
+        "| `aws_secretsmanager_secret.service` | secret | 0.40 | 0.80 |",
         "| `aws_kms_key.new` | key | 0.00 | 1.00 |",
     ]
 
@@ -300,6 +305,15 @@ def test_old_prices_are_warned_of(
             [],
             "aws_instance.a: the plan does not know its instance_type",
         ),
+        (
+            plan(
+                change(
+                    "aws_db_instance.b", DATABASE | {"performance_insights_retention_period": 31}
+                )
+            ),
+            [],
+            "aws_db_instance.b: scripts/cost prices Performance Insights of 7 days only",
+        ),
         (plan(), ["--assume", "s3=1"], "there is no assumption 's3'; choose of s3_gb, "),
         (plan(), ["--assume", "s3_gb=much"], "assumption s3_gb is 'much'; give a number"),
     ],
@@ -328,3 +342,29 @@ def test_names_that_do_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no environment 'prdo'; choose of prod" in capsys.readouterr().err
     assert cost.main(["prod", "--plan", "no/such/plan"]) == 1
     assert "there is no plan no/such/plan" in capsys.readouterr().err
+
+
+def test_without_a_plan_nobody_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Terraform's events are read; the command itself is run in tests/contracts."""
+    events = [
+        {"type": "test_run"},
+        {"type": "test_plan", "test_plan": plan(change("aws_vpc.a", {}))},
+    ]
+
+    def terraform(*arguments: str) -> subprocess.CompletedProcess[str]:
+        output = "\n".join(json.dumps(event) for event in events if arguments[0] == "test")
+        return subprocess.CompletedProcess(arguments, 0, output, "")
+
+    monkeypatch.setattr(cost, "terraform", terraform)
+    assert cost.main(["prod", "--format=markdown"], TODAY) == 0
+    # What exists is not known, so nothing is said of a change.
+    assert capsys.readouterr().out.startswith("### Monthly cost of prod: 0.00 USD\n")
+
+    fault = {"summary": "Resource postcondition failed", "detail": 'host "a" has no such type'}
+    events[:] = [{"type": "diagnostic", "diagnostic": fault}]
+    assert cost.main(["prod"], TODAY) == 1
+    output = capsys.readouterr().err
+    assert 'Resource postcondition failed: host "a" has no such type\n' in output
+    assert "its price to terraform/prices.yml" in output
