@@ -120,6 +120,11 @@ machines: setup ## Make real what Terraform made in the AWS API of this machine
 	@$(SAY) "Starting the machines"
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
 
+##@ AWS
+.PHONY: cost
+cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
+	@scripts/cost $(ENV) $(if $(PLAN),--plan '$(PLAN)') $(ARGS)
+
 ##@ The pipeline
 .PHONY: plan-comment
 plan-comment: setup ## Show the plans in .lastro/plans on the pull request: one comment, updated in place

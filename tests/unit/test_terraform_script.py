@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
-import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
-from wiring import PROJECT
+from programs import load
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The script as a module; it has no name that Python could import."""
-    sys.path.insert(0, str(PROJECT / "scripts"))
-    loader = importlib.machinery.SourceFileLoader("terraform", str(PROJECT / "scripts/terraform"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-    loader.exec_module(module)
-    return module
+    """The script as a module."""
+    return load("terraform")
 
 
 def change(type_: str, actions: list[str], **before: Any) -> dict[str, Any]:
