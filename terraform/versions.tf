@@ -8,9 +8,9 @@ terraform {
     }
   }
 
-  # The bucket and its region differ by account: terraform init -backend-config="bucket=..." -backend-config="region=..."
+  # The bucket is of the account, the key of the environment: terraform init -backend-config="bucket=..."
+  # -backend-config="key=..." -backend-config="region=..."
   backend "s3" {
-    key          = "lastro/terraform.tfstate"
     use_lockfile = true
     encrypt      = true
   }
