@@ -36,7 +36,7 @@ resource "aws_route53_record" "domain" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "visitors" {
-  for_each = var.domain == null ? [] : var.domain.allow_from
+  for_each = toset(try(var.domain.allow_from, []))
 
   security_group_id = aws_security_group.component["edge"].id
   cidr_ipv4         = each.key

@@ -67,13 +67,7 @@ locals {
   airflow_memory_mib = 2048
 
   # A fixed address answers only from a subnet that leads to the internet gateway.
-  host_subnets = {
-    for name, host in var.hosts : name => (
-      var.private_hosts && !contains(host.roles, "edge")
-      ? aws_subnet.private_hosts[host.zone].id
-      : aws_subnet.public[host.zone].id
-    )
-  }
+  public_hosts = [for name, host in var.hosts : name if !var.private_hosts || contains(host.roles, "edge")]
 }
 
 resource "aws_instance" "host" {
@@ -83,7 +77,7 @@ resource "aws_instance" "host" {
 
   ami                    = data.aws_ami.debian.id
   instance_type          = each.value.instance_type
-  subnet_id              = local.host_subnets[each.key]
+  subnet_id              = contains(local.public_hosts, each.key) ? aws_subnet.public[each.value.zone].id : aws_subnet.private_hosts[each.value.zone].id
   vpc_security_group_ids = [for role in each.value.roles : aws_security_group.component[role].id]
   iam_instance_profile   = aws_iam_instance_profile.host[each.key].name
 
@@ -131,10 +125,10 @@ resource "aws_instance" "host" {
     }
 
     precondition {
-      condition = (
-        !contains(each.value.roles, "airflow")
-        || data.aws_ec2_instance_type.main[each.value.instance_type].memory_size >= local.airflow_memory_mib
-      )
+      condition = anytrue([
+        !contains(each.value.roles, "airflow"),
+        data.aws_ec2_instance_type.main[each.value.instance_type].memory_size >= local.airflow_memory_mib,
+      ])
       error_message = "host \"${each.key}\": instance type \"${each.value.instance_type}\" has ${data.aws_ec2_instance_type.main[each.value.instance_type].memory_size} MiB of memory and role \"airflow\" needs ${local.airflow_memory_mib}; use \"t3.small\" or larger."
     }
   }

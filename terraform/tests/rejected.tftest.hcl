@@ -204,7 +204,7 @@ run "reject_airflow_on_small_memory" {
   }
 
   override_data {
-    target = data.aws_ec2_instance_type.host["t3.micro"]
+    target = data.aws_ec2_instance_type.main["t3.micro"]
     values = {
       memory_size             = 1024
       supported_architectures = ["x86_64"]
@@ -226,7 +226,7 @@ run "reject_arm_host" {
   }
 
   override_data {
-    target = data.aws_ec2_instance_type.host["t4g.small"]
+    target = data.aws_ec2_instance_type.main["t4g.small"]
     values = {
       memory_size             = 2048
       supported_architectures = ["arm64"]
