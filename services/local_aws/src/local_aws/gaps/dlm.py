@@ -6,6 +6,7 @@ import sys
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from moto import backend_index
 from moto.core.base_backend import BackendDict, BaseBackend
@@ -39,9 +40,8 @@ class DlmBackend(BaseBackend):
     def _url_module(self) -> Any:
         return sys.modules[__name__]
 
-    def policy(self, name: str) -> dict[str, Any]:
-        """The policy with an id, or an ARN that ends in it."""
-        policy_id = name.rpartition("/")[2]
+    def policy(self, policy_id: str) -> dict[str, Any]:
+        """The policy with this id."""
         if policy_id not in self.policies:
             raise PolicyNotFound(policy_id)
         return self.policies[policy_id]
@@ -70,10 +70,11 @@ class DlmResponse(BaseResponse):
     def create_lifecycle_policy(self) -> ActionResult:
         """CreateLifecyclePolicy."""
         policy_id = f"policy-{mock_random.get_random_hex(17)}"
+        account = f"{self.region}:{self.current_account}"
         now = datetime.now(UTC)
         policy = json.loads(self.body) | {
             "PolicyId": policy_id,
-            "PolicyArn": f"arn:{self.partition}:dlm:{self.region}:{self.current_account}:policy/{policy_id}",
+            "PolicyArn": f"arn:{self.partition}:dlm:{account}:policy/{policy_id}",
             "DateCreated": now,
             "DateModified": now,
         }
@@ -122,7 +123,8 @@ class DlmResponse(BaseResponse):
         return EmptyResult()
 
     def _policy(self) -> dict[str, Any]:
-        return self.backend.policy(self.path.rpartition("/")[2])
+        # The path ends in the id, whether it names the policy or its ARN.
+        return self.backend.policy(unquote(self.path).rpartition("/")[2])
 
 
 def _completed(policy: dict[str, Any]) -> dict[str, Any]:
