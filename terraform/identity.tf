@@ -1,6 +1,10 @@
 # One role and instance profile per host: Session Manager, and on S3 what its services need. No host can read Secrets
 # Manager: the controller does, and writes root-owned files.
 
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
 locals {
   # MLflow's server holds the artifacts for its clients, so model_api and dashboard need nothing on S3.
   bucket_access = {

@@ -36,14 +36,3 @@ locals {
   # What is worth looking up after an incident; older lines cost more than they tell.
   log_days = 30
 }
-
-data "aws_caller_identity" "current" {
-  lifecycle {
-    postcondition {
-      condition     = var.account_id == "" || self.account_id == var.account_id
-      error_message = "These credentials are of the AWS account ${self.account_id}, and account_id is \"${var.account_id}\": ${local.prefix} belongs there. Use its credentials; or set account_id, if the environment is meant for this account."
-    }
-  }
-}
-
-data "aws_partition" "current" {}

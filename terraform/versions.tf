@@ -18,6 +18,8 @@ terraform {
 
 provider "aws" {
   region = var.region
+  # No condition of a resource is asked before a destroy; this is.
+  allowed_account_ids = var.account_id == "" ? null : [var.account_id]
 
   default_tags {
     tags = {

@@ -220,6 +220,17 @@ def test_certificate_authority(aws: Any) -> None:
     assert database(aws("rds"))["CACertificateIdentifier"] == "rds-ca-rsa2048-g1"
 
 
+def test_a_database_is_found_by_its_resource_id(aws: Any) -> None:
+    rds = aws("rds")
+    made = [database(rds) for _ in range(2)]
+    for instance in made:
+        one = {"Name": "dbi-resource-id", "Values": [instance["DbiResourceId"]]}
+        found = rds.describe_db_instances(Filters=[one])["DBInstances"]
+        assert [each["DBInstanceIdentifier"] for each in found] == [
+            instance["DBInstanceIdentifier"]
+        ]
+
+
 def test_performance_insights(aws: Any) -> None:
     rds = aws("rds")
     created = database(rds, EnablePerformanceInsights=True, PerformanceInsightsRetentionPeriod=7)

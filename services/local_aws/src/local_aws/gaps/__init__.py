@@ -27,6 +27,7 @@ def close_all(sessions: Sessions) -> None:
     iam.forget_when_keys_were_used()
     rds.report_parameter_sources()
     rds.name_the_certificate_authority()
+    rds.tell_instances_apart()
     rds.report_performance_insights()
     rds.generate_master_secrets()
     s3.use_path_style_only()
