@@ -23,6 +23,8 @@ locals {
 
 # RDS would make them too, and keep the lines for ever.
 resource "aws_cloudwatch_log_group" "database" {
+  #checkov:skip=CKV_AWS_158:CloudWatch encrypts with a key of its own; one of ours would be a dollar a month for no border
+  #checkov:skip=CKV_AWS_338:local.log_days says how long, and why
   for_each = toset(local.database_logs)
 
   name              = "/aws/rds/instance/${local.prefix}/${each.key}"
@@ -31,8 +33,10 @@ resource "aws_cloudwatch_log_group" "database" {
 
 resource "aws_db_instance" "main" {
   #checkov:skip=CKV_AWS_118:Enhanced monitoring is billed by the line; Performance Insights tells what a query waits for
+  #checkov:skip=CKV_AWS_133:backup_days cannot be 0 (variables.tf), which checkov does not see through the variable
   #checkov:skip=CKV_AWS_157:multi_az is a choice of the environment: it doubles the price
   #checkov:skip=CKV_AWS_161:The services log in by passwords, which work on one machine as well
+  #checkov:skip=CKV_AWS_293:deletion_protection is a choice of the environment, on unless it says otherwise
   #checkov:skip=CKV_AWS_354:The AWS-managed key is enough for statistics of queries
   #checkov:skip=CKV2_AWS_30:A statement may hold a password (ALTER ROLE ... PASSWORD), and would put it into the log
   identifier     = local.prefix
