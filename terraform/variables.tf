@@ -332,19 +332,24 @@ variable "snapshot_days" {
 
 variable "data_scientists" {
   description = <<-EOT
-    ARNs of the IAM roles and users who may take the role of a data scientist, which writes DAGs, reads artifacts, and
-    does nothing else. Without any there is no such role.
+    ARNs of IAM users and roles that may assume the role <project>-<environment>-data-scientist, which writes DAGs and
+    reads artifacts. Users must show a second factor. Without any, there is no such role.
   EOT
   type        = set(string)
   default     = []
   nullable    = false
 
   validation {
-    condition = alltrue([for arn in var.data_scientists : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn))])
+    condition = alltrue([for arn in var.data_scientists : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$", arn))])
     error_message = join("\n", [
       for arn in var.data_scientists :
-      "data_scientists: \"${arn}\" is no role or user; give its ARN, such as \"arn:aws:iam::123456789012:role/ana\"."
-      if !can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn))
+      "data_scientists: \"${arn}\" is no ARN of an IAM user or role; give it whole and without wildcards, such as \"arn:aws:iam::111122223333:role/analysts\"."
+      if !can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$", arn))
     ])
+  }
+
+  validation {
+    condition     = length(var.data_scientists) == 0 || !contains(keys(var.hosts), "data-scientist")
+    error_message = "data_scientists: host \"data-scientist\" has the name of their role; call that host something else."
   }
 }
