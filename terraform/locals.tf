@@ -2,12 +2,16 @@ locals {
   prefix = "${var.project}-${var.environment}"
 
   # Every role a host can have, and the port of its service.
-  services = {
+  roles = {
     mlflow    = { port = 5000 }
     airflow   = { port = 8080 }
     model_api = { port = 8000 }
     dashboard = { port = 8501 }
+    edge      = { port = 443 }
   }
+
+  # Those that this environment has: without a domain nobody comes in.
+  services = { for role, service in local.roles : role => service if role != "edge" || var.domain != null }
 
   database_port = 5432
 
@@ -18,10 +22,17 @@ locals {
       { client = "model_api", server = "mlflow" },
       { client = "dashboard", server = "mlflow" },
       { client = "dashboard", server = "model_api" },
+      { client = "edge", server = "mlflow" },
+      { client = "edge", server = "airflow" },
+      { client = "edge", server = "model_api" },
+      { client = "edge", server = "dashboard" },
       { client = "mlflow", server = "database" },
       { client = "airflow", server = "database" },
       ] : "${pair.client}-to-${pair.server}" => merge(pair, {
-        port = pair.server == "database" ? local.database_port : local.services[pair.server].port
-    })
+        port = pair.server == "database" ? local.database_port : local.roles[pair.server].port
+    }) if contains(keys(local.services), pair.client)
   }
+
+  # What is worth looking up after an incident; older lines cost more than they tell.
+  log_days = 30
 }

@@ -1,7 +1,8 @@
-# Hosts stand in public subnets to reach package indexes without a NAT gateway; nothing may open a connection to them
-# from outside. The database stands in private subnets, whose route table leads nowhere but the VPC.
+# Hosts stand in public subnets, to reach package indexes without a NAT gateway, or in private ones behind it; either way
+# nothing but the edge may be reached from outside. The database's subnets lead nowhere but to the VPC.
 
 data "aws_availability_zones" "available" {
+  #checkov:skip=CKV_AWS_394:Only the first two count, by name: a new zone comes after them
   state = "available"
 
   filter {
@@ -24,6 +25,7 @@ resource "aws_vpc" "main" {
 }
 
 resource "aws_subnet" "public" {
+  #checkov:skip=CKV_AWS_130:Hosts here fetch packages by their public address; no security group lets anybody in by it
   for_each = local.zones
 
   vpc_id                  = aws_vpc.main.id
@@ -34,14 +36,24 @@ resource "aws_subnet" "public" {
   tags = { Name = "${local.prefix}-public-${each.key}" }
 }
 
-resource "aws_subnet" "private" {
+resource "aws_subnet" "private_hosts" {
+  for_each = var.private_hosts ? local.zones : {}
+
+  vpc_id            = aws_vpc.main.id
+  availability_zone = each.value
+  cidr_block        = cidrsubnet(var.vpc_cidr, 4, each.key + 3)
+
+  tags = { Name = "${local.prefix}-private-hosts-${each.key}" }
+}
+
+resource "aws_subnet" "database" {
   for_each = local.zones
 
   vpc_id            = aws_vpc.main.id
   availability_zone = each.value
   cidr_block        = cidrsubnet(var.vpc_cidr, 4, each.key + 7)
 
-  tags = { Name = "${local.prefix}-private-${each.key}" }
+  tags = { Name = "${local.prefix}-database-${each.key}" }
 }
 
 resource "aws_internet_gateway" "main" {
@@ -69,26 +81,125 @@ resource "aws_route_table_association" "public" {
   route_table_id = aws_route_table.public.id
 }
 
-resource "aws_route_table" "private" {
-  vpc_id = aws_vpc.main.id
+resource "aws_eip" "nat" {
+  count = var.private_hosts ? 1 : 0
 
-  tags = { Name = "${local.prefix}-private" }
+  domain = "vpc"
+
+  tags = { Name = "${local.prefix}-nat" }
 }
 
-resource "aws_route_table_association" "private" {
-  for_each = aws_subnet.private
+# One for both zones: a second would cost as much again, and what a lost zone takes with it is more than the way out.
+resource "aws_nat_gateway" "main" {
+  count = var.private_hosts ? 1 : 0
+
+  allocation_id = aws_eip.nat[0].id
+  subnet_id     = aws_subnet.public["1"].id
+
+  tags = { Name = local.prefix }
+
+  depends_on = [aws_route.internet, aws_route_table_association.public]
+}
+
+resource "aws_route_table" "private_hosts" {
+  count = var.private_hosts ? 1 : 0
+
+  vpc_id = aws_vpc.main.id
+
+  tags = { Name = "${local.prefix}-private-hosts" }
+}
+
+resource "aws_route" "nat" {
+  count = var.private_hosts ? 1 : 0
+
+  route_table_id         = aws_route_table.private_hosts[0].id
+  destination_cidr_block = "0.0.0.0/0"
+  nat_gateway_id         = aws_nat_gateway.main[0].id
+}
+
+resource "aws_route_table_association" "private_hosts" {
+  for_each = aws_subnet.private_hosts
 
   subnet_id      = each.value.id
-  route_table_id = aws_route_table.private.id
+  route_table_id = aws_route_table.private_hosts[0].id
+}
+
+resource "aws_route_table" "database" {
+  vpc_id = aws_vpc.main.id
+
+  tags = { Name = "${local.prefix}-database" }
+}
+
+resource "aws_route_table_association" "database" {
+  for_each = aws_subnet.database
+
+  subnet_id      = each.value.id
+  route_table_id = aws_route_table.database.id
 }
 
 resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.main.id
   service_name      = "com.amazonaws.${var.region}.s3"
   vpc_endpoint_type = "Gateway"
-  route_table_ids   = [aws_route_table.public.id]
+  route_table_ids   = concat([aws_route_table.public.id], aws_route_table.private_hosts[*].id)
 
   tags = { Name = "${local.prefix}-s3" }
+}
+
+# What the security groups turn away, and no more: it tells why a connection does not come about, and costs cents where
+# all traffic would cost dollars.
+resource "aws_flow_log" "rejected" {
+  vpc_id                   = aws_vpc.main.id
+  traffic_type             = "REJECT"
+  max_aggregation_interval = 600
+  log_destination_type     = "cloud-watch-logs"
+  log_destination          = aws_cloudwatch_log_group.rejected.arn
+  iam_role_arn             = aws_iam_role.flow_logs.arn
+
+  tags = { Name = "${local.prefix}-rejected" }
+}
+
+resource "aws_cloudwatch_log_group" "rejected" {
+  #checkov:skip=CKV_AWS_158:CloudWatch encrypts with a key of its own; one of ours would be a dollar a month for no border
+  #checkov:skip=CKV_AWS_338:local.log_days says how long, and why
+  name              = "/${local.prefix}/rejected-traffic"
+  retention_in_days = local.log_days
+}
+
+data "aws_iam_policy_document" "flow_logs_assume" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["vpc-flow-logs.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.current.account_id]
+    }
+  }
+}
+
+resource "aws_iam_role" "flow_logs" {
+  name               = "${local.prefix}-flow-logs"
+  description        = "VPC flow logs write into their log group"
+  assume_role_policy = data.aws_iam_policy_document.flow_logs_assume.json
+}
+
+data "aws_iam_policy_document" "flow_logs" {
+  statement {
+    actions   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    resources = ["${aws_cloudwatch_log_group.rejected.arn}:*"]
+  }
+}
+
+resource "aws_iam_role_policy" "flow_logs" {
+  name   = "write"
+  role   = aws_iam_role.flow_logs.name
+  policy = data.aws_iam_policy_document.flow_logs.json
 }
 
 # What joins no group of ours may talk to nobody.
@@ -143,4 +254,21 @@ resource "aws_vpc_security_group_egress_rule" "web" {
   from_port         = each.value.port
   to_port           = each.value.port
   description       = "packages and the AWS API"
+}
+
+# Environments from before there were private hosts keep their database where it stands.
+
+moved {
+  from = aws_subnet.private
+  to   = aws_subnet.database
+}
+
+moved {
+  from = aws_route_table.private
+  to   = aws_route_table.database
+}
+
+moved {
+  from = aws_route_table_association.private
+  to   = aws_route_table_association.database
 }

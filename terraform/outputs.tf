@@ -4,6 +4,10 @@ output "platform" {
     project     = var.project
     environment = var.environment
     region      = var.region
+    account_id  = data.aws_caller_identity.current.account_id
+
+    # Empty when nobody is let in from outside.
+    domain = try(var.domain.name, "")
 
     database = {
       address           = aws_db_instance.main.address
@@ -24,12 +28,17 @@ output "platform" {
         instance_id   = aws_instance.host[name].id
         private_ip    = aws_instance.host[name].private_ip
         instance_type = host.instance_type
-        memory_mib    = data.aws_ec2_instance_type.host[host.instance_type].memory_size
-        vcpus         = data.aws_ec2_instance_type.host[host.instance_type].default_vcpus
+        memory_mib    = data.aws_ec2_instance_type.main[host.instance_type].memory_size
+        vcpus         = data.aws_ec2_instance_type.main[host.instance_type].default_vcpus
         roles         = sort(host.roles)
       }
     }
   }
+}
+
+output "dns_records" {
+  description = "A records of the domain, by name. Set them at your DNS provider when domain.zone is not set."
+  value       = { for name in local.domain_names : name => aws_eip.edge[0].public_ip }
 }
 
 output "inventory" {

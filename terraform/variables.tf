@@ -33,8 +33,20 @@ variable "region" {
   }
 }
 
+variable "account_id" {
+  description = "The AWS account this environment belongs in: a plan in any other is refused. Empty: any account."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^([0-9]{12})?$", var.account_id))
+    error_message = "account_id = \"${var.account_id}\": give the 12 digits of an AWS account, in quotes, or leave it empty."
+  }
+}
+
 variable "vpc_cidr" {
-  description = "Private IPv4 range of the VPC, /16 to /20. Four sixteenths of it become subnets; the rest, its end included, stays free."
+  description = "Private IPv4 range of the VPC, /16 to /20. Six sixteenths of it become subnets; the rest, its end included, stays free."
   type        = string
   nullable    = false
 
@@ -48,9 +60,21 @@ variable "vpc_cidr" {
   }
 }
 
+variable "private_hosts" {
+  description = <<-EOT
+    Hosts stand in private subnets and reach the internet through one NAT gateway, which costs more than a small host;
+    else in public subnets. Either way the security groups are the same. The host with the role edge, which visitors
+    must reach, is always in a public one. A change replaces the hosts.
+  EOT
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "hosts" {
   description = <<-EOT
-    The machines, by name. Roles are the services a machine runs; together the hosts must hold every role.
+    The machines, by name. Roles are the services a machine runs; together the hosts must hold every role. The role
+    edge, TLS and the way in for visitors, belongs to exactly one host when domain is set, and to none otherwise.
     zone is 1 or 2: in which of the two availability zones the host stands.
   EOT
   type = map(object({
@@ -76,20 +100,34 @@ variable "hosts" {
   }
 
   validation {
-    condition = alltrue([for host in var.hosts : length(setsubtract(host.roles, keys(local.services))) == 0])
+    condition = alltrue([for host in var.hosts : length(setsubtract(host.roles, keys(local.roles))) == 0])
     error_message = join("\n", flatten([
       for name, host in var.hosts : [
-        for role in setsubtract(host.roles, keys(local.services)) :
-        "host \"${name}\": role \"${role}\" does not exist; roles are ${join(", ", keys(local.services))}."
+        for role in setsubtract(host.roles, keys(local.roles)) :
+        "host \"${name}\": role \"${role}\" does not exist; roles are ${join(", ", keys(local.roles))}."
       ]
     ]))
+  }
+
+  validation {
+    condition = var.domain != null || !anytrue([for host in var.hosts : contains(host.roles, "edge")])
+    error_message = join("\n", [
+      for name, host in var.hosts :
+      "host \"${name}\": role \"edge\" needs a domain; set domain = { name = \"...\" }, or take the role away."
+      if contains(host.roles, "edge")
+    ])
+  }
+
+  validation {
+    condition     = var.domain == null || length([for host in var.hosts : host if contains(host.roles, "edge")]) == 1
+    error_message = "hosts: domain is \"${try(var.domain.name, "")}\", so role \"edge\" must be on exactly one host, and is on ${coalesce(join(" and ", [for name, host in var.hosts : name if contains(host.roles, "edge")]), "none")}."
   }
 
   validation {
     condition = alltrue([for host in var.hosts : length(host.roles) > 0])
     error_message = join("\n", [
       for name, host in var.hosts :
-      "host \"${name}\" has no role; give it one of ${join(", ", keys(local.services))}, or remove it."
+      "host \"${name}\" has no role; give it one of ${join(", ", keys(local.roles))}, or remove it."
       if length(host.roles) == 0
     ])
   }
@@ -142,18 +180,36 @@ variable "hosts" {
   }
 }
 
-variable "ssh_public_key" {
+variable "domain" {
   description = <<-EOT
-    Public half of the key with which Ansible's controller logs in by SSH, inside Session Manager. Set it before the
-    hosts exist: giving a key to hosts without one replaces them. Empty where nobody logs in by SSH.
+    The name under which visitors reach the platform, and mlflow., airflow. and api. before it; null: nobody does. The
+    host with the role edge gets a fixed address. With zone, a public hosted zone of Route 53 in this account, the DNS
+    records are made; without it the output dns_records says what to set. allow_from limits who reaches the pages;
+    port 80, which redirects and proves the domain to the certificate authority, is open to all.
   EOT
-  type        = string
-  default     = ""
-  nullable    = false
+  type = object({
+    name       = string
+    zone       = optional(string)
+    allow_from = optional(set(string), ["0.0.0.0/0"])
+  })
+  default = null
 
   validation {
-    condition     = var.ssh_public_key == "" || can(regex("^(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+( .*)?$", var.ssh_public_key))
-    error_message = "ssh_public_key = \"${substr(var.ssh_public_key, 0, 30)}...\": give one line in OpenSSH format, \"ssh-ed25519 AAAA...\"; EC2 takes ed25519 and RSA keys."
+    condition     = var.domain == null || can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z][a-z0-9-]*[a-z0-9]$", var.domain.name))
+    error_message = "domain.name = \"${try(var.domain.name, "")}\": give a DNS name in lowercase, without a dot at its end, such as \"lastro.example.com\"."
+  }
+
+  validation {
+    condition     = try(var.domain.zone, null) == null || try(endswith(".${var.domain.name}", ".${var.domain.zone}"), false)
+    error_message = "domain.zone = \"${try(coalesce(var.domain.zone), "")}\": \"${try(var.domain.name, "")}\" is not in this hosted zone; give the zone's name, which ends domain.name, without a dot at its end."
+  }
+
+  validation {
+    condition = var.domain == null || (
+      length(try(var.domain.allow_from, [])) > 0
+      && alltrue([for range in try(var.domain.allow_from, []) : can(cidrnetmask(range)) && try(cidrsubnet(range, 0, 0) == range, false)])
+    )
+    error_message = "domain.allow_from = [${join(", ", try(var.domain.allow_from, []))}]: give at least one IPv4 range by its first address, such as \"203.0.113.0/24\"."
   }
 }
 
@@ -198,19 +254,29 @@ variable "database" {
 
 variable "buckets" {
   description = <<-EOT
-    The artifact and DAG buckets. Overwritten and deleted objects stay recoverable for noncurrent_days days;
-    force_destroy lets `terraform destroy` delete buckets that still hold objects.
+    The artifact and DAG buckets. Overwritten and deleted objects stay recoverable for noncurrent_days days. A run of
+    Airflow may need the DAG files it started with until it ends, and again when somebody clears its tasks to repeat
+    them: a year outlasts that, and the files are small. force_destroy lets `terraform destroy` delete buckets that
+    still hold objects.
   EOT
   type = object({
-    noncurrent_days = optional(number, 90)
-    force_destroy   = optional(bool, false)
+    noncurrent_days = optional(object({
+      artifacts = optional(number, 90)
+      dags      = optional(number, 365)
+    }), {})
+    force_destroy = optional(bool, false)
   })
   default  = {}
   nullable = false
 
   validation {
-    condition     = contains(range(1, 1000), var.buckets.noncurrent_days)
-    error_message = "buckets.noncurrent_days = ${var.buckets.noncurrent_days}: use a whole number of days from 1 to 999."
+    condition     = contains(range(1, 1000), var.buckets.noncurrent_days.artifacts)
+    error_message = "buckets.noncurrent_days.artifacts = ${var.buckets.noncurrent_days.artifacts}: use a whole number of days from 1 to 999."
+  }
+
+  validation {
+    condition     = contains(range(90, 1000), var.buckets.noncurrent_days.dags)
+    error_message = "buckets.noncurrent_days.dags = ${var.buckets.noncurrent_days.dags}: use a whole number of days from 90, since unfinished runs need the files they started with, to 999."
   }
 }
 
@@ -223,5 +289,67 @@ variable "secret_recovery_window_days" {
   validation {
     condition     = contains(concat([0], range(7, 31)), var.secret_recovery_window_days)
     error_message = "secret_recovery_window_days = ${var.secret_recovery_window_days}: use 7 to 30, or 0 to delete at once."
+  }
+}
+
+variable "alerts" {
+  description = <<-EOT
+    Who hears of alarms: each address gets an e-mail from AWS that asks to confirm. monthly_budget_usd is of the whole
+    account, whose bill cannot be split before somebody activates cost allocation tags; 0: no budget.
+  EOT
+  type = object({
+    emails             = optional(set(string), [])
+    monthly_budget_usd = optional(number, 0)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition = alltrue([for email in var.alerts.emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s.]+$", email))])
+    error_message = join("\n", [
+      for email in var.alerts.emails : "alerts.emails: \"${email}\" is no e-mail address."
+      if !can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s.]+$", email))
+    ])
+  }
+
+  validation {
+    condition     = var.alerts.monthly_budget_usd >= 0
+    error_message = "alerts.monthly_budget_usd = ${var.alerts.monthly_budget_usd}: use an amount above 0, or 0 for no budget."
+  }
+}
+
+variable "snapshot_days" {
+  description = "Days for which daily snapshots of the hosts' disks are kept; 0: none are made. The database has its own backups."
+  type        = number
+  default     = 7
+  nullable    = false
+
+  validation {
+    condition     = contains(range(0, 366), var.snapshot_days)
+    error_message = "snapshot_days = ${var.snapshot_days}: use a whole number of days up to 365, or 0 for no snapshots."
+  }
+}
+
+variable "data_scientists" {
+  description = <<-EOT
+    ARNs of IAM users and roles that may assume the role <project>-<environment>-data-scientist, which writes DAGs and
+    reads artifacts. Users must show a second factor. Without any, there is no such role.
+  EOT
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([for arn in var.data_scientists : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$", arn))])
+    error_message = join("\n", [
+      for arn in var.data_scientists :
+      "data_scientists: \"${arn}\" is no ARN of an IAM user or role; give it whole and without wildcards, such as \"arn:aws:iam::111122223333:role/analysts\"."
+      if !can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$", arn))
+    ])
+  }
+
+  validation {
+    condition     = length(var.data_scientists) == 0 || !contains(keys(var.hosts), "data-scientist")
+    error_message = "data_scientists: host \"data-scientist\" has the name of their role; call that host something else."
   }
 }

@@ -8,9 +8,9 @@ terraform {
     }
   }
 
-  # The bucket and its region differ by account: terraform init -backend-config="bucket=..." -backend-config="region=..."
+  # The bucket is of the account, the key of the environment: terraform init -backend-config="bucket=..."
+  # -backend-config="key=..." -backend-config="region=..."
   backend "s3" {
-    key          = "lastro/terraform.tfstate"
     use_lockfile = true
     encrypt      = true
   }
@@ -18,6 +18,8 @@ terraform {
 
 provider "aws" {
   region = var.region
+  # No condition of a resource is asked before a destroy; this is.
+  allowed_account_ids = var.account_id == "" ? null : [var.account_id]
 
   default_tags {
     tags = {

@@ -43,7 +43,7 @@ run "contract" {
   }
 
   assert {
-    condition     = keys(output.platform) == ["buckets", "database", "environment", "hosts", "project", "region", "secrets", "services"]
+    condition     = keys(output.platform) == ["account_id", "buckets", "database", "domain", "environment", "hosts", "project", "region", "secrets", "services"]
     error_message = "platform has [${join(", ", keys(output.platform))}]; Ansible reads it by these names"
   }
 
@@ -58,6 +58,11 @@ run "contract" {
       keys(host) == ["instance_id", "instance_type", "memory_mib", "private_ip", "roles", "vcpus"]
     ])
     error_message = "platform.hosts[*] lost or gained a key"
+  }
+
+  assert {
+    condition     = output.platform.account_id == "111122223333" && output.platform.domain == "" && output.dns_records == {}
+    error_message = "platform must name the account, and without a domain there is none and no records"
   }
 
   assert {
@@ -147,6 +152,34 @@ run "secure_by_default" {
   }
 
   assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.visitors) + length(aws_vpc_security_group_ingress_rule.redirect) + length(aws_eip.edge) == 0
+    error_message = "without a domain nobody comes in"
+  }
+
+  assert {
+    condition     = aws_vpc_endpoint.s3.route_table_ids == toset(["rtb-public"])
+    error_message = "the way to S3 belongs to the hosts' route table"
+  }
+
+  assert {
+    condition = alltrue([
+      for association in aws_route_table_association.database :
+      association.subnet_id == "subnet-database" && association.route_table_id == "rtb-database"
+    ]) && aws_route.internet.route_table_id == "rtb-public" && length(aws_route.nat) == 0
+    error_message = "the database's subnets must lead nowhere"
+  }
+
+  assert {
+    condition     = aws_db_subnet_group.main.subnet_ids == toset(["subnet-database"])
+    error_message = "the database stands in subnets of its own"
+  }
+
+  assert {
+    condition     = aws_flow_log.rejected.traffic_type == "REJECT"
+    error_message = "what the security groups turn away must be on record"
+  }
+
+  assert {
     condition = toset([
       for rule in aws_vpc_security_group_egress_rule.web : "${rule.security_group_id}:${rule.from_port}-${rule.to_port}"
       ]) == toset([
@@ -204,6 +237,42 @@ run "secure_by_default" {
   }
 
   assert {
+    condition     = aws_db_instance.main.auto_minor_version_upgrade && !coalesce(aws_db_instance.main.allow_major_version_upgrade, false)
+    error_message = "minor versions come by themselves, major ones never"
+  }
+
+  assert {
+    condition     = aws_db_instance.main.performance_insights_enabled && aws_db_instance.main.performance_insights_retention_period == 7
+    error_message = "Performance Insights must be on for the seven days that are free"
+  }
+
+  assert {
+    condition     = aws_db_instance.main.enabled_cloudwatch_logs_exports == toset(["postgresql", "upgrade"])
+    error_message = "the database's logs must leave it"
+  }
+
+  assert {
+    condition = alltrue([
+      for group in concat(values(aws_cloudwatch_log_group.database), [aws_cloudwatch_log_group.rejected]) : group.retention_in_days == 30
+      ]) && toset([for group in aws_cloudwatch_log_group.database : group.name]) == toset([
+      "/aws/rds/instance/lastro-test/postgresql", "/aws/rds/instance/lastro-test/upgrade",
+    ])
+    error_message = "logs must go into groups that forget"
+  }
+
+  assert {
+    condition = { for name, lifecycle in aws_s3_bucket_lifecycle_configuration.main :
+      name => one(one(lifecycle.rule).noncurrent_version_expiration).noncurrent_days
+    } == { artifacts = 90, dags = 365 }
+    error_message = "old versions go, those of DAGs only when no run can need them any more"
+  }
+
+  assert {
+    condition     = alltrue([for lifecycle in aws_s3_bucket_lifecycle_configuration.main : one(one(lifecycle.rule).abort_incomplete_multipart_upload).days_after_initiation == 7])
+    error_message = "uploads that were given up must go"
+  }
+
+  assert {
     condition = alltrue([
       for block in aws_s3_bucket_public_access_block.main :
       block.block_public_acls && block.block_public_policy && block.ignore_public_acls && block.restrict_public_buckets
@@ -232,6 +301,18 @@ run "secure_by_default" {
   assert {
     condition     = !anytrue([for bucket in aws_s3_bucket.main : bucket.force_destroy])
     error_message = "unless told otherwise, a bucket that holds objects cannot be destroyed"
+  }
+
+  assert {
+    condition     = one(one(aws_dlm_lifecycle_policy.hosts[0].policy_details).schedule).retain_rule[0].count == 7
+    error_message = "unless told otherwise, disks have snapshots of seven days"
+  }
+
+  assert {
+    condition = alltrue([
+      for host in aws_instance.host : host.tags.Snapshots == one(aws_dlm_lifecycle_policy.hosts[0].policy_details).target_tags.Snapshots
+    ])
+    error_message = "snapshots are made of what carries the tag: every host must"
   }
 
   assert {
@@ -287,8 +368,7 @@ run "layout_scaled_out" {
       dashboard = { instance_type = "t3.small", roles = ["dashboard"] }
     }
 
-    vpc_cidr       = "172.16.16.0/20"
-    ssh_public_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleOnlyExampleOnlyExampleOnlyExampleOn controller"
+    vpc_cidr = "172.16.16.0/20"
   }
 
   override_resource {
@@ -313,20 +393,227 @@ run "layout_scaled_out" {
   }
 
   assert {
+    condition     = [for subnet in aws_subnet.public : subnet.availability_zone] == ["eu-west-1a", "eu-west-1b"]
+    error_message = "subnets must stand in two zones"
+  }
+}
+
+run "layout_private" {
+  command = plan
+
+  variables {
+    vpc_cidr      = "172.16.16.0/20"
+    private_hosts = true
+    domain        = { name = "lastro.example.com", zone = "example.com", allow_from = ["203.0.113.0/24"] }
+
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "m6i.large", roles = ["model_api", "dashboard"], zone = 2 }
+      edge    = { instance_type = "t3.micro", roles = ["edge"] }
+    }
+  }
+
+  override_data {
+    target = data.aws_ec2_instance_type.main["m6i.large"]
+    values = {
+      memory_size                     = 8192
+      supported_architectures         = ["x86_64"]
+      burstable_performance_supported = false
+    }
+  }
+
+  assert {
+    condition = { for name, host in aws_instance.host : name => host.subnet_id } == {
+      mlflow  = "subnet-private-hosts"
+      airflow = "subnet-private-hosts"
+      serving = "subnet-private-hosts"
+      edge    = "subnet-public"
+    }
+    error_message = "every host but the edge's must stand in a private subnet"
+  }
+
+  assert {
+    condition     = aws_route.nat[0].route_table_id == "rtb-private-hosts" && aws_nat_gateway.main[0].subnet_id == "subnet-public"
+    error_message = "private hosts reach the internet through the NAT gateway"
+  }
+
+  assert {
+    condition = alltrue([
+      for association in aws_route_table_association.private_hosts :
+      association.subnet_id == "subnet-private-hosts" && association.route_table_id == "rtb-private-hosts"
+    ]) && length(aws_route_table_association.private_hosts) == 2
+    error_message = "both private subnets must lead to the NAT gateway"
+  }
+
+  assert {
+    condition     = aws_vpc_endpoint.s3.route_table_ids == toset(["rtb-public", "rtb-private-hosts"])
+    error_message = "objects must not travel through the NAT gateway, which bills them"
+  }
+
+  assert {
+    condition = alltrue([
+      for association in aws_route_table_association.database :
+      association.subnet_id == "subnet-database" && association.route_table_id == "rtb-database"
+    ])
+    error_message = "the database's subnets must lead nowhere"
+  }
+
+  assert {
     condition = toset(concat(
       [for subnet in aws_subnet.public : subnet.cidr_block],
-      [for subnet in aws_subnet.private : subnet.cidr_block],
-    )) == toset(["172.16.16.0/24", "172.16.17.0/24", "172.16.24.0/24", "172.16.25.0/24"])
+      [for subnet in aws_subnet.private_hosts : subnet.cidr_block],
+      [for subnet in aws_subnet.database : subnet.cidr_block],
+      )) == toset([
+      "172.16.16.0/24", "172.16.17.0/24", "172.16.20.0/24", "172.16.21.0/24", "172.16.24.0/24", "172.16.25.0/24",
+    ])
     error_message = "subnets must not overlap and must leave the last /24 of the range alone"
   }
 
   assert {
-    condition     = [for subnet in aws_subnet.public : subnet.availability_zone] == ["eu-west-1a", "eu-west-1b"]
-    error_message = "subnets must stand in two zones"
+    condition = toset([
+      for rule in aws_vpc_security_group_ingress_rule.component :
+      "${rule.referenced_security_group_id} -> ${rule.security_group_id}:${rule.from_port}-${rule.to_port}/${rule.ip_protocol}"
+      ]) == toset([
+      "sg-airflow -> sg-mlflow:5000-5000/tcp",
+      "sg-model_api -> sg-mlflow:5000-5000/tcp",
+      "sg-dashboard -> sg-mlflow:5000-5000/tcp",
+      "sg-dashboard -> sg-model_api:8000-8000/tcp",
+      "sg-edge -> sg-mlflow:5000-5000/tcp",
+      "sg-edge -> sg-airflow:8080-8080/tcp",
+      "sg-edge -> sg-model_api:8000-8000/tcp",
+      "sg-edge -> sg-dashboard:8501-8501/tcp",
+      "sg-mlflow -> sg-database:5432-5432/tcp",
+      "sg-airflow -> sg-database:5432-5432/tcp",
+    ])
+    error_message = "the edge adds its own connections to those of public hosts, and nothing else"
   }
 
   assert {
-    condition     = alltrue([for host in aws_instance.host : host.key_name == "lastro-test"])
-    error_message = "the controller's key must reach every host"
+    condition = toset([
+      for rule in concat(values(aws_vpc_security_group_ingress_rule.visitors), aws_vpc_security_group_ingress_rule.redirect) :
+      "${rule.cidr_ipv4} -> ${rule.security_group_id}:${rule.from_port}-${rule.to_port}"
+    ]) == toset(["203.0.113.0/24 -> sg-edge:443-443", "0.0.0.0/0 -> sg-edge:80-80"])
+    error_message = "visitors come from where they may, to the edge alone; port 80 is open to all"
+  }
+
+  assert {
+    condition = output.dns_records == {
+      "lastro.example.com"         = "198.51.100.7"
+      "mlflow.lastro.example.com"  = "198.51.100.7"
+      "airflow.lastro.example.com" = "198.51.100.7"
+      "api.lastro.example.com"     = "198.51.100.7"
+      } && output.dns_records == {
+      for name, record in aws_route53_record.domain : name => one(record.records) if record.zone_id == "Z0123456789ABCDEFGHIJ" && record.type == "A"
+    }
+    error_message = "every name must lead to the edge's address"
+  }
+
+  assert {
+    condition     = output.platform.domain == "lastro.example.com" && output.platform.services.edge == { port = 443 }
+    error_message = "Ansible must learn of the domain and the edge"
+  }
+
+  assert {
+    condition     = keys(aws_cloudwatch_metric_alarm.host_credits) == ["airflow", "edge", "mlflow"] && keys(aws_cloudwatch_metric_alarm.host_status) == ["airflow", "edge", "mlflow", "serving"]
+    error_message = "every host is watched, and the credits of those that have any"
+  }
+}
+
+run "domain_with_dns_elsewhere" {
+  command = plan
+
+  variables {
+    domain = { name = "lastro.example.com" }
+
+    hosts = {
+      all = { instance_type = "t3.large", roles = ["mlflow", "airflow", "model_api", "dashboard", "edge"] }
+    }
+  }
+
+  assert {
+    condition     = length(aws_route53_record.domain) == 0 && length(output.dns_records) == 4
+    error_message = "without a zone no record is made, and all of them are said"
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.visitors : rule.cidr_ipv4] == ["0.0.0.0/0"]
+    error_message = "unless told otherwise, visitors may come from anywhere"
+  }
+}
+
+run "alerts" {
+  command = plan
+
+  variables {
+    domain        = { name = "lastro.example.com" }
+    alerts        = { emails = ["a@example.com", "b@example.com"], monthly_budget_usd = 120 }
+    snapshot_days = 0
+
+    hosts = {
+      all = { instance_type = "t3.large", roles = ["mlflow", "airflow", "model_api", "dashboard", "edge"] }
+    }
+  }
+
+  override_data {
+    target = data.aws_ec2_instance_type.main["t4g.micro"]
+    values = {
+      memory_size                     = 1024
+      supported_architectures         = ["arm64"]
+      burstable_performance_supported = true
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      for alarm in concat(
+        values(aws_cloudwatch_metric_alarm.host_status),
+        values(aws_cloudwatch_metric_alarm.host_credits),
+        aws_cloudwatch_metric_alarm.database_credits,
+        [aws_cloudwatch_metric_alarm.database_storage, aws_cloudwatch_metric_alarm.database_connections],
+        aws_cloudwatch_metric_alarm.edge_errors,
+      ) : alarm.alarm_actions == toset(["arn:aws:sns:eu-west-1:111122223333:lastro-test-alerts"])
+    ])
+    error_message = "every alarm must reach the topic"
+  }
+
+  assert {
+    condition     = [for subscription in aws_sns_topic_subscription.email : subscription.endpoint] == ["a@example.com", "b@example.com"]
+    error_message = "every address must be subscribed"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.database_connections.threshold == 67
+    error_message = "of 1 GiB, RDS makes 112 connections: 67 is 60 % of them, and not ${aws_cloudwatch_metric_alarm.database_connections.threshold}"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.database_storage.threshold == 2147483648
+    error_message = "a tenth of 20 GiB must be left"
+  }
+
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.edge_errors[0].namespace == "Lastro"
+      && aws_cloudwatch_metric_alarm.edge_errors[0].metric_name == "Edge5xx"
+      && aws_cloudwatch_metric_alarm.edge_errors[0].dimensions == tomap({ Environment = "test" })
+      && aws_cloudwatch_metric_alarm.edge_errors[0].treat_missing_data == "breaching"
+    )
+    error_message = "the edge's errors are read where the edge writes them, and silence is an alarm, too"
+  }
+
+  assert {
+    condition = toset([
+      for notification in aws_budgets_budget.monthly[0].notification : "${notification.notification_type} ${join(" ", notification.subscriber_sns_topic_arns)}"
+      ]) == toset([
+      "FORECASTED arn:aws:sns:eu-west-1:111122223333:lastro-test-alerts",
+      "ACTUAL arn:aws:sns:eu-west-1:111122223333:lastro-test-alerts",
+    ]) && aws_budgets_budget.monthly[0].limit_amount == "120.00"
+    error_message = "the budget must warn before it is spent, and when it is"
+  }
+
+  assert {
+    condition     = length(aws_dlm_lifecycle_policy.hosts) == 0 && length(aws_iam_role.snapshots) == 0
+    error_message = "snapshot_days = 0 makes no snapshots"
   }
 }

@@ -204,7 +204,7 @@ run "reject_airflow_on_small_memory" {
   }
 
   override_data {
-    target = data.aws_ec2_instance_type.host["t3.micro"]
+    target = data.aws_ec2_instance_type.main["t3.micro"]
     values = {
       memory_size             = 1024
       supported_architectures = ["x86_64"]
@@ -226,7 +226,7 @@ run "reject_arm_host" {
   }
 
   override_data {
-    target = data.aws_ec2_instance_type.host["t4g.small"]
+    target = data.aws_ec2_instance_type.main["t4g.small"]
     values = {
       memory_size             = 2048
       supported_architectures = ["arm64"]
@@ -236,26 +236,149 @@ run "reject_arm_host" {
   expect_failures = [aws_instance.host["mlflow"]]
 }
 
+run "reject_type_not_offered_in_the_zone" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"], zone = 2 }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+    }
+  }
+
+  override_data {
+    target = data.aws_ec2_instance_type_offerings.main
+    values = {
+      instance_types = ["t3.small", "t4g.micro", "t4g.micro"]
+      locations      = ["eu-west-1a", "eu-west-1a", "eu-west-1b"]
+    }
+  }
+
+  expect_failures = [data.aws_ec2_instance_type_offerings.main]
+}
+
+run "reject_database_class_not_offered" {
+  command = plan
+
+  variables {
+    database = { instance_class = "db.t4g.mirco" }
+  }
+
+  expect_failures = [data.aws_ec2_instance_type_offerings.main]
+}
+
+run "reject_edge_without_domain" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard", "edge"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_domain_without_edge" {
+  command = plan
+
+  variables {
+    domain = { name = "lastro.example.com" }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_edge_twice" {
+  command = plan
+
+  variables {
+    domain = { name = "lastro.example.com" }
+
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow", "edge"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard", "edge"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
 run "reject_malformed" {
   command = plan
 
   variables {
-    project        = "Lastro"
-    environment    = "pre-prod"
-    region         = "eu-west-1a"
-    vpc_cidr       = "10.43.0.0"
-    ssh_public_key = "-----BEGIN OPENSSH PRIVATE KEY-----"
-    database       = { instance_class = "t4g.micro" }
+    project         = "Lastro"
+    environment     = "pre-prod"
+    region          = "eu-west-1a"
+    account_id      = "1234"
+    vpc_cidr        = "10.43.0.0"
+    domain          = { name = "lastro" }
+    database        = { instance_class = "t4g.micro" }
+    alerts          = { emails = ["nobody"] }
+    snapshot_days   = 1.5
+    data_scientists = ["arn:aws:iam::123456789012:root"]
   }
 
+  # The rules of hosts look at domain, so Terraform does not get to them.
   expect_failures = [
     var.project,
     var.environment,
     var.region,
+    var.account_id,
     var.vpc_cidr,
-    var.ssh_public_key,
+    var.domain,
     var.database,
+    var.alerts,
+    var.snapshot_days,
+    var.data_scientists,
   ]
+}
+
+run "reject_zone_of_another_domain" {
+  command = plan
+
+  variables {
+    domain = { name = "lastro.example.com", zone = "ample.com" }
+
+    hosts = {
+      all = { instance_type = "t3.large", roles = ["mlflow", "airflow", "model_api", "dashboard", "edge"] }
+    }
+  }
+
+  expect_failures = [var.domain]
+}
+
+run "reject_visitors_from_a_host_address" {
+  command = plan
+
+  variables {
+    domain = { name = "lastro.example.com", allow_from = ["203.0.113.7/24"] }
+
+    hosts = {
+      all = { instance_type = "t3.large", roles = ["mlflow", "airflow", "model_api", "dashboard", "edge"] }
+    }
+  }
+
+  expect_failures = [var.domain]
+}
+
+run "reject_visitors_from_nowhere" {
+  command = plan
+
+  variables {
+    domain = { name = "lastro.example.com", allow_from = [] }
+
+    hosts = {
+      all = { instance_type = "t3.large", roles = ["mlflow", "airflow", "model_api", "dashboard", "edge"] }
+    }
+  }
+
+  expect_failures = [var.domain]
 }
 
 run "reject_almost_right" {
@@ -282,7 +405,9 @@ run "reject_too_small" {
   variables {
     vpc_cidr                    = "10.43.0.0/24"
     database                    = { storage_gib = 5 }
-    buckets                     = { noncurrent_days = 0 }
+    buckets                     = { noncurrent_days = { artifacts = 0 } }
+    alerts                      = { monthly_budget_usd = -1 }
+    snapshot_days               = -1
     secret_recovery_window_days = 3
   }
 
@@ -290,6 +415,8 @@ run "reject_too_small" {
     var.vpc_cidr,
     var.database,
     var.buckets,
+    var.alerts,
+    var.snapshot_days,
     var.secret_recovery_window_days,
   ]
 }
@@ -300,10 +427,12 @@ run "reject_unsafe" {
   variables {
     vpc_cidr = "52.16.0.0/16"
     database = { backup_days = 0 }
+    buckets  = { noncurrent_days = { dags = 30 } }
   }
 
   expect_failures = [
     var.vpc_cidr,
     var.database,
+    var.buckets,
   ]
 }

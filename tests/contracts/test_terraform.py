@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 import hcl2
 import pytest
 import yaml
-from wiring import CONTRACT, PROJECT, SCALED_HOSTS, SECRETS, SERVICES, Wiring, write_inventory
+from wiring import (
+    CONTRACT,
+    DOMAIN_CONTRACT,
+    PROJECT,
+    SCALED_HOSTS,
+    SECRETS,
+    SERVICES,
+    Wiring,
+    write_inventory,
+)
 
 TERRAFORM = PROJECT / "terraform"
 
@@ -69,9 +78,14 @@ def test_of_the_database() -> None:
 
 def test_of_the_services() -> None:
     assert output("platform")["services"] == "${local.services}"
-    assert local_value("services") == CONTRACT["services"]
-    assert specification()["services"]["options"].keys() == local_value("services").keys()
-    assert tuple(local_value("services")) == SERVICES
+    assert 'if role != "edge" || var.domain != null' in local_value("services")
+    roles = local_value("roles")
+    assert roles == DOMAIN_CONTRACT["services"]
+    assert {role: roles[role] for role in roles if role != "edge"} == CONTRACT["services"]
+    assert tuple(roles) == (*SERVICES, "edge")
+    asked = specification()["services"]["options"]
+    assert asked.keys() == roles.keys()
+    assert {role for role in asked if asked[role].get("required")} == set(SERVICES)
 
 
 def test_of_the_buckets() -> None:
@@ -158,7 +172,8 @@ def test_every_connection_is_allowed_and_every_rule_is_used(
     hosts: dict[str, Any], tmp_path: Path
 ) -> None:
     contract = CONTRACT | {"hosts": hosts}
-    assert connections(contract, write_inventory(tmp_path, contract)) == allowed()
+    rules = {pair for pair in allowed() if pair[0] in contract["services"]}
+    assert connections(contract, write_inventory(tmp_path, contract)) == rules
 
 
 def test_the_databases_are_made_from_a_host_that_reaches_them() -> None:
@@ -188,7 +203,6 @@ def test_the_inventory_of_an_environment_agrees_with_its_tfvars(environment: str
         (PROJECT / f"inventory/{environment}/group_vars/all/environment.yml").read_text()
     )
     tfvars = parse(TERRAFORM / "environments" / f"{environment}.tfvars")
-    backend = parse(TERRAFORM / "environments" / f"{environment}.tfbackend")
     region = next(
         block["region"]["default"]
         for block in parse(TERRAFORM / "variables.tf")["variable"]
@@ -197,10 +211,6 @@ def test_the_inventory_of_an_environment_agrees_with_its_tfvars(environment: str
     assert tfvars["environment"] == variables["lastro_environment"] == environment
     assert tfvars.get("region", region) == variables["lastro_region"]
     if (PROJECT / f"inventory/{environment}/group_vars/all/01_one_machine.yml").exists():
-        assert backend == {
-            "bucket": f"lastro-{environment}-terraform-state",
-            "region": variables["lastro_region"],
-        }
         network = ipaddress.ip_network(variables["machine_network"])
         assert str(network) == tfvars["vpc_cidr"]
         # Terraform leaves the last /24 to what stands in for AWS.

@@ -74,6 +74,8 @@ NOT_WIRED = {
     ("project",),
     ("environment",),
     ("region",),
+    ("account_id",),
+    ("domain",),
     ("database", "engine_version"),
     ("database", "master_secret_arn"),
     *(("secrets", service) for service in SERVICES),

@@ -278,6 +278,39 @@ def test_the_control_plane_survives(own_emulator: Emulator) -> None:
     assert secrets.list_secrets()["SecretList"] == []
 
 
+def test_what_the_emulator_adds_to_moto_survives(own_emulator: Emulator) -> None:
+    dlm, budgets = own_emulator.client("dlm"), own_emulator.client("budgets")
+    policy = dlm.create_lifecycle_policy(
+        ExecutionRoleArn="arn:aws:iam::123456789012:role/snapshots",
+        Description="daily",
+        State="ENABLED",
+        PolicyDetails={"ResourceTypes": ["INSTANCE"]},
+        Tags={"Environment": "dev"},
+    )["PolicyId"]
+    made = dlm.get_lifecycle_policy(PolicyId=policy)["Policy"]
+    budgets.create_budget(
+        AccountId="123456789012",
+        Budget={
+            "BudgetName": "monthly",
+            "BudgetType": "COST",
+            "TimeUnit": "MONTHLY",
+            "BudgetLimit": {"Amount": "100", "Unit": "USD"},
+        },
+        ResourceTags=[{"Key": "Environment", "Value": "dev"}],
+    )
+
+    restart(own_emulator)
+
+    assert dlm.get_lifecycle_policy(PolicyId=policy)["Policy"] == made
+    arn = "arn:aws:budgets::123456789012:budget/monthly"
+    tags = budgets.list_tags_for_resource(ResourceARN=arn)["ResourceTags"]
+    assert tags == [{"Key": "Environment", "Value": "dev"}]
+
+    dlm.delete_lifecycle_policy(PolicyId=policy)
+    restart(own_emulator)
+    assert dlm.get_lifecycle_policies()["Policies"] == []
+
+
 def test_amazons_policies_are_not_part_of_the_state(own_emulator: Emulator) -> None:
     iam = own_emulator.client("iam")
     iam.create_role(RoleName="host", AssumeRolePolicyDocument="{}")

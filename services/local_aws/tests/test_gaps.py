@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
+ACCOUNT = "123456789012"
 DEBIAN_OWNER = "136693071363"
 PARAMETER = "/aws/service/debian/release/13/latest/amd64"
 
@@ -153,6 +154,29 @@ def test_a_rule_that_references_a_group_keeps_its_description(aws: Any) -> None:
     assert "between hosts" in descriptions
 
 
+def test_credit_specifications(aws: Any) -> None:
+    ec2 = aws("ec2")
+    net = network(ec2)
+
+    def credits_of(instance_id: str) -> str:
+        found = ec2.describe_instance_credit_specifications(InstanceIds=[instance_id])
+        return found["InstanceCreditSpecifications"][0]["CpuCredits"]
+
+    told = ec2.run_instances(
+        ImageId="ami-0d13b1a0000000001",
+        InstanceType="t3.small",
+        MinCount=1,
+        MaxCount=1,
+        SubnetId=net.subnet,
+        CreditSpecification={"CpuCredits": "standard"},
+    )["Instances"][0]["InstanceId"]
+    assert credits_of(told) == "standard"
+    assert credits_of(launch(ec2, net)["InstanceId"]) == "unlimited"
+    change = {"InstanceId": told, "CpuCredits": "unlimited"}
+    ec2.modify_instance_credit_specification(InstanceCreditSpecifications=[change])
+    assert credits_of(told) == "unlimited"
+
+
 def test_managed_policies_can_be_attached(aws: Any) -> None:
     iam = aws("iam")
     role = unique("role")
@@ -194,6 +218,17 @@ def database(rds: Any, **options: Any) -> dict[str, Any]:
 
 def test_certificate_authority(aws: Any) -> None:
     assert database(aws("rds"))["CACertificateIdentifier"] == "rds-ca-rsa2048-g1"
+
+
+def test_a_database_is_found_by_its_resource_id(aws: Any) -> None:
+    rds = aws("rds")
+    made = [database(rds) for _ in range(2)]
+    for instance in made:
+        one = {"Name": "dbi-resource-id", "Values": [instance["DbiResourceId"]]}
+        found = rds.describe_db_instances(Filters=[one])["DBInstances"]
+        assert [each["DBInstanceIdentifier"] for each in found] == [
+            instance["DBInstanceIdentifier"]
+        ]
 
 
 def test_performance_insights(aws: Any) -> None:
@@ -323,6 +358,112 @@ def test_a_copy_of_a_multipart_object_can_be_read(aws: Any) -> None:
     assert s3.get_object(Bucket=name, Key="copy")["Body"].read() == b"".join(parts)
 
 
+def make_budget(budgets: Any) -> dict[str, str]:
+    """A budget with a tag and a notification, made as Terraform makes one: what names it."""
+    name = unique("budget")
+    budgets.create_budget(
+        AccountId=ACCOUNT,
+        Budget={
+            "BudgetName": name,
+            "BudgetType": "COST",
+            "TimeUnit": "MONTHLY",
+            "BudgetLimit": {"Amount": "100", "Unit": "USD"},
+        },
+        ResourceTags=[{"Key": "Environment", "Value": "dev"}],
+    )
+    return {"AccountId": ACCOUNT, "BudgetName": name}
+
+
+def test_tags_of_a_budget(aws: Any) -> None:
+    budgets = aws("budgets")
+    arn = f"arn:aws:budgets::{ACCOUNT}:budget/{make_budget(budgets)['BudgetName']}"
+
+    def tags() -> dict[str, str]:
+        found = budgets.list_tags_for_resource(ResourceARN=arn)["ResourceTags"]
+        return {tag["Key"]: tag["Value"] for tag in found}
+
+    assert tags() == {"Environment": "dev"}
+    budgets.tag_resource(ResourceARN=arn, ResourceTags=[{"Key": "Project", "Value": "lastro"}])
+    budgets.untag_resource(ResourceARN=arn, ResourceTagKeys=["Environment"])
+    assert tags() == {"Project": "lastro"}
+
+
+def test_changes_of_a_budget(aws: Any) -> None:
+    budgets = aws("budgets")
+    named = make_budget(budgets)
+    before = budgets.describe_budget(**named)["Budget"]
+    new = {
+        "BudgetName": named["BudgetName"],
+        "BudgetType": "COST",
+        "TimeUnit": "MONTHLY",
+        "BudgetLimit": {"Amount": "200", "Unit": "USD"},
+    }
+    budgets.update_budget(AccountId=ACCOUNT, NewBudget=new)
+    after = budgets.describe_budget(**named)["Budget"]
+    assert after["BudgetLimit"]["Amount"] == "200"
+    assert after["TimePeriod"] == before["TimePeriod"]
+
+
+def test_subscribers_of_a_budgets_notifications(aws: Any) -> None:
+    budgets = aws("budgets")
+    named = make_budget(budgets)
+    subscribers = {}
+    for kind in ("FORECASTED", "ACTUAL"):
+        notification = {
+            "NotificationType": kind,
+            "ComparisonOperator": "GREATER_THAN",
+            "Threshold": 100.0,
+            "ThresholdType": "PERCENTAGE",
+        }
+        subscriber = {"SubscriptionType": "EMAIL", "Address": f"{kind.lower()}@example.com"}
+        budgets.create_notification(**named, Notification=notification, Subscribers=[subscriber])
+        found = budgets.describe_subscribers_for_notification(**named, Notification=notification)
+        subscribers[kind] = [each["Address"] for each in found["Subscribers"]]
+    assert subscribers == {
+        "FORECASTED": ["forecasted@example.com"],
+        "ACTUAL": ["actual@example.com"],
+    }
+
+
+SCHEDULE = {
+    "Name": "daily",
+    "CreateRule": {"Interval": 24, "IntervalUnit": "HOURS", "Times": ["01:00"]},
+    "RetainRule": {"Count": 7},
+}
+
+
+def test_lifecycle_policies(aws: Any) -> None:
+    dlm = aws("dlm")
+    name = dlm.create_lifecycle_policy(
+        ExecutionRoleArn=f"arn:aws:iam::{ACCOUNT}:role/snapshots",
+        Description="daily",
+        State="ENABLED",
+        PolicyDetails={
+            "ResourceTypes": ["INSTANCE"],
+            "TargetTags": [{"Key": "Snapshots", "Value": "lastro"}],
+            "Schedules": [SCHEDULE],
+        },
+        Tags={"Environment": "dev"},
+    )["PolicyId"]
+    made = dlm.get_lifecycle_policy(PolicyId=name)["Policy"]
+    assert made["PolicyDetails"]["Schedules"] == [SCHEDULE]
+    assert made["PolicyDetails"]["PolicyType"] == "EBS_SNAPSHOT_MANAGEMENT"
+
+    dlm.update_lifecycle_policy(PolicyId=name, State="DISABLED")
+    arn = made["PolicyArn"]
+    dlm.tag_resource(ResourceArn=arn, Tags={"Project": "lastro"})
+    dlm.untag_resource(ResourceArn=arn, TagKeys=["Environment"])
+    assert dlm.list_tags_for_resource(ResourceArn=arn)["Tags"] == {"Project": "lastro"}
+    (listed,) = [
+        each for each in dlm.get_lifecycle_policies()["Policies"] if each["PolicyId"] == name
+    ]
+    assert (listed["State"], listed["Description"]) == ("DISABLED", "daily")
+
+    dlm.delete_lifecycle_policy(PolicyId=name)
+    with pytest.raises(dlm.exceptions.ResourceNotFoundException):
+        dlm.get_lifecycle_policy(PolicyId=name)
+
+
 def test_the_bucket_is_never_in_the_host_name(emulator: Any) -> None:
     s3 = emulator.client("s3", endpoint_url=f"http://localhost.localdomain:{emulator.port}")
     host = f"localhost.localdomain:{emulator.port}"
@@ -367,7 +508,7 @@ def test_what_moto_lacks_fails_at_once(aws: Any) -> None:
         aws("ec2").create_verified_access_instance()
     assert missing_action.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
     with pytest.raises(ClientError) as missing_service:
-        aws("dlm").get_lifecycle_policies()
+        aws("auditmanager").list_assessments()
     assert missing_service.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
 
 

@@ -5,23 +5,29 @@ of moto can be checked against it. `close_all` is called once, before the first 
 """
 
 from ..sessions import Sessions
-from . import core, ec2, iam, rds, s3, ssm, sts
+from . import budgets, core, dlm, ec2, iam, rds, s3, ssm, sts
 
 
 def close_all(sessions: Sessions) -> None:
     """Mend moto."""
+    budgets.keep_tags()
+    budgets.update_budgets()
+    budgets.report_subscribers()
     core.serve_one_account()
     core.forget_what_is_gone()
+    dlm.serve_lifecycle_policies()
     ec2.offer_the_debian_image()
     ec2.show_security_groups_of_the_network_interface()
     ec2.leave_out_the_empty_association()
     ec2.free_addresses_on_termination()
     ec2.monitor_instances()
     ec2.describe_rules_that_reference_a_group()
+    ec2.keep_credit_specifications()
     iam.offer_managed_policies()
     iam.forget_when_keys_were_used()
     rds.report_parameter_sources()
     rds.name_the_certificate_authority()
+    rds.tell_instances_apart()
     rds.report_performance_insights()
     rds.generate_master_secrets()
     s3.use_path_style_only()

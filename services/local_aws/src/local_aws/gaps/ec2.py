@@ -9,6 +9,7 @@ from moto.ec2.models import amis
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface, NetworkInterfaceBackend
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupRule
+from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.monitoring import Monitoring
 
 from . import debian
@@ -122,3 +123,40 @@ def describe_rules_that_reference_a_group() -> None:
     SecurityGroupRule.description = property(
         lambda rule: rule.ip_range.get("Description") or rule.source_group.get("Description")
     )
+
+
+def keep_credit_specifications() -> None:
+    """An instance borrows CPU credits or not as it was launched, or told later.
+
+    moto/ec2/responses/instances.py: `describe_instance_credit_specifications` says `standard` of
+    every instance; `ModifyInstanceCreditSpecification` is missing.
+    """
+    launch = InstanceResponse.run_instances
+
+    def run_instances(self: InstanceResponse) -> ActionResult:
+        answer = launch(self)
+        for instance in answer.result.instances:
+            # Of the burstable families only the first does not borrow unless it is told to.
+            default = "standard" if instance.instance_type.startswith("t2.") else "unlimited"
+            instance.cpu_credits = self._get_param("CreditSpecification.CpuCredits") or default
+        return answer
+
+    def describe(self: InstanceResponse) -> ActionResult:
+        ids = self._get_param("InstanceIds", [])
+        instances = self.ec2_backend.describe_instance_credit_specifications(ids)
+        found = [{"InstanceId": each.id, "CpuCredits": each.cpu_credits} for each in instances]
+        return ActionResult({"InstanceCreditSpecifications": found})
+
+    def modify(self: InstanceResponse) -> ActionResult:
+        changed = []
+        for wanted in self._get_param("InstanceCreditSpecifications", []):
+            instance = self.ec2_backend.get_instance(wanted["InstanceId"])
+            instance.cpu_credits = wanted["CpuCredits"]
+            changed.append({"InstanceId": instance.id})
+        return ActionResult({"SuccessfulInstanceCreditSpecifications": changed})
+
+    # Those of a state that was saved before they kept it.
+    Instance.cpu_credits = "unlimited"
+    InstanceResponse.run_instances = run_instances
+    InstanceResponse.describe_instance_credit_specifications = describe
+    InstanceResponse.modify_instance_credit_specification = modify

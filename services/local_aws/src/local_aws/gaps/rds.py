@@ -43,6 +43,20 @@ def name_the_certificate_authority() -> None:
     DBInstance.__init__ = __init__
 
 
+def tell_instances_apart() -> None:
+    """Every instance has a resource id of its own, by which Terraform looks for it.
+
+    moto/rds/models.py: `DBInstance` gives all of them the same `dbi_resource_id`.
+    """
+    create = DBInstance.__init__
+
+    def __init__(self: DBInstance, *args: Any, **kwargs: Any) -> None:
+        create(self, *args, **kwargs)
+        self.dbi_resource_id = f"db-{secrets.token_hex(13).upper()}"
+
+    DBInstance.__init__ = __init__
+
+
 def report_performance_insights() -> None:
     """An instance shows whether Performance Insights is on, after creation and modification.
 
