@@ -225,3 +225,42 @@ variable "secret_recovery_window_days" {
     error_message = "secret_recovery_window_days = ${var.secret_recovery_window_days}: use 7 to 30, or 0 to delete at once."
   }
 }
+
+variable "data_scientists" {
+  description = <<-EOT
+    ARNs of IAM users and roles that may assume the role <project>-<environment>-data-scientist, which writes DAGs and
+    reads artifacts. Users must show a second factor. Without any, there is no such role.
+  EOT
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([for arn in var.data_scientists : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$", arn))])
+    error_message = join("\n", [
+      for arn in var.data_scientists :
+      "data_scientists: \"${arn}\" is no ARN of an IAM user or role; give it whole and without wildcards, such as \"arn:aws:iam::111122223333:role/analysts\"."
+      if !can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$", arn))
+    ])
+  }
+
+  validation {
+    condition     = length(var.data_scientists) == 0 || !contains(keys(var.hosts), "data-scientist")
+    error_message = "data_scientists: host \"data-scientist\" has the name of their role; call that host something else."
+  }
+}
+
+variable "permissions_boundary" {
+  description = <<-EOT
+    Name of the IAM policy that limits every role made here, whatever its own policies say; terraform/bootstrap makes it, and
+    lets CI make no role without it. Empty where an account has none.
+  EOT
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9+=,.@_-]{0,128}$", var.permissions_boundary))
+    error_message = "permissions_boundary = \"${var.permissions_boundary}\": give the name of a policy, not its ARN, such as \"lastro-boundary\"."
+  }
+}
