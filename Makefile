@@ -126,7 +126,7 @@ bootstrap: ## Prepare an AWS account, once: make bootstrap [GITHUB_REPOSITORY=ow
 	scripts/setup
 	$(SAY) "Preparing the AWS account: the bucket of Terraform's states, and the roles of CI"
 	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap.yml
-	scripts/bootstrap apply-for '$(GITHUB_REPOSITORY)' -var=region='$(REGION)' $(if $(AUTO_APPROVE),-auto-approve)
+	scripts/bootstrap '$(REGION)' apply-for '$(GITHUB_REPOSITORY)' $(if $(AUTO_APPROVE),-auto-approve)
 
 .PHONY: bootstrap-destroy
 bootstrap-destroy: ## Take that away again, with every state: make bootstrap-destroy CONFIRM=<account id>
