@@ -15,7 +15,8 @@ ENVIRONMENTS := $(filter-out common,$(notdir $(patsubst %/,%,$(wildcard inventor
 # One machine stands in for AWS where the inventory says so.
 ONE_MACHINE := $(wildcard inventory/$(ENV)/group_vars/all/01_one_machine.yml)
 
-ifneq ($(ONE_MACHINE),)
+# `make bootstrap` is for an account, whatever ENV is.
+ifneq ($(and $(ONE_MACHINE),$(filter-out bootstrap bootstrap-destroy,$(or $(MAKECMDGOALS),help))),)
 # What reaches somebody's real account must not reach this machine's.
 unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
 endif
@@ -124,6 +125,22 @@ machines: setup ## Make real what Terraform made in the AWS API of this machine
 .PHONY: cost
 cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
 	@scripts/cost $(ENV) $(if $(PLAN),--plan '$(PLAN)') $(ARGS)
+
+REGION ?= eu-west-1
+ACCOUNT_PLAYBOOK := ansible-playbook -i inventory/common/localhost.yml -e bootstrap_region='$(REGION)'
+
+.PHONY: bootstrap
+bootstrap: ## Prepare an AWS account, once: make bootstrap [GITHUB_REPOSITORY=owner/name] [REGION=eu-west-1]
+	@if [ -z '$(AUTO_APPROVE)' ] && [ ! -t 0 ]; then printf 'There is no terminal to ask on: say AUTO_APPROVE=yes to apply without a question\n' >&2; exit 2; fi
+	scripts/setup
+	$(SAY) "Preparing the AWS account: the bucket of Terraform's states, and the roles of CI"
+	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap.yml
+	scripts/bootstrap '$(REGION)' apply-for '$(GITHUB_REPOSITORY)' $(if $(AUTO_APPROVE),-auto-approve)
+
+.PHONY: bootstrap-destroy
+bootstrap-destroy: ## Take that away again, with every state: make bootstrap-destroy CONFIRM=<account id>
+	@scripts/setup
+	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_confirm='$(CONFIRM)'
 
 ##@ The pipeline
 .PHONY: plan-comment

@@ -1,23 +1,130 @@
-# One role and instance profile per host: Session Manager, and on S3 what its services need. No host can read Secrets
-# Manager: the controller does, and writes root-owned files.
+# Who may do what in AWS. A host's role is the union of what its services need and no more. No host can read Secrets
+# Manager or Parameter Store: the controller reads secrets, and writes root-owned files. DAGs are written by the
+# controller and by data scientists, never by a host.
 
 data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
 
 locals {
-  # MLflow's server holds the artifacts for its clients, so model_api and dashboard need nothing on S3.
-  bucket_access = {
-    mlflow  = { bucket = "artifacts", object_actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"] }
-    airflow = { bucket = "dags", object_actions = ["s3:GetObject"] }
+  # Both also stand in the paths that Ansible gives to MLflow and to Airflow.
+  artifacts_prefix = "mlflow"
+  dags_prefix      = "dags"
+
+  permissions_boundary = var.permissions_boundary == "" ? null : join("", [
+    "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:policy/",
+    var.permissions_boundary,
+  ])
+
+  list_artifacts = {
+    actions    = ["s3:ListBucket"]
+    resources  = [aws_s3_bucket.main["artifacts"].arn]
+    conditions = [{ test = "StringLike", variable = "s3:prefix", values = ["${local.artifacts_prefix}/*"] }]
+  }
+  # Airflow first asks whether the bucket is there, and that request names no prefix.
+  list_dags = {
+    actions    = ["s3:ListBucket"]
+    resources  = [aws_s3_bucket.main["dags"].arn]
+    conditions = []
   }
 
-  # Host -> the roles of it that use a bucket; hosts without any are left out.
-  bucket_roles = {
-    for name, host in var.hosts : name => setintersection(host.roles, keys(local.bucket_access))
-    if length(setintersection(host.roles, keys(local.bucket_access))) > 0
+  # Role of a host -> its statements. What is missing here needs nothing of AWS: MLflow's server holds the artifacts for
+  # its clients, so model_api and dashboard do not.
+  role_permissions = {
+    mlflow = {
+      list = local.list_artifacts
+      # No version can be deleted: what was overwritten or deleted can be brought back.
+      objects = {
+        actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+        resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.artifacts_prefix}/*"]
+        conditions = []
+      }
+    }
+    airflow = {
+      list = local.list_dags
+      objects = {
+        actions    = ["s3:GetObject"]
+        resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.dags_prefix}/*"]
+        conditions = []
+      }
+    }
+    edge = {
+      metrics = {
+        actions    = ["cloudwatch:PutMetricData"]
+        resources  = ["*"]
+        conditions = [{ test = "StringEquals", variable = "cloudwatch:namespace", values = ["Lastro"] }]
+      }
+    }
+  }
+
+  # What the agent needs for Session Manager and Run Command. AWS's own AmazonSSMManagedInstanceCore would also let every
+  # host read every parameter of the account; ec2messages has not been asked since version 3.3.40 of the agent.
+  agent_permissions = {
+    actions = [
+      "ssm:UpdateInstanceInformation",
+      "ssmmessages:CreateControlChannel",
+      "ssmmessages:CreateDataChannel",
+      "ssmmessages:OpenControlChannel",
+      "ssmmessages:OpenDataChannel",
+    ]
+    resources  = ["*"]
+    conditions = []
+  }
+
+  # Host -> statement -> what it allows.
+  host_permissions = {
+    for name, host in var.hosts : name => merge(
+      { agent = local.agent_permissions },
+      [
+        for role in setintersection(host.roles, keys(local.role_permissions)) : {
+          for statement, permissions in local.role_permissions[role] : "${role}-${statement}" => permissions
+        }
+      ]...
+    )
+  }
+
+  data_scientist_permissions = {
+    read-artifacts = {
+      actions    = ["s3:GetObject"]
+      resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.artifacts_prefix}/*"]
+      conditions = []
+    }
+    list-artifacts = local.list_artifacts
+    list-dags      = local.list_dags
+    dags = {
+      actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+      resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.dags_prefix}/*"]
+      conditions = []
+    }
   }
 }
+
+data "aws_iam_policy_document" "permissions" {
+  # No host has a name with a space.
+  for_each = merge(local.host_permissions, { "data scientist" = local.data_scientist_permissions })
+
+  dynamic "statement" {
+    for_each = each.value
+
+    content {
+      sid       = replace(title(replace(statement.key, "/[-_]/", " ")), " ", "")
+      actions   = statement.value.actions
+      resources = statement.value.resources
+
+      dynamic "condition" {
+        for_each = statement.value.conditions
+
+        content {
+          test     = condition.value.test
+          variable = condition.value.variable
+          values   = condition.value.values
+        }
+      }
+    }
+  }
+}
+
+# ---- hosts ----------------------------------------------------------------------------------------
 
 data "aws_iam_policy_document" "ec2_assumes" {
   statement {
@@ -33,9 +140,10 @@ data "aws_iam_policy_document" "ec2_assumes" {
 resource "aws_iam_role" "host" {
   for_each = var.hosts
 
-  name               = "${local.prefix}-${each.key}"
-  description        = "Host ${each.key}"
-  assume_role_policy = data.aws_iam_policy_document.ec2_assumes.json
+  name                 = "${local.prefix}-${each.key}"
+  description          = "Host ${each.key}"
+  assume_role_policy   = data.aws_iam_policy_document.ec2_assumes.json
+  permissions_boundary = local.permissions_boundary
 }
 
 resource "aws_iam_instance_profile" "host" {
@@ -45,41 +153,74 @@ resource "aws_iam_instance_profile" "host" {
   role = aws_iam_role.host[each.key].name
 }
 
-resource "aws_iam_role_policy_attachment" "session_manager" {
-  for_each = var.hosts
+resource "aws_iam_role_policy" "host" {
+  for_each = local.host_permissions
 
-  role       = aws_iam_role.host[each.key].name
-  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
-}
-
-data "aws_iam_policy_document" "buckets" {
-  for_each = local.bucket_roles
-
-  dynamic "statement" {
-    for_each = { for role in each.value : role => local.bucket_access[role] }
-
-    content {
-      sid       = "${title(statement.key)}List"
-      actions   = ["s3:ListBucket"]
-      resources = [aws_s3_bucket.main[statement.value.bucket].arn]
-    }
-  }
-
-  dynamic "statement" {
-    for_each = { for role in each.value : role => local.bucket_access[role] }
-
-    content {
-      sid       = "${title(statement.key)}Objects"
-      actions   = statement.value.object_actions
-      resources = ["${aws_s3_bucket.main[statement.value.bucket].arn}/*"]
-    }
-  }
-}
-
-resource "aws_iam_role_policy" "buckets" {
-  for_each = local.bucket_roles
-
-  name   = "buckets"
+  name   = "host"
   role   = aws_iam_role.host[each.key].name
-  policy = data.aws_iam_policy_document.buckets[each.key].json
+  policy = data.aws_iam_policy_document.permissions[each.key].json
+}
+
+# ---- data scientists --------------------------------------------------------------------------------
+
+locals {
+  data_scientists = {
+    users = [for arn in var.data_scientists : arn if strcontains(arn, ":user/")]
+    roles = [for arn in var.data_scientists : arn if !strcontains(arn, ":user/")]
+  }
+}
+
+# A user shows a second factor here, by `mfa_serial` in its AWS profile. A role cannot: sessions of roles, those of IAM
+# Identity Center among them, never carry the key, and their sign-in has asked for the factor before.
+data "aws_iam_policy_document" "data_scientists_assume" {
+  dynamic "statement" {
+    for_each = length(local.data_scientists.users) > 0 ? [local.data_scientists.users] : []
+
+    content {
+      sid     = "Users"
+      actions = ["sts:AssumeRole"]
+
+      principals {
+        type        = "AWS"
+        identifiers = statement.value
+      }
+
+      condition {
+        test     = "Bool"
+        variable = "aws:MultiFactorAuthPresent"
+        values   = ["true"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.data_scientists.roles) > 0 ? [local.data_scientists.roles] : []
+
+    content {
+      sid     = "Roles"
+      actions = ["sts:AssumeRole"]
+
+      principals {
+        type        = "AWS"
+        identifiers = statement.value
+      }
+    }
+  }
+}
+
+resource "aws_iam_role" "data_scientist" {
+  count = length(var.data_scientists) > 0 ? 1 : 0
+
+  name                 = "${local.prefix}-data-scientist"
+  description          = "Writes DAGs, reads artifacts"
+  assume_role_policy   = data.aws_iam_policy_document.data_scientists_assume.json
+  permissions_boundary = local.permissions_boundary
+}
+
+resource "aws_iam_role_policy" "data_scientist" {
+  count = length(var.data_scientists) > 0 ? 1 : 0
+
+  name   = "data-scientist"
+  role   = aws_iam_role.data_scientist[0].name
+  policy = data.aws_iam_policy_document.permissions["data scientist"].json
 }

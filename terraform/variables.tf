@@ -353,3 +353,18 @@ variable "data_scientists" {
     error_message = "data_scientists: host \"data-scientist\" has the name of their role; call that host something else."
   }
 }
+
+variable "permissions_boundary" {
+  description = <<-EOT
+    Name of the IAM policy that limits every role made here, whatever its own policies say; terraform/bootstrap makes it, and
+    lets CI make no role without it. Empty where an account has none.
+  EOT
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9+=,.@_-]{0,128}$", var.permissions_boundary))
+    error_message = "permissions_boundary = \"${var.permissions_boundary}\": give the name of a policy, not its ARN, such as \"lastro-boundary\"."
+  }
+}

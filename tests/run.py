@@ -147,6 +147,12 @@ def terraform() -> Iterator[Command]:
     yield Command([*terraform, "test", "-no-color"], settings)
 
 
+def iam() -> Iterator[Command]:
+    """What each role may do in AWS, by an emulator that enforces IAM."""
+    python = environment("ministack", PROJECT / "locks/ministack.txt") / "python"
+    yield pytest("iam", "tests/iam", LASTRO_MINISTACK_PYTHON=str(python))
+
+
 def services() -> Iterator[Command]:
     """The tests of each service in an environment of its lock, beside real MLflow and Airflow."""
     servers = {
@@ -170,10 +176,10 @@ def platform() -> Iterator[Command]:
     yield pytest("platform", "-v", "--capture=sys", "tests/platform/test_end_to_end.py")
 
 
-STAGES = {stage.__name__: stage for stage in (lint, unit, terraform, services, molecule, platform)}
+STAGES = {stage.__name__: stage for stage in (lint, unit, terraform, iam, services, molecule, platform)}
 # One after the other, what a group holds at the same time, in lanes. The platform has timing to
 # prove and gets the machine for itself.
-GROUPS = [[["lint", "unit", "terraform", "services"], ["molecule"]], [["platform"]]]
+GROUPS = [[["lint", "unit", "terraform", "iam", "services"], ["molecule"]], [["platform"]]]
 
 
 # ---- running ----------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+# The most that a role of an environment can do, whatever its own policies say. CI may make roles, and give them policies,
+# only with this boundary: otherwise it could make an administrator and become it.
+
+data "aws_iam_policy_document" "boundary" {
+  statement {
+    sid       = "Objects"
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    resources = [for arn in concat(local.artifact_buckets, local.dag_buckets) : "${arn}/*"]
+  }
+
+  statement {
+    sid       = "Lists"
+    actions   = ["s3:ListBucket"]
+    resources = concat(local.artifact_buckets, local.dag_buckets)
+  }
+
+  statement {
+    sid = "Agent"
+    actions = [
+      "ssm:UpdateInstanceInformation",
+      "ssmmessages:CreateControlChannel",
+      "ssmmessages:CreateDataChannel",
+      "ssmmessages:OpenControlChannel",
+      "ssmmessages:OpenDataChannel",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "Metrics"
+    actions   = ["cloudwatch:PutMetricData"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "cloudwatch:namespace"
+      values   = ["Lastro"]
+    }
+  }
+
+  # Data Lifecycle Manager's daily snapshots.
+  statement {
+    sid       = "FindDisks"
+    actions   = ["ec2:DescribeInstances", "ec2:DescribeSnapshots", "ec2:DescribeVolumes"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "TakeSnapshots"
+    actions   = ["ec2:CreateSnapshot", "ec2:CreateSnapshots"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "TagSnapshots"
+    actions   = ["ec2:CreateTags"]
+    resources = ["arn:${local.partition}:ec2:${var.region}::snapshot/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["CreateSnapshot", "CreateSnapshots"]
+    }
+  }
+
+  statement {
+    sid       = "ExpireSnapshots"
+    actions   = ["ec2:DeleteSnapshot"]
+    resources = ["arn:${local.partition}:ec2:${var.region}::snapshot/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = [var.project]
+    }
+  }
+}
+
+resource "aws_iam_policy" "boundary" {
+  name        = "${var.project}-boundary"
+  description = "The most that a role of an environment can do"
+  policy      = data.aws_iam_policy_document.boundary.json
+}
