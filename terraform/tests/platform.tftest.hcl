@@ -565,6 +565,27 @@ run "alerts" {
   }
 
   assert {
+    condition     = aws_kms_key.alerts.enable_key_rotation && aws_sns_topic.alerts.name == "lastro-test-alerts"
+    error_message = "alerts are encrypted with a key of their own"
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in [data.aws_iam_policy_document.alerts.statement[0], data.aws_iam_policy_document.alerts_key.statement[1]] :
+      one(statement.principals).identifiers == toset(["cloudwatch.amazonaws.com", "budgets.amazonaws.com"])
+    ])
+    error_message = "alarms and budgets must be able to publish what is encrypted"
+  }
+
+  assert {
+    condition = (
+      one(data.aws_iam_policy_document.alerts.statement[0].condition).values == tolist(["111122223333"])
+      && one(data.aws_iam_policy_document.alerts_key.statement[1].condition).values == tolist(["arn:aws:sns:eu-west-1:111122223333:lastro-test-alerts"])
+    )
+    error_message = "nobody else's alarms may use the topic, and no other topic the key"
+  }
+
+  assert {
     condition     = aws_cloudwatch_metric_alarm.database_connections.threshold == 67
     error_message = "of 1 GiB, RDS makes 112 connections: 67 is 60 % of them, and not ${aws_cloudwatch_metric_alarm.database_connections.threshold}"
   }

@@ -312,19 +312,18 @@ run "reject_malformed" {
   command = plan
 
   variables {
-    project         = "Lastro"
-    environment     = "pre-prod"
-    region          = "eu-west-1a"
-    account_id      = "1234"
-    vpc_cidr        = "10.43.0.0"
-    domain          = { name = "lastro" }
-    database        = { instance_class = "t4g.micro" }
-    alerts          = { emails = ["nobody"] }
-    snapshot_days   = 1.5
-    data_scientists = ["arn:aws:iam::123456789012:root"]
+    project       = "Lastro"
+    environment   = "pre-prod"
+    region        = "eu-west-1a"
+    account_id    = "1234"
+    vpc_cidr      = "10.43.0.0"
+    domain        = { name = "lastro" }
+    database      = { instance_class = "t4g.micro" }
+    alerts        = { emails = ["nobody"] }
+    snapshot_days = 1.5
   }
 
-  # The rules of hosts look at domain, so Terraform does not get to them.
+  # Terraform does not get to the rules of hosts and data_scientists, which look at domain and hosts.
   expect_failures = [
     var.project,
     var.environment,
@@ -335,7 +334,6 @@ run "reject_malformed" {
     var.database,
     var.alerts,
     var.snapshot_days,
-    var.data_scientists,
   ]
 }
 
@@ -385,10 +383,11 @@ run "reject_almost_right" {
   command = plan
 
   variables {
-    project     = "lastro-"
-    environment = "productionx"
-    vpc_cidr    = "10.43.0.1/16"
-    database    = { storage_gib = 200, max_storage_gib = 100 }
+    project         = "lastro-"
+    environment     = "productionx"
+    data_scientists = ["arn:aws:iam::123456789012:root"]
+    vpc_cidr        = "10.43.0.1/16"
+    database        = { storage_gib = 200, max_storage_gib = 100 }
   }
 
   expect_failures = [
@@ -396,6 +395,7 @@ run "reject_almost_right" {
     var.environment,
     var.vpc_cidr,
     var.database,
+    var.data_scientists,
   ]
 }
 

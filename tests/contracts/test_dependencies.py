@@ -86,6 +86,7 @@ def test_every_lock_has_a_source_and_is_used() -> None:
         *PROJECT.glob("ansible/roles/*/defaults/main.yml"),
         *PROJECT.glob("inventory/common/**/*.yml"),
         PROJECT / "ansible/playbooks/local/tasks/images.yml",
+        PROJECT / "scripts/lint",
         PROJECT / "scripts/setup",
         PROJECT / "tests/run.py",
     ]
