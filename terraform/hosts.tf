@@ -24,13 +24,6 @@ locals {
   airflow_memory_mib = 2048
 }
 
-resource "aws_key_pair" "controller" {
-  count = var.ssh_public_key == "" ? 0 : 1
-
-  key_name   = local.prefix
-  public_key = var.ssh_public_key
-}
-
 resource "aws_instance" "host" {
   for_each = var.hosts
 
@@ -39,11 +32,7 @@ resource "aws_instance" "host" {
   subnet_id              = aws_subnet.public[each.value.zone].id
   vpc_security_group_ids = [for role in each.value.roles : aws_security_group.component[role].id]
   iam_instance_profile   = aws_iam_instance_profile.host[each.key].name
-  key_name               = one(aws_key_pair.controller[*].key_name)
-
-  user_data = templatefile("${path.module}/templates/user_data.sh.tftpl", {
-    region = var.region
-  })
+  user_data              = local.user_data
 
   metadata_options {
     http_endpoint               = "enabled"
@@ -64,7 +53,7 @@ resource "aws_instance" "host" {
   }
 
   lifecycle {
-    # Both matter on the first boot only: a newer image must not replace a host, nor a new script restart it.
+    # Both matter on the first boot only: a newer image must not replace a host, nor new user data restart it.
     ignore_changes = [ami, user_data]
 
     precondition {

@@ -142,21 +142,6 @@ variable "hosts" {
   }
 }
 
-variable "ssh_public_key" {
-  description = <<-EOT
-    Public half of the key with which Ansible's controller logs in by SSH, inside Session Manager. Set it before the
-    hosts exist: giving a key to hosts without one replaces them. Empty where nobody logs in by SSH.
-  EOT
-  type        = string
-  default     = ""
-  nullable    = false
-
-  validation {
-    condition     = var.ssh_public_key == "" || can(regex("^(ssh-ed25519|ssh-rsa) [A-Za-z0-9+/=]+( .*)?$", var.ssh_public_key))
-    error_message = "ssh_public_key = \"${substr(var.ssh_public_key, 0, 30)}...\": give one line in OpenSSH format, \"ssh-ed25519 AAAA...\"; EC2 takes ed25519 and RSA keys."
-  }
-}
-
 variable "database" {
   description = <<-EOT
     The RDS instance. Storage grows by itself up to max_storage_gib; backups are kept backup_days days.

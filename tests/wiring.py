@@ -47,6 +47,7 @@ CONTRACT: dict[str, Any] = {
         "model_api": {"port": 8000},
         "dashboard": {"port": 8501},
     },
+    "access": {"document": "lastro-local-authorize"},
     "hosts": {
         name: {
             "instance_id": f"i-{name}",

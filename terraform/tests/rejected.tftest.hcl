@@ -240,12 +240,11 @@ run "reject_malformed" {
   command = plan
 
   variables {
-    project        = "Lastro"
-    environment    = "pre-prod"
-    region         = "eu-west-1a"
-    vpc_cidr       = "10.43.0.0"
-    ssh_public_key = "-----BEGIN OPENSSH PRIVATE KEY-----"
-    database       = { instance_class = "t4g.micro" }
+    project     = "Lastro"
+    environment = "pre-prod"
+    region      = "eu-west-1a"
+    vpc_cidr    = "10.43.0.0"
+    database    = { instance_class = "t4g.micro" }
   }
 
   expect_failures = [
@@ -253,7 +252,6 @@ run "reject_malformed" {
     var.environment,
     var.region,
     var.vpc_cidr,
-    var.ssh_public_key,
     var.database,
   ]
 }

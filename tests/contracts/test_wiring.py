@@ -76,6 +76,7 @@ NOT_WIRED = {
     ("region",),
     ("database", "engine_version"),
     ("database", "master_secret_arn"),
+    ("access", "document"),
     *(("secrets", service) for service in SERVICES),
     *(
         ("hosts", host, key)
