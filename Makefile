@@ -63,7 +63,7 @@ user: running ## Make a login for a colleague in MLflow and Airflow: make user N
 
 .PHONY: tunnel
 tunnel: running $(if $(ONE_MACHINE),,access) ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
-	@scripts/tunnel '$(ENV)' '$(SERVICE)' $(if $(PORT),'$(PORT)')
+	@scripts/tunnel $(if $(ONE_MACHINE),--direct) '$(ENV)' '$(SERVICE)' $(if $(PORT),'$(PORT)')
 
 .PHONY: verify
 verify: running ## Check the running platform from outside, host by host
