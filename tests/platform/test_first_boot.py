@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,15 @@ for version in 9.9.100.0 9.9.99.0; do
   gpg --batch --quiet --detach-sign --output "$version/amazon-ssm-agent.deb.sig" \
     "$version/amazon-ssm-agent.deb"
 done
+rm -r tree
+bin=tree/usr/local/sessionmanagerplugin/bin
+mkdir -p tree/DEBIAN "$bin" plugin
+printf 'Package: session-manager-plugin\nVersion: 1\nArchitecture: all\nMaintainer: test\n%s\n' \
+  'Description: stand-in' >tree/DEBIAN/control
+printf '#!/bin/sh\necho 1.2.835.0\n' >"$bin/session-manager-plugin"
+dpkg-deb --root-owner-group --build tree plugin/session-manager-plugin.deb >/dev/null
+gpg --batch --quiet --detach-sign plugin/session-manager-plugin.deb
+gpg --armor --export test >plugin/key.asc
 """
 # The bucket of the region, which does not answer at once.
 SERVER = r"""
@@ -200,13 +210,22 @@ def boot(image: str, name: str, seed: Path, bucket: Path) -> Boot:
 
 
 @pytest.fixture(scope="module")
-def boots(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Boot]]:
+def signed(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the packages, their signatures and the key."""
+    folder = tmp_path_factory.mktemp("signed")
+    run("podman", "run", "--rm", f"--volume={folder}:/work", images.signer, "sh", "-c", SIGN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def boots(
+    images: Images, signed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Boot]]:
     """Three first boots, side by side: with AWS's package, a tampered one, and an older one."""
     folder = tmp_path_factory.mktemp("boots")
-    run("podman", "run", "--rm", f"--volume={folder}:/work", images.signer, "sh", "-c", SIGN)
     seed = folder / "seed"
     seed.mkdir()
-    user_data = render(folder, url=URL, version=VERSION, key=(folder / "key").read_text())
+    user_data = render(folder, url=URL, version=VERSION, key=(signed / "key").read_text())
     (seed / "user-data").write_text(user_data)
     (seed / "meta-data").write_text("instance-id: i-first-boot\nlocal-hostname: first-boot\n")
     buckets = {}
@@ -218,7 +237,7 @@ def boots(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         buckets[name] = folder / name
         files = buckets[name] / "files"
         files.mkdir(parents=True)
-        for file in (folder / version).iterdir():
+        for file in (signed / version).iterdir():
             (files / file.name).write_bytes(file.read_bytes())
         (buckets[name] / "server.py").write_text(SERVER.replace("FAILURES", str(failures)))
     package = buckets["tampered"] / "files/amazon-ssm-agent.deb"
@@ -279,3 +298,18 @@ def test_the_user_data_of_hosts_is_valid_and_its_key_is_the_one_that_is_named(
     fingerprint = re.search(r"^fpr:+(\w+):", shown, re.M)[1]
     named = "".join(re.search(r"The key is AWS's ((?:\w{4} ?){10})", access)[1].split())
     assert fingerprint == named
+
+
+def test_a_signed_session_manager_plugin_is_kept(signed: Path, tmp_path: Path) -> None:
+    """The controller's side: scripts/fetch_session_manager_plugin, with the key of the tests."""
+    script = Path(shutil.copy(PROJECT / "scripts/fetch_session_manager_plugin", tmp_path))
+    shutil.copy(signed / "plugin/key.asc", tmp_path / "session_manager_plugin_key.asc")
+    curl = tmp_path / "curl"
+    curl.write_text(
+        '#!/bin/sh\nfor last; do :; done\nwhile [ "$1" != --output ]; do shift; done\n'
+        f'cp "{signed}/plugin/${{last##*/}}" "$2"\n'
+    )
+    curl.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([script, tmp_path / "plugin"], check=True, env=environment)
+    assert run(tmp_path / "plugin", "--version").strip() == "1.2.835.0"
