@@ -148,7 +148,7 @@ def test_without_the_plugin_nothing_is_opened(aws: Any, session: Any) -> None:
     assert aws.asked == []
 
 
-# ---- fetching the plugin (test_first_boot.py of the platform has one that is signed) ---------------
+# ---- fetching the plugin (test_first_boot.py has one that is signed) ----------------------------
 
 FETCH = "scripts/fetch_session_manager_plugin"
 
