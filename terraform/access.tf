@@ -11,9 +11,12 @@ locals {
     key = replace(regex("\n\n([^=]+=*)\n=", file("${path.module}/templates/ssm_agent_key.asc"))[0], "\n", "")
   }
 
+  # AWS keeps one in each region.
+  ssm_bucket = "https://s3.${var.region}.${data.aws_partition.current.dns_suffix}/amazon-ssm-${var.region}"
+
   user_data = templatefile("${path.module}/templates/user_data.yml.tftpl", {
     script  = file("${path.module}/templates/install_ssm_agent.sh")
-    url     = "https://s3.${var.region}.${data.aws_partition.current.dns_suffix}/amazon-ssm-${var.region}/${local.ssm_agent.version}/debian_amd64"
+    url     = "${local.ssm_bucket}/${local.ssm_agent.version}/debian_amd64"
     version = local.ssm_agent.version
     key     = local.ssm_agent.key
   })
