@@ -62,6 +62,10 @@ login: running ## Show the administrator's passwords and the API's key
 user: running ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
 	@$(PLAYBOOK) ansible/playbooks/user.yml -e user_name='$(NAME)' $(if $(ROLE),-e user_role='$(ROLE)')
 
+.PHONY: tunnel
+tunnel: running $(if $(ONE_MACHINE),,access) ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
+	@scripts/tunnel $(if $(ONE_MACHINE),--direct) '$(ENV)' '$(SERVICE)' $(if $(PORT),'$(PORT)')
+
 .PHONY: verify
 verify: running ## Check the running platform from outside, host by host
 	@$(SAY) "Verifying $(ENV)"
@@ -79,7 +83,7 @@ destroy: setup ## Remove every trace of this environment, data included: make de
 ##@ Its parts
 .PHONY: setup
 setup: environment-exists ## Find or install what is needed, inside .venv and .lastro
-	@scripts/setup $(if $(ONE_MACHINE),machine)
+	@scripts/setup $(if $(ONE_MACHINE),machine,aws)
 
 .PHONY: environment-exists
 environment-exists:
@@ -120,6 +124,12 @@ inventory: setup ## Write the inventory and the contract from Terraform's output
 machines: setup ## Make real what Terraform made in the AWS API of this machine
 	@$(SAY) "Starting the machines"
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
+
+.PHONY: access
+access: setup ## Let this machine in on the hosts of an environment in AWS, for some hours
+	@$(if $(ONE_MACHINE),printf 'make access is for an environment in AWS; the hosts of $(ENV) are on this machine\n' >&2; exit 2,:)
+	$(SAY) "Getting in"
+	$(LOCAL_PLAYBOOK) ansible/playbooks/access.yml
 
 ##@ AWS
 .PHONY: cost

@@ -80,10 +80,7 @@ resource "aws_instance" "host" {
   subnet_id              = contains(local.public_hosts, each.key) ? aws_subnet.public[each.value.zone].id : aws_subnet.private_hosts[each.value.zone].id
   vpc_security_group_ids = [for role in each.value.roles : aws_security_group.component[role].id]
   iam_instance_profile   = aws_iam_instance_profile.host[each.key].name
-
-  user_data = templatefile("${path.module}/templates/user_data.sh.tftpl", {
-    region = var.region
-  })
+  user_data              = local.user_data
 
   metadata_options {
     http_endpoint               = "enabled"
@@ -116,7 +113,7 @@ resource "aws_instance" "host" {
   }
 
   lifecycle {
-    # Both matter on the first boot only: a newer image must not replace a host, nor a new script restart it.
+    # Both matter on the first boot only: a newer image must not replace a host, nor new user data restart it.
     ignore_changes = [ami, user_data]
 
     precondition {

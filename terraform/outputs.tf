@@ -23,6 +23,8 @@ output "platform" {
 
     services = local.services
 
+    access = { document = aws_ssm_document.authorize.name }
+
     hosts = {
       for name, host in var.hosts : name => {
         instance_id   = aws_instance.host[name].id

@@ -173,7 +173,10 @@ def molecule() -> Iterator[Command]:
 
 def platform() -> Iterator[Command]:
     """The whole platform end to end, in the environment `test`."""
-    yield pytest("platform", "-v", "--capture=sys", "tests/platform/test_end_to_end.py")
+    # The end-to-end tests come last: they break the environment and bring it back.
+    modules = ("first_boot", "access", "end_to_end")
+    files = [f"tests/platform/test_{module}.py" for module in modules]
+    yield pytest("platform", "-v", "--capture=sys", *files)
 
 
 STAGES = {stage.__name__: stage for stage in (lint, unit, terraform, iam, services, molecule, platform)}

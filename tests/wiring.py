@@ -49,6 +49,7 @@ CONTRACT: dict[str, Any] = {
         "model_api": {"port": 8000},
         "dashboard": {"port": 8501},
     },
+    "access": {"document": "lastro-local-authorize"},
     "hosts": {
         name: {
             "instance_id": f"i-{name}",
@@ -131,26 +132,22 @@ def changed(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str
     return result
 
 
-def write_inventory(
-    root: Path, contract: dict[str, Any], environment: str = "local", *, one_machine: bool = True
-) -> Path:
-    """Write the inventory of an environment as `make inventory` would, its hosts in a list.
-
-    ``one_machine`` says whether it is one without an AWS account.
-    """
+def write_inventory(root: Path, contract: dict[str, Any], environment: str = "local") -> Path:
+    """Write the inventory of an environment as `make inventory` would, its hosts in a list."""
     folder = root / "inventory" / environment
     generated = shutil.ignore_patterns("platform.json", "hosts.aws_ec2.yml")
     shutil.copytree(PROJECT / "inventory" / environment, folder, ignore=generated)
     variables = folder / "group_vars" / "all"
-    if not one_machine:
-        (variables / "01_one_machine.yml").unlink()
     (variables / "platform.json").write_text(json.dumps({"platform": contract}))
     prefix = f"{contract['project']}-{contract['environment']}"
     groups: dict[str, Any] = {}
     for name, host in contract["hosts"].items():
         for role in host["roles"]:
             hosts = groups.setdefault(role, {"hosts": {}})["hosts"]
-            hosts[f"{prefix}-{name}"] = {"lastro_private_ip": host["private_ip"]}
+            hosts[f"{prefix}-{name}"] = {
+                "lastro_private_ip": host["private_ip"],
+                "ec2_instance_id": host["instance_id"],
+            }
     (folder / "hosts.yml").write_text(yaml.safe_dump(groups))
     return folder
 

@@ -43,7 +43,7 @@ run "contract" {
   }
 
   assert {
-    condition     = keys(output.platform) == ["account_id", "buckets", "database", "domain", "environment", "hosts", "project", "region", "secrets", "services"]
+    condition     = keys(output.platform) == ["access", "account_id", "buckets", "database", "domain", "environment", "hosts", "project", "region", "secrets", "services"]
     error_message = "platform has [${join(", ", keys(output.platform))}]; Ansible reads it by these names"
   }
 
@@ -93,6 +93,11 @@ run "contract" {
       dashboard = ["cookie_secret"]
     }
     error_message = "the keys of the secrets are part of the contract"
+  }
+
+  assert {
+    condition     = output.platform.access == { document = "lastro-test-authorize" }
+    error_message = "platform.access must name the document that lets the controller in"
   }
 
   assert {
@@ -186,6 +191,22 @@ run "secure_by_default" {
       for pair in setproduct(["sg-mlflow", "sg-airflow", "sg-model_api", "sg-dashboard"], ["80-80", "443-443"]) : "${pair[0]}:${pair[1]}"
     ])
     error_message = "hosts reach the internet on ports 80 and 443 only, the database not at all"
+  }
+
+  assert {
+    condition = { for name, parameter in jsondecode(aws_ssm_document.authorize.content).parameters : name => parameter.allowedPattern } == {
+      publicKey  = "^ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}$"
+      validUntil = "^[0-9]{14}Z$"
+    }
+    error_message = "what becomes part of a script that root runs must be a key and a time, and nothing else"
+  }
+
+  assert {
+    condition = alltrue([
+      for host in aws_instance.host :
+      startswith(host.user_data, "#cloud-config\n") && yamldecode(host.user_data).runcmd[0][2] == local.ssm_agent.version
+    ])
+    error_message = "hosts must come up with the pinned agent"
   }
 
   assert {

@@ -66,7 +66,7 @@ def test_an_environment_that_does_not_exist_changes_nothing(target: str, tmp_pat
     before = sorted(tmp_path.rglob("*"))
     result = make(target, "ENV=prdo", folder=tmp_path)
     assert result.returncode == 2
-    assert "There is no environment 'prdo'. Choose of: local test" in result.stderr
+    assert "There is no environment 'prdo'. Choose of: dev local prod test" in result.stderr
     assert "terraform/environments/prdo.tfvars" in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
 

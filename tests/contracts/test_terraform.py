@@ -76,6 +76,11 @@ def test_of_the_database() -> None:
     assert specification()["database"]["options"].keys() == emitted == CONTRACT["database"].keys()
 
 
+def test_of_the_access() -> None:
+    emitted = output("platform")["access"].keys()
+    assert specification()["access"]["options"].keys() == emitted == CONTRACT["access"].keys()
+
+
 def test_of_the_services() -> None:
     assert output("platform")["services"] == "${local.services}"
     assert 'if role != "edge" || var.domain != null' in local_value("services")

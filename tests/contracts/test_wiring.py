@@ -78,6 +78,7 @@ NOT_WIRED = {
     ("domain",),
     ("database", "engine_version"),
     ("database", "master_secret_arn"),
+    ("access", "document"),
     *(("secrets", service) for service in SERVICES),
     *(
         ("hosts", host, key)
@@ -224,10 +225,25 @@ def test_the_region_of_the_environment_reaches_whoever_calls_aws(
 
 
 def test_on_aws_no_endpoint_and_no_credentials_are_set(tmp_path: Path) -> None:
-    wiring = Wiring(write_inventory(tmp_path, CONTRACT, one_machine=False))
+    wiring = Wiring(write_inventory(tmp_path, CONTRACT, "prod"))
     for name in SERVICES:
         aws = {key for key in wiring.service(name).environment if key.startswith("AWS_")}
         assert aws <= {"AWS_REGION", "AWS_DEFAULT_REGION"}, name
+
+
+def test_on_aws_hosts_are_reached_by_ssh_and_the_controller_is_not(tmp_path: Path) -> None:
+    wiring = Wiring(write_inventory(tmp_path, CONTRACT, "prod"))
+    (host,) = wiring.groups["mlflow"]
+    reached = {name: wiring.value(host, "base", f"ansible_{name}") for name in ("host", "user")}
+    assert reached == {"host": "i-mlflow", "user": "admin"}
+    assert wiring.value(host, "base", "ansible_connection") == "ssh"
+    # Debian's user is not root.
+    assert wiring.value(host, "base", "ansible_become") is True
+    arguments = wiring.value(host, "base", "ansible_ssh_common_args")
+    assert arguments == f"-F {wiring.value(host, 'base', 'lastro_state')}/ssh_config"
+    assert wiring.value("localhost", "base", "ansible_connection") == "local"
+    assert wiring.value("localhost", "base", "ansible_become") is False
+    assert wiring.value("localhost", "base", "ansible_host") == "localhost"
 
 
 def test_on_one_machine_the_endpoint_stands_in_for_aws(wiring: Wiring) -> None:

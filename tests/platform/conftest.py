@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
-from lastro_platform import Platform
+from lastro_platform import FirstUp, Platform, listeners
+
+ENVIRONMENT = "test"
 
 
 @pytest.fixture(scope="session")
-def platform() -> Platform:
-    """The environment that LASTRO_ENVIRONMENT names, which runs already."""
-    return Platform(os.environ.get("LASTRO_ENVIRONMENT", "local"))
+def first_up() -> Iterator[FirstUp]:
+    """The environment `test` brought up by the README's command.
+
+    It is removed before (an earlier run may have been killed) and after; with LASTRO_KEEP set it is
+    left, and taken up again by the next run, for whoever works on these tests.
+    """
+    platform = Platform(ENVIRONMENT)
+    keep = "LASTRO_KEEP" in os.environ
+    if not keep:
+        platform.make("destroy", f"CONFIRM={ENVIRONMENT}")
+    before = listeners()
+    yield FirstUp(platform.make("up"), before)
+    if not keep:
+        platform.make("destroy", f"CONFIRM={ENVIRONMENT}")
+
+
+@pytest.fixture(scope="session")
+def platform(first_up: FirstUp) -> Platform:
+    """The environment `test`, which runs."""
+    return Platform(ENVIRONMENT)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -46,6 +46,22 @@ PINNED = {
 TUNNELS: dict[tuple[str, str, int], int] = {}
 
 
+def listeners() -> set[str]:
+    """Addresses on which this machine listens beyond the loopback."""
+    lines = subprocess.run(
+        ["ss", "-Htln"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    return {line.split()[3] for line in lines if not line.split()[3].startswith(("127.", "[::1]"))}
+
+
+@dataclass(frozen=True)
+class FirstUp:
+    """What the first `make up` printed, and where this machine listened before it."""
+
+    output: str
+    listeners: set[str]
+
+
 def wait_for[T](what: str, ask: Callable[[], T | None], seconds: float = 60) -> T:
     """Ask until there is an answer, and return it.
 

@@ -9,61 +9,18 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shutil
 import subprocess
 import textwrap
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
-from lastro_platform import PROJECT, Platform, wait_for
+from lastro_platform import PROJECT, FirstUp, Platform, listeners, wait_for
 
 SERVICES = ("airflow", "mlflow", "model_api")
-ENVIRONMENT = "test"
-
-
-def listeners() -> set[str]:
-    """Addresses on which this machine listens beyond the loopback."""
-    lines = subprocess.run(
-        ["ss", "-Htln"], check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    return {line.split()[3] for line in lines if not line.split()[3].startswith(("127.", "[::1]"))}
-
-
-@dataclass(frozen=True)
-class FirstUp:
-    """What the first `make up` printed, and where this machine listened before it."""
-
-    output: str
-    listeners: set[str]
-
-
-@pytest.fixture(scope="session")
-def first_up() -> Iterator[FirstUp]:
-    """The environment `test` brought up by the README's command.
-
-    It is removed before (an earlier run may have been killed) and after; with LASTRO_KEEP set it is
-    left, and taken up again by the next run, for whoever works on these tests.
-    """
-    platform = Platform(ENVIRONMENT)
-    keep = "LASTRO_KEEP" in os.environ
-    if not keep:
-        platform.make("destroy", f"CONFIRM={ENVIRONMENT}")
-    before = listeners()
-    yield FirstUp(platform.make("up"), before)
-    if not keep:
-        platform.make("destroy", f"CONFIRM={ENVIRONMENT}")
-
-
-@pytest.fixture(scope="session")
-def platform(first_up: FirstUp) -> Platform:
-    """The environment `test`, which runs."""
-    return Platform(ENVIRONMENT)
 
 
 @pytest.fixture
@@ -140,7 +97,9 @@ def test_verify(platform: Platform) -> None:
 
 
 def test_terraform_has_nothing_to_change(platform: Platform) -> None:
-    platform.run("scripts/terraform", ENVIRONMENT, "plan", "-detailed-exitcode", "-no-color")
+    platform.run(
+        "scripts/terraform", platform.environment, "plan", "-detailed-exitcode", "-no-color"
+    )
 
 
 def test_a_second_up_changes_nothing(platform: Platform) -> None:

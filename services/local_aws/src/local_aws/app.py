@@ -21,7 +21,7 @@ from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_input_stream
 
-from . import gaps, object_state, pickles, tracking, uploads
+from . import gaps, object_state, pickles, run_command, tracking, uploads
 from .auth import Authenticator, Signature, sha256
 from .bodies import BodyStore
 from .control_state import ControlState
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 _READ_METHODS = {"GET", "HEAD", "OPTIONS"}
 _READ_ACTIONS = re.compile(r"(BatchGet|Describe|Get|Head|List|Lookup|Simulate)[A-Z]")
 _ACTION = "local_aws.action"
+_AGENTS = "/latest/run-command"
 type StartResponse = Callable[..., Any]
 
 
@@ -159,6 +160,8 @@ class LocalAws:
             return Response('{"status": "ok"}', content_type="application/json")
         if request.path.startswith("/latest/"):
             try:
+                if request.path.startswith(_AGENTS):
+                    return self._serve_agent(request)
                 return self._metadata.respond(request)
             except HTTPException as error:
                 return Response(f"{error.description}\n", error.code)
@@ -243,6 +246,22 @@ class LocalAws:
                 with self._objects.writing("", ""):
                     self._submit(self._objects, self._objects.changes(touched)).wait()
                 self._bodies.discard(touched.discarded_bodies)
+        return response
+
+    def _serve_agent(self, request: Request) -> Response:
+        instance = self._metadata.caller(request)
+        command_id = request.path.removeprefix(_AGENTS).strip("/")
+        if request.method == "GET":
+            return run_command.offer(instance)
+        with tracking.track() as touched:
+            with self._control_lock:
+                if request.method == "POST":
+                    response = run_command.take(instance, command_id)
+                else:
+                    response = run_command.finish(instance, command_id, request)
+                changes = self._control.changes(touched.backends)
+                pending = self._submit(self._control, changes)
+            pending.wait()
         return response
 
     def _call_moto(self, request: Request, service: str) -> Response:

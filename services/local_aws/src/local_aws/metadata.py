@@ -10,13 +10,13 @@ import time
 from datetime import UTC, datetime
 
 from itsdangerous import BadSignature, TimestampSigner
-from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance
 from moto.iam.models import Role, iam_backends
 from werkzeug.exceptions import BadRequest, Forbidden, NotFound, Unauthorized
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from .run_command import running_instances
 from .sessions import Session, Sessions
 from .tracking import ACCOUNT_ID
 
@@ -54,13 +54,21 @@ class MetadataService:
             HTTPException: 404 for a caller that is no running instance and for unknown paths,
                 401 without a valid token, 403 through a proxy, 400 for a bad token lifetime.
         """
-        if "X-Forwarded-For" in request.headers:
-            raise Forbidden("metadata is not served through proxies")
         endpoint, arguments = self._urls.bind_to_environ(request.environ).match()
-        instance = _instance_at(request.remote_addr or "")
+        instance = _sender(request)
         if endpoint != self._token:
             self._check_token(request, instance)
         return endpoint(request, instance, **arguments)
+
+    def caller(self, request: Request) -> Instance:
+        """The instance that a request comes from, and that has a token.
+
+        Raises:
+            HTTPException: as `respond`.
+        """
+        instance = _sender(request)
+        self._check_token(request, instance)
+        return instance
 
     def _check_token(self, request: Request, instance: Instance) -> None:
         try:
@@ -139,14 +147,11 @@ class MetadataService:
         )
 
 
-def _instance_at(address: str) -> Instance:
-    found = [
-        instance
-        for backend in list(ec2_backends[ACCOUNT_ID].values())
-        for reservation in list(backend.reservations.values())
-        for instance in reservation.instances
-        if instance.state == "running" and instance.private_ip == address
-    ]
+def _sender(request: Request) -> Instance:
+    if "X-Forwarded-For" in request.headers:
+        raise Forbidden("metadata is not served through proxies")
+    address = request.remote_addr
+    found = [each for each in running_instances() if each.private_ip == address]
     if len(found) != 1:
         ids = ", ".join(sorted(instance.id for instance in found)) or "none"
         raise NotFound(f"expected one running instance at {address}, found {ids}")

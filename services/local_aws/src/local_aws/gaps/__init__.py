@@ -36,4 +36,7 @@ def close_all(sessions: Sessions) -> None:
     s3.treat_requests_as_tls()
     s3.checksum_copies_anew()
     ssm.publish_the_debian_parameter()
+    ssm.run_commands()
+    ssm.list_command_invocations()
+    ssm.describe_instances_with_an_agent()
     sts.issue_sessions(sessions)

@@ -1,0 +1,67 @@
+"""What the scripts that talk to AWS share: the contract, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+PROJECT = Path(__file__).resolve().parents[1]
+AWS_ERRORS = (BotoCoreError, ClientError)
+_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "RequestExpired",
+    "UnrecognizedClientException",
+    "InvalidSignatureException",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "ProfileNotFound",
+    "SSOTokenLoadError",
+    "TokenRetrievalError",
+    "UnauthorizedSSOTokenError",
+}
+
+
+def code(error: Exception) -> str:
+    """The name of an error: AWS's own where it answered, boto3's where it did not come so far."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"]
+    return type(error).__name__
+
+
+def explain(error: Exception) -> str:
+    """What went wrong with AWS, and what to do about it."""
+    name = code(error)
+    if name in _CREDENTIALS:
+        return (
+            f"AWS does not accept this shell's credentials ({name}): {error}. Log in again"
+            " (`aws sso login`, or new AWS_* variables); `AWS_PROFILE` chooses a profile"
+        )
+    if name in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"):
+        return f"{error}. Use an administrator's credentials, or those of the role lastro-ci-apply"
+    if name in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "SSLError"):
+        return f"{error}. Check the network, the proxy and the region"
+    return str(error)
+
+
+def contract(environment: str) -> dict[str, Any]:
+    """Terraform's output `platform` of an environment.
+
+    Raises:
+        SystemExit: there is none; it says what to do.
+    """
+    file = PROJECT / f"inventory/{environment}/group_vars/all/platform.json"
+    try:
+        return json.loads(file.read_text())["platform"]
+    except FileNotFoundError:
+        give_up(f"{file} is missing: `make apply ENV={environment}` writes it")
+
+
+def give_up(message: str) -> NoReturn:
+    """End with a message and the status 1."""
+    raise SystemExit(f"{message}.")
