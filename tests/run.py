@@ -176,7 +176,9 @@ def platform() -> Iterator[Command]:
     yield pytest("platform", "-v", "--capture=sys", "tests/platform/test_end_to_end.py")
 
 
-STAGES = {stage.__name__: stage for stage in (lint, unit, terraform, iam, services, molecule, platform)}
+STAGES = {
+    stage.__name__: stage for stage in (lint, unit, terraform, iam, services, molecule, platform)
+}
 # One after the other, what a group holds at the same time, in lanes. The platform has timing to
 # prove and gets the machine for itself.
 GROUPS = [[["lint", "unit", "terraform", "iam", "services"], ["molecule"]], [["platform"]]]

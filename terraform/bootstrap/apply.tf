@@ -149,6 +149,7 @@ locals {
     "AllocateAddress",
     "AuthorizeSecurityGroupEgress",
     "AuthorizeSecurityGroupIngress",
+    "CreateFlowLogs",
     "CreateInternetGateway",
     "CreateNatGateway",
     "CreateRouteTable",
@@ -217,7 +218,7 @@ data "aws_iam_policy_document" "apply_identity" {
     condition {
       test     = "StringEquals"
       variable = "iam:PassedToService"
-      values   = ["dlm.amazonaws.com", "ec2.amazonaws.com"]
+      values   = ["dlm.amazonaws.com", "ec2.amazonaws.com", "vpc-flow-logs.amazonaws.com"]
     }
   }
 
@@ -393,6 +394,54 @@ data "aws_iam_policy_document" "apply_services" {
       "logs:UntagResource",
     ]
     resources = local.log_groups
+  }
+
+  # A new key has no name to limit this by. Untagged keys of others could be tagged so: again, an account for the platform
+  # alone is the better place.
+  statement {
+    sid       = "CreateKeys"
+    actions   = ["kms:CreateKey", "kms:TagResource"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/Project"
+      values   = [var.project]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/Project"
+      values   = ["true"]
+    }
+  }
+
+  statement {
+    sid = "ChangeKeys"
+    actions = [
+      "kms:CreateAlias",
+      "kms:DeleteAlias",
+      "kms:EnableKeyRotation",
+      "kms:PutKeyPolicy",
+      "kms:ScheduleKeyDeletion",
+      "kms:TagResource",
+      "kms:UntagResource",
+      "kms:UpdateAlias",
+      "kms:UpdateKeyDescription",
+    ]
+    resources = [local.keys]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = [var.project]
+    }
+  }
+
+  statement {
+    sid       = "Aliases"
+    actions   = ["kms:CreateAlias", "kms:DeleteAlias", "kms:UpdateAlias"]
+    resources = local.aliases
   }
 
   dynamic "statement" {

@@ -24,7 +24,9 @@ from account import (
 @pytest.fixture(scope="session")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """The account after `make bootstrap`, with the roles and secrets of two environments."""
-    assert MINISTACK, "LASTRO_MINISTACK_PYTHON names the Python of locks/ministack.txt; run `scripts/test iam`"
+    assert MINISTACK, (
+        "LASTRO_MINISTACK_PYTHON names the Python of locks/ministack.txt; run `scripts/test iam`"
+    )
     with running(tmp_path_factory.mktemp("ministack")) as account:
         result = account.make("bootstrap", f"GITHUB_REPOSITORY={REPOSITORY}", "AUTO_APPROVE=yes")
         assert result.returncode == 0, result.stdout + result.stderr

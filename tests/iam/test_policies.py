@@ -48,7 +48,9 @@ def test_there_is_no_other_role(account: Account) -> None:
 def test_iam_would_take_the_policies(account: Account, role: str) -> None:
     # IAM does not count white space. What is written into a role may have 10240 characters in all, a managed policy 6144.
     policies = account.policies(role)["policies"]
-    sizes = {name: len(json.dumps(policy, separators=(",", ":"))) for name, policy in policies.items()}
+    sizes = {
+        name: len(json.dumps(policy, separators=(",", ":"))) for name, policy in policies.items()
+    }
     assert max(sizes.values()) <= 6144, sizes
     assert len(sizes) <= 10
 
