@@ -137,9 +137,14 @@ data "aws_iam_policy_document" "apply_compute" {
 
   # Nothing of ours is handed to another account.
   statement {
-    sid       = "ShareNothing"
-    effect    = "Deny"
-    actions   = ["ec2:CreateNetworkInterfacePermission", "ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute", "ec2:ModifyVpcEndpointServicePermissions"]
+    sid    = "ShareNothing"
+    effect = "Deny"
+    actions = [
+      "ec2:CreateNetworkInterfacePermission",
+      "ec2:ModifyImageAttribute",
+      "ec2:ModifySnapshotAttribute",
+      "ec2:ModifyVpcEndpointServicePermissions",
+    ]
     resources = ["*"]
   }
 }
@@ -283,7 +288,11 @@ data "aws_iam_policy_document" "apply_services" {
       "rds:ResetDBParameterGroup",
     ]
     resources = concat(local.databases, flatten([
-      for prefix in local.prefixes : ["${local.rds}:subgrp:${prefix}", "${local.rds}:pg:${prefix}-*", "${local.rds}:snapshot:${prefix}-*"]
+      for prefix in local.prefixes : [
+        "${local.rds}:subgrp:${prefix}",
+        "${local.rds}:pg:${prefix}-*",
+        "${local.rds}:snapshot:${prefix}-*",
+      ]
     ]))
   }
 

@@ -1,4 +1,4 @@
-"""An AWS account that enforces IAM, and what Terraform makes of it: MiniStack with its authorisation on.
+"""An AWS account that enforces IAM, and what Terraform makes of it: MiniStack with AUTH on.
 
 CI's roles are assumed with tokens like GitHub's, the hosts' roles as EC2 would. MiniStack takes its
 plain HTTP for what it is, and would enforce the buckets' TLS-only policies: they stay out.
@@ -44,8 +44,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     },
 }
 USER, ANALYST = "ana", "analysts"
-# The parts of Terraform under test, and what they name. MiniStack takes a call on an instance profile for one on all, which
-# would be refused.
+# The parts of Terraform under test, and what they name. Instance profiles stay out: MiniStack takes
+# a call on one for a call on all, which would be refused.
 BOOTSTRAP_TARGETS = ("aws_iam_policy.boundary", "aws_iam_role_policy_attachment.ci")
 PLATFORM_TARGETS = (
     "aws_iam_role_policy.host",
@@ -84,6 +84,7 @@ class Account:
 
     endpoint: str
     sessions: dict[str, boto3.Session] = field(default_factory=dict)
+    clients: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def environment(self, session: boto3.Session | None = None) -> dict[str, str]:
         """The environment of a process that calls this account."""
@@ -105,8 +106,15 @@ class Account:
 
     def client(self, service: str, session: boto3.Session | None = None) -> Any:
         """A client of one service."""
-        config = Config(retries={"max_attempts": 1})
-        return (session or self.root()).client(service, endpoint_url=self.endpoint, config=config)
+        session = session or self.root()
+        key = service, session.get_credentials().access_key
+        if key not in self.clients:
+            self.clients[key] = session.client(
+                service,
+                endpoint_url=self.endpoint,
+                config=Config(retries={"max_attempts": 1}),
+            )
+        return self.clients[key]
 
     def as_role(self, name: str) -> boto3.Session:
         """A session of a role, assumed as its trust policy asks."""

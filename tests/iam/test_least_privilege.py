@@ -1,11 +1,10 @@
 """What each role may do and what it may not, decided by an evaluator of IAM and not by us.
 
 CALLS are sent as the role: MiniStack finds out itself which action on which resource each is.
-DECISIONS are for what MiniStack does not derive from a request, or does not have: tags of EC2 and SSM,
-the boundary of a new role, the service that a role is passed to, the namespace of a metric... Their context
-is written here as AWS's Service Authorization Reference has it; MiniStack's evaluator decides.
-
-The name of an own session (`${aws:userid}`) is in neither, and only compared with its fixture.
+DECISIONS are for what MiniStack does not derive from a request, or does not have: tags of EC2, KMS
+and SSM, the boundary of a new role, the service that a role is passed to, a metric's namespace.
+Their context is written here as AWS's Service Authorization Reference has it, and MiniStack's
+evaluator decides. Own sessions (`${aws:userid}`) are in neither: only a fixture holds them.
 """
 
 from __future__ import annotations
@@ -84,6 +83,24 @@ def list_(bucket: str, prefix: str | None = None) -> Call:
     return Call("s3.list_objects_v2", {"Bucket": bucket, **prefixed})
 
 
+def set_versioning(status: str) -> Call:
+    settings = {"Bucket": ARTIFACTS, "VersioningConfiguration": {"Status": status}}
+    return Call("s3.put_bucket_versioning", settings)
+
+
+def attach_administrator(role: str) -> Call:
+    policy = {"PolicyArn": "arn:aws:iam::aws:policy/AdministratorAccess"}
+    return Call("iam.attach_role_policy", {"RoleName": role, **policy})
+
+
+def assume(role: str) -> Call:
+    return Call("sts.assume_role", {"RoleArn": role_arn(role), "RoleSessionName": "test"})
+
+
+def trust_everybody(role: str) -> Call:
+    return Call("iam.update_assume_role_policy", {"RoleName": role, "PolicyDocument": "{}"})
+
+
 def read_secret(name: str) -> Call:
     return Call("secretsmanager.get_secret_value", {"SecretId": name})
 
@@ -105,14 +122,8 @@ NOBODY = [
     Call("ec2.describe_instances"),
     Call("iam.list_roles"),
     Call("iam.create_user", {"UserName": "mallory"}),
-    Call(
-        "iam.attach_role_policy",
-        {
-            "RoleName": "lastro-dev-mlflow",
-            "PolicyArn": "arn:aws:iam::aws:policy/AdministratorAccess",
-        },
-    ),
-    Call("sts.assume_role", {"RoleArn": role_arn("lastro-ci-apply"), "RoleSessionName": "test"}),
+    attach_administrator("lastro-dev-mlflow"),
+    assume("lastro-ci-apply"),
 ]
 MLFLOW = (
     [
@@ -129,10 +140,7 @@ MLFLOW = (
         put(ARTIFACTS, "elsewhere"),
         list_(ARTIFACTS),
         list_(ARTIFACTS, "else"),
-        Call(
-            "s3.put_bucket_versioning",
-            {"Bucket": ARTIFACTS, "VersioningConfiguration": {"Status": "Suspended"}},
-        ),
+        set_versioning("Suspended"),
         Call("s3.delete_bucket", {"Bucket": ARTIFACTS}),
     ],
 )
@@ -244,35 +252,26 @@ CALLS: dict[str, tuple[list[Call], list[Call]]] = {
             put(DAGS, "dags/wine.py"),
             get("somebody-elses", "mlflow/model"),
             Call("ssm.get_parameter", {"Name": "/somebody/elses"}),
-            Call(
-                "s3.put_bucket_versioning",
-                {"Bucket": ARTIFACTS, "VersioningConfiguration": {"Status": "Suspended"}},
-            ),
+            set_versioning("Suspended"),
             Call("s3.delete_bucket", {"Bucket": ARTIFACTS}),
             Call("iam.get_role", {"RoleName": ANALYST}),
             Call("iam.create_user", {"UserName": "mallory"}),
             Call("iam.delete_role", {"RoleName": "lastro-dev-mlflow"}),
             Call("ec2.create_vpc", {"CidrBlock": "10.0.0.0/16"}),
-            Call(
-                "sts.assume_role",
-                {"RoleArn": role_arn("lastro-ci-apply"), "RoleSessionName": "test"},
-            ),
+            assume("lastro-ci-apply"),
         ],
     ),
     "lastro-ci-apply": (
         [
             get(STATE_BUCKET, "dev/terraform.tfstate"),
-            put(STATE_BUCKET, "test/terraform.tfstate".replace("test", "dev") + ".tflock"),
+            put(STATE_BUCKET, "dev/terraform.tfstate.tflock"),
             delete(STATE_BUCKET, "dev/terraform.tfstate.tflock"),
             read_secret("secret of mlflow"),
             read_secret("secret of airflow"),
             put(DAGS, "dags/new.py"),
             delete(DAGS, "dags/new.py"),
             list_(DAGS, "dags/"),
-            Call(
-                "s3.put_bucket_versioning",
-                {"Bucket": ARTIFACTS, "VersioningConfiguration": {"Status": "Enabled"}},
-            ),
+            set_versioning("Enabled"),
             Call("iam.update_role", {"RoleName": "lastro-dev-mlflow", "MaxSessionDuration": 3600}),
             Call("ec2.describe_instances"),
         ],
@@ -298,10 +297,7 @@ CALLS: dict[str, tuple[list[Call], list[Call]]] = {
             ),
             Call("iam.delete_role_permissions_boundary", {"RoleName": "lastro-dev-mlflow"}),
             *[
-                Call(
-                    "iam.attach_role_policy",
-                    {"RoleName": role, "PolicyArn": "arn:aws:iam::aws:policy/AdministratorAccess"},
-                )
+                attach_administrator(role)
                 for role in ("lastro-ci-apply", "lastro-ci-plan", ANALYST)
             ],
             Call(
@@ -312,11 +308,8 @@ CALLS: dict[str, tuple[list[Call], list[Call]]] = {
                     "SetAsDefault": True,
                 },
             ),
-            Call(
-                "iam.update_assume_role_policy",
-                {"RoleName": "lastro-ci-apply", "PolicyDocument": "{}"},
-            ),
-            Call("iam.update_assume_role_policy", {"RoleName": ANALYST, "PolicyDocument": "{}"}),
+            trust_everybody("lastro-ci-apply"),
+            trust_everybody(ANALYST),
         ],
     ),
 }
@@ -366,7 +359,7 @@ def test_a_role_may_not(account: Account, secrets: dict[str, str], role: str, ca
     assert not named(call, secrets).may(account, role)
 
 
-# ---- what is decided by the context of a request -----------------------------------------------------
+# ---- what is decided by the context of a request ----------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -709,7 +702,7 @@ def test_the_boundary_holds_whatever_ci_writes_into_a_role(account: Account) -> 
     assert answers == ["Allow"] * len(may) + ["ImplicitDeny"] * len(may_not)
 
 
-# ---- who may become a role -----------------------------------------------------------------------------
+# ---- who may become a role --------------------------------------------------------------------
 
 SUBJECTS = {
     # what a job's token says: (may plan, may apply)
@@ -763,7 +756,7 @@ def test_nobody_else_is_a_data_scientist(account: Account) -> None:
         account.assume("lastro-dev-data-scientist", account.as_role("lastro-dev-mlflow"))
 
 
-# ---- what the roles of CI must suffice for ---------------------------------------------------------------
+# ---- what the roles of CI must suffice for ----------------------------------------------------
 
 
 def test_the_apply_role_suffices_to_refresh(account: Account) -> None:
