@@ -781,16 +781,3 @@ def test_the_plan_role_may_refresh_all_but_the_secrets_values(account: Account) 
     refused = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(refused) == 4, result.stderr
     assert all("GetSecretValue" in line for line in refused), refused
-
-
-def test_the_plan_role_may_not_apply(account: Account) -> None:
-    session = account.as_role("lastro-ci-plan")
-    arguments = [
-        "apply",
-        "-auto-approve",
-        "-refresh=false",
-        '-replace=aws_iam_role_policy.host["mlflow"]',
-    ]
-    result = account.terraform("dev", *arguments, *settings("dev"), session=session)
-    assert result.returncode == 1
-    assert "iam:DeleteRolePolicy" in result.stderr
