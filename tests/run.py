@@ -136,15 +136,16 @@ def unit() -> Iterator[Command]:
 
 def terraform() -> Iterator[Command]:
     """Terraform's own tests: plans with a mocked provider."""
-    settings = {
-        "TF_CLI_CONFIG_FILE": str(PROJECT / ".lastro/terraform.rc"),
-        "TF_DATA_DIR": str(STATE / "terraform"),
-        "TF_IN_AUTOMATION": "1",
-    }
-    terraform = [str(BIN / "terraform"), "-chdir=terraform"]
-    init = [*terraform, "init", "-input=false", "-no-color", "-backend=false"]
-    subprocess.run(init, cwd=PROJECT, env=os.environ | settings, stdout=subprocess.DEVNULL)
-    yield Command([*terraform, "test", "-no-color"], settings)
+    for module in ("terraform", "terraform/bootstrap"):
+        settings = {
+            "TF_CLI_CONFIG_FILE": str(PROJECT / ".lastro/terraform.rc"),
+            "TF_DATA_DIR": str(STATE / module),
+            "TF_IN_AUTOMATION": "1",
+        }
+        terraform = [str(BIN / "terraform"), f"-chdir={module}"]
+        init = [*terraform, "init", "-input=false", "-no-color", "-backend=false"]
+        subprocess.run(init, cwd=PROJECT, env=os.environ | settings, stdout=subprocess.DEVNULL)
+        yield Command([*terraform, "test", "-no-color"], settings)
 
 
 def iam() -> Iterator[Command]:
@@ -179,7 +180,9 @@ def platform() -> Iterator[Command]:
     yield pytest("platform", "-v", "--capture=sys", *files)
 
 
-STAGES = {stage.__name__: stage for stage in (lint, unit, terraform, iam, services, molecule, platform)}
+STAGES = {
+    stage.__name__: stage for stage in (lint, unit, terraform, iam, services, molecule, platform)
+}
 # One after the other, what a group holds at the same time, in lanes. The platform has timing to
 # prove and gets the machine for itself.
 GROUPS = [[["lint", "unit", "terraform", "iam", "services"], ["molecule"]], [["platform"]]]

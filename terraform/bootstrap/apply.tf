@@ -137,9 +137,14 @@ data "aws_iam_policy_document" "apply_compute" {
 
   # Nothing of ours is handed to another account.
   statement {
-    sid       = "ShareNothing"
-    effect    = "Deny"
-    actions   = ["ec2:CreateNetworkInterfacePermission", "ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute", "ec2:ModifyVpcEndpointServicePermissions"]
+    sid    = "ShareNothing"
+    effect = "Deny"
+    actions = [
+      "ec2:CreateNetworkInterfacePermission",
+      "ec2:ModifyImageAttribute",
+      "ec2:ModifySnapshotAttribute",
+      "ec2:ModifyVpcEndpointServicePermissions",
+    ]
     resources = ["*"]
   }
 }
@@ -149,6 +154,7 @@ locals {
     "AllocateAddress",
     "AuthorizeSecurityGroupEgress",
     "AuthorizeSecurityGroupIngress",
+    "CreateFlowLogs",
     "CreateInternetGateway",
     "CreateNatGateway",
     "CreateRouteTable",
@@ -217,7 +223,7 @@ data "aws_iam_policy_document" "apply_identity" {
     condition {
       test     = "StringEquals"
       variable = "iam:PassedToService"
-      values   = ["dlm.amazonaws.com", "ec2.amazonaws.com"]
+      values   = ["dlm.amazonaws.com", "ec2.amazonaws.com", "vpc-flow-logs.amazonaws.com"]
     }
   }
 
@@ -282,7 +288,11 @@ data "aws_iam_policy_document" "apply_services" {
       "rds:ResetDBParameterGroup",
     ]
     resources = concat(local.databases, flatten([
-      for prefix in local.prefixes : ["${local.rds}:subgrp:${prefix}", "${local.rds}:pg:${prefix}-*", "${local.rds}:snapshot:${prefix}-*"]
+      for prefix in local.prefixes : [
+        "${local.rds}:subgrp:${prefix}",
+        "${local.rds}:pg:${prefix}-*",
+        "${local.rds}:snapshot:${prefix}-*",
+      ]
     ]))
   }
 
@@ -393,6 +403,54 @@ data "aws_iam_policy_document" "apply_services" {
       "logs:UntagResource",
     ]
     resources = local.log_groups
+  }
+
+  # A new key has no name to limit this by. Untagged keys of others could be tagged so: again, an account for the platform
+  # alone is the better place.
+  statement {
+    sid       = "CreateKeys"
+    actions   = ["kms:CreateKey", "kms:TagResource"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/Project"
+      values   = [var.project]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/Project"
+      values   = ["true"]
+    }
+  }
+
+  statement {
+    sid = "ChangeKeys"
+    actions = [
+      "kms:CreateAlias",
+      "kms:DeleteAlias",
+      "kms:EnableKeyRotation",
+      "kms:PutKeyPolicy",
+      "kms:ScheduleKeyDeletion",
+      "kms:TagResource",
+      "kms:UntagResource",
+      "kms:UpdateAlias",
+      "kms:UpdateKeyDescription",
+    ]
+    resources = [local.keys]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = [var.project]
+    }
+  }
+
+  statement {
+    sid       = "Aliases"
+    actions   = ["kms:CreateAlias", "kms:DeleteAlias", "kms:UpdateAlias"]
+    resources = local.aliases
   }
 
   dynamic "statement" {

@@ -55,24 +55,26 @@ data "aws_iam_policy_document" "boundary" {
     sid       = "TagSnapshots"
     actions   = ["ec2:CreateTags"]
     resources = ["arn:${local.partition}:ec2:${var.region}::snapshot/*"]
-
-    condition {
-      test     = "StringEquals"
-      variable = "ec2:CreateAction"
-      values   = ["CreateSnapshot", "CreateSnapshots"]
-    }
   }
 
+  # Those that it made itself.
   statement {
     sid       = "ExpireSnapshots"
     actions   = ["ec2:DeleteSnapshot"]
     resources = ["arn:${local.partition}:ec2:${var.region}::snapshot/*"]
 
     condition {
-      test     = "StringEquals"
-      variable = "aws:ResourceTag/Project"
-      values   = [var.project]
+      test     = "Null"
+      variable = "aws:ResourceTag/aws:dlm:lifecycle-policy-id"
+      values   = ["false"]
     }
+  }
+
+  # Flow logs of the VPC.
+  statement {
+    sid       = "WriteLogs"
+    actions   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+    resources = [for group in local.log_groups : "${group}:*"]
   }
 }
 

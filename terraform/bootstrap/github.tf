@@ -17,7 +17,10 @@ locals {
     }
     apply = {
       description = "What main and the protected environments apply, and the configuration of the hosts"
-      subjects    = concat(["${local.subject}:ref:refs/heads/main"], [for name in sort(var.environments) : "${local.subject}:environment:${name}"])
+      subjects = concat(
+        ["${local.subject}:ref:refs/heads/main"],
+        [for name in sort(var.environments) : "${local.subject}:environment:${name}"],
+      )
       policies = {
         refresh    = data.aws_iam_policy_document.refresh.json
         state      = data.aws_iam_policy_document.apply_state.json

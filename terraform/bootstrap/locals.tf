@@ -25,11 +25,18 @@ locals {
   alarms           = [for prefix in local.prefixes : "arn:${local.partition}:cloudwatch:${var.region}:${local.account}:alarm:${prefix}-*"]
   documents        = [for prefix in local.prefixes : "arn:${local.partition}:ssm:${var.region}:${local.account}:document/${prefix}-*"]
   authorize        = [for prefix in local.prefixes : "arn:${local.partition}:ssm:${var.region}:${local.account}:document/${prefix}-authorize"]
-  budgets          = [for prefix in local.prefixes : "arn:${local.partition}:budgets::${local.account}:budget/${prefix}*"]
+  budgets          = [for prefix in local.prefixes : "arn:${local.partition}:budgets::${local.account}:budget/${prefix}-*"]
   databases        = [for prefix in local.prefixes : "${local.rds}:db:${prefix}"]
-  log_groups       = [for prefix in local.prefixes : "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/aws/rds/instance/${prefix}/*"]
-  lifecycles       = "arn:${local.partition}:dlm:${var.region}:${local.account}:policy/*"
-  zones            = [for id in sort(var.hosted_zone_ids) : "arn:${local.partition}:route53:::hostedzone/${id}"]
+  log_groups = flatten([
+    for prefix in local.prefixes : [
+      for name in ["/${prefix}/*", "/aws/rds/instance/${prefix}/*"] :
+      "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:${name}"
+    ]
+  ])
+  keys       = "arn:${local.partition}:kms:${var.region}:${local.account}:key/*"
+  aliases    = [for prefix in local.prefixes : "arn:${local.partition}:kms:${var.region}:${local.account}:alias/${prefix}-*"]
+  lifecycles = "arn:${local.partition}:dlm:${var.region}:${local.account}:policy/*"
+  zones      = [for id in sort(var.hosted_zone_ids) : "arn:${local.partition}:route53:::hostedzone/${id}"]
 
   states = [for environment in sort(var.environments) : "${local.state_arn}/${environment}/terraform.tfstate"]
 }

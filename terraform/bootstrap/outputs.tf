@@ -10,7 +10,7 @@ output "permissions_boundary" {
 
 output "github_repository" {
   description = "The repository whose workflows may assume the roles."
-  value       = var.github_repository
+  value       = length(aws_iam_role.ci) > 0 ? var.github_repository : ""
 }
 
 output "role_arns" {

@@ -7,6 +7,7 @@ data "aws_iam_policy_document" "refresh" {
     actions = [
       "cloudwatch:DescribeAlarms",
       "ec2:Describe*",
+      "kms:ListAliases",
       "logs:DescribeLogGroups",
       "rds:Describe*",
       "route53:GetChange",
@@ -72,6 +73,18 @@ data "aws_iam_policy_document" "refresh" {
       flatten([for prefix in local.prefixes : ["${local.rds}:subgrp:${prefix}", "${local.rds}:pg:${prefix}-*"]]),
       [local.lifecycles],
     )
+  }
+
+  statement {
+    sid       = "Keys"
+    actions   = ["kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags"]
+    resources = [local.keys]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = [var.project]
+    }
   }
 
   statement {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +25,7 @@ from account import (
 @pytest.fixture(scope="session")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """The account after `make bootstrap`, with the roles and secrets of two environments."""
-    assert MINISTACK, "LASTRO_MINISTACK_PYTHON names the Python of locks/ministack.txt; run `scripts/test iam`"
+    assert MINISTACK, "LASTRO_MINISTACK_PYTHON must name a Python with MiniStack: scripts/test iam"
     with running(tmp_path_factory.mktemp("ministack")) as account:
         result = account.make("bootstrap", f"GITHUB_REPOSITORY={REPOSITORY}", "AUTO_APPROVE=yes")
         assert result.returncode == 0, result.stdout + result.stderr
@@ -50,16 +51,23 @@ def apply(account: Account, environment: str) -> None:
 def people(account: Account) -> None:
     """Data scientists as an account has them: a user, and a role of the company's sign-in."""
     iam = account.client("iam")
+    may_assume = policy(Effect="Allow", Action="sts:AssumeRole", Resource="*")
     iam.create_user(UserName=USER)
-    assume = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"*"}}'
-    iam.put_user_policy(UserName=USER, PolicyName="assume", PolicyDocument=assume)
+    iam.put_user_policy(UserName=USER, PolicyName="assume", PolicyDocument=may_assume)
     iam.create_role(
         RoleName=ANALYST,
-        AssumeRolePolicyDocument=assume.replace(
-            '"Resource":"*"', f'"Principal":{{"AWS":"arn:aws:iam::{ACCOUNT}:root"}}'
+        AssumeRolePolicyDocument=policy(
+            Effect="Allow",
+            Action="sts:AssumeRole",
+            Principal={"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
         ),
     )
-    iam.put_role_policy(RoleName=ANALYST, PolicyName="assume", PolicyDocument=assume)
+    iam.put_role_policy(RoleName=ANALYST, PolicyName="assume", PolicyDocument=may_assume)
+
+
+def policy(**statement: object) -> str:
+    """A policy of one statement."""
+    return json.dumps({"Version": "2012-10-17", "Statement": statement})
 
 
 def contents(account: Account) -> None:

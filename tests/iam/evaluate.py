@@ -1,6 +1,6 @@
-"""Decide requests as IAM does; run by the Python of MiniStack's environment, whose evaluator it asks.
+"""Decide requests as IAM does: by the evaluator of MiniStack, in whose environment this runs.
 
-Reads ``{"requests": [...]}`` and answers ``["Allow", "Deny" or "ImplicitDeny", ...]``, both as JSON.
+Reads ``{"requests": [...]}`` and answers ``["Allow", "Deny", "ImplicitDeny", ...]``, both as JSON.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The policies of every role, word by word: a changed one fails until its fixture is changed, too.
 
-LASTRO_WRITE_FIXTURES=yes scripts/test iam writes the fixtures anew; read their diff before you commit it.
+LASTRO_WRITE_FIXTURES=yes scripts/test iam writes the fixtures anew: read their diff.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ def test_there_is_no_other_role(account: Account) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_iam_would_take_the_policies(account: Account, role: str) -> None:
-    # IAM does not count white space. What is written into a role may have 10240 characters in all, a managed policy 6144.
+    # IAM does not count white space. A managed policy may have 6144 characters, and a role ten.
     policies = account.policies(role)["policies"]
-    sizes = {name: len(json.dumps(policy, separators=(",", ":"))) for name, policy in policies.items()}
+    sizes = {
+        name: len(json.dumps(policy, separators=(",", ":"))) for name, policy in policies.items()
+    }
     assert max(sizes.values()) <= 6144, sizes
     assert len(sizes) <= 10
 
