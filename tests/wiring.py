@@ -33,6 +33,7 @@ CONTRACT: dict[str, Any] = {
     "project": "lastro",
     "environment": "local",
     "region": "eu-west-1",
+    "domain": "",
     "database": {
         "address": "database.fixture",
         "port": 5432,
@@ -64,6 +65,16 @@ CONTRACT: dict[str, Any] = {
             }.items(),
             start=11,
         )
+    },
+}
+
+# The same platform with a domain: the serving host is the edge, too.
+DOMAIN_CONTRACT: dict[str, Any] = CONTRACT | {
+    "domain": "lastro.example.com",
+    "services": CONTRACT["services"] | {"edge": {"port": 443}},
+    "hosts": CONTRACT["hosts"]
+    | {
+        "serving": CONTRACT["hosts"]["serving"] | {"roles": ["dashboard", "edge", "model_api"]},
     },
 }
 
@@ -222,9 +233,11 @@ class Wiring:
         """A variable as a role on a host sees it."""
         return self.templar(host, role).template(trust_as_template("{{ " + name + " }}"))
 
-    def render(self, templar: Templar, template: str) -> str:
-        """A template of _python_service, as the module `template` renders it."""
-        source = (ROLES / "_python_service" / "templates" / template).read_text()
+    def render(self, templar: Templar, template: str, role: str = "_python_service") -> str:
+        """A template of a role, as the module `template` renders it."""
+        folder = ROLES / role / "templates"
+        source = (folder / template).read_text()
+        templar = templar.copy_with_new_env(searchpath=[str(folder)])
         return templar.template(trust_as_template(source), escape_backslashes=False)
 
     def unit(self, templar: Templar, unit: dict[str, Any]) -> str:

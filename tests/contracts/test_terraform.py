@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 import hcl2
 import pytest
 import yaml
-from wiring import CONTRACT, PROJECT, SCALED_HOSTS, SECRETS, SERVICES, Wiring, write_inventory
+from wiring import (
+    CONTRACT,
+    DOMAIN_CONTRACT,
+    PROJECT,
+    SCALED_HOSTS,
+    SECRETS,
+    SERVICES,
+    Wiring,
+    write_inventory,
+)
 
 TERRAFORM = PROJECT / "terraform"
 
@@ -69,9 +78,14 @@ def test_of_the_database() -> None:
 
 def test_of_the_services() -> None:
     assert output("platform")["services"] == "${local.services}"
-    assert local_value("services") == CONTRACT["services"]
-    assert specification()["services"]["options"].keys() == local_value("services").keys()
-    assert tuple(local_value("services")) == SERVICES
+    assert 'if role != "edge" || var.domain != null' in local_value("services")
+    roles = local_value("roles")
+    assert roles == DOMAIN_CONTRACT["services"]
+    assert {role: roles[role] for role in roles if role != "edge"} == CONTRACT["services"]
+    assert tuple(roles) == (*SERVICES, "edge")
+    asked = specification()["services"]["options"]
+    assert asked.keys() == roles.keys()
+    assert {role for role in asked if asked[role].get("required")} == set(SERVICES)
 
 
 def test_of_the_buckets() -> None:
@@ -121,7 +135,7 @@ def allowed() -> set[tuple[str, str]]:
 
 
 # For the visitor's browser: the dashboard itself never asks there.
-LINKS = {("dashboard", "AIRFLOW_URL")}
+LINKS = {("dashboard", "AIRFLOW_URL"), ("dashboard", "MLFLOW_PUBLIC_URL")}
 ADDRESS = re.compile(r"(?:https?|postgresql\+psycopg2)://[^\s\"']+")
 
 
@@ -150,15 +164,32 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
                 server = servers[parts.hostname, parts.port]
                 if server not in (client, "aws"):
                     found.add((client, server))
+    for host in wiring.groups["edge"]:
+        for site in wiring.value(host, "edge", "edge_sites"):
+            for upstream in site["upstreams"]:
+                address, port = upstream.split(":")
+                found.add(("edge", servers[address, int(port)]))
     return found
 
 
-@pytest.mark.parametrize("hosts", [CONTRACT["hosts"], SCALED_HOSTS], ids=["default", "scaled"])
+CONTRACTS = {
+    "default": CONTRACT,
+    "scaled": CONTRACT | {"hosts": SCALED_HOSTS},
+    "domain": DOMAIN_CONTRACT,
+    "domain, scaled": DOMAIN_CONTRACT
+    | {
+        "hosts": SCALED_HOSTS
+        | {"door": SCALED_HOSTS["pages"] | {"private_ip": "10.42.1.19", "roles": ["edge"]}}
+    },
+}
+
+
+@pytest.mark.parametrize("contract", CONTRACTS.values(), ids=list(CONTRACTS))
 def test_every_connection_is_allowed_and_every_rule_is_used(
-    hosts: dict[str, Any], tmp_path: Path
+    contract: dict[str, Any], tmp_path: Path
 ) -> None:
-    contract = CONTRACT | {"hosts": hosts}
-    assert connections(contract, write_inventory(tmp_path, contract)) == allowed()
+    rules = {pair for pair in allowed() if pair[0] in contract["services"]}
+    assert connections(contract, write_inventory(tmp_path, contract)) == rules
 
 
 def test_the_databases_are_made_from_a_host_that_reaches_them() -> None:
@@ -229,4 +260,4 @@ def test_every_environment_has_the_common_wiring(environment: str) -> None:
     assert (folder / "groups.yml").resolve() == common / "groups.yml"
     assert (folder / "localhost.yml").resolve() == common / "localhost.yml"
     groups = yaml.safe_load((folder / "groups.yml").read_text())["platform"]["children"]
-    assert tuple(groups) == SERVICES
+    assert tuple(groups) == (*SERVICES, "edge")
