@@ -197,7 +197,7 @@ class Platform:
 
     @property
     def edge_address(self) -> str:
-        """Where the domain leads: by DNS; on one machine, whose names nobody serves, to the host."""
+        """Where the domain leads: what DNS says; on one machine, which has none, its host."""
         name = self.host_of("edge")
         if self.hostvars[name].get("ansible_connection") == "podman":
             return self.hostvars[name]["lastro_private_ip"]

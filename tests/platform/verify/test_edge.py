@@ -1,4 +1,4 @@
-"""The edge, as a browser meets it: with a domain each name answers by HTTPS; without, there is none."""
+"""The edge, as a browser meets it; without a domain there is none."""
 
 from __future__ import annotations
 
