@@ -33,6 +33,7 @@ CONTRACT: dict[str, Any] = {
     "project": "lastro",
     "environment": "local",
     "region": "eu-west-1",
+    "account_id": "123456789012",
     "domain": "",
     "database": {
         "address": "database.fixture",

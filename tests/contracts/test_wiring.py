@@ -100,6 +100,7 @@ NOT_WIRED = {
     ("project",),
     ("environment",),
     ("region",),
+    ("account_id",),
     ("database", "engine_version"),
     ("database", "master_secret_arn"),
     *(("secrets", service) for service in SERVICES),
