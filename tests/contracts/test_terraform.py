@@ -134,8 +134,13 @@ def allowed() -> set[tuple[str, str]]:
     )
 
 
-# For the visitor's browser: the dashboard itself never asks there.
-LINKS = {("dashboard", "AIRFLOW_URL"), ("dashboard", "MLFLOW_PUBLIC_URL")}
+# For the visitor's browser: the service itself never asks there.
+LINKS = {
+    ("dashboard", "AIRFLOW_URL"),
+    ("dashboard", "MLFLOW_PUBLIC_URL"),
+    ("airflow", "AIRFLOW__API__BASE_URL"),
+    ("mlflow", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"),
+}
 ADDRESS = re.compile(r"(?:https?|postgresql\+psycopg2)://[^\s\"']+")
 
 
