@@ -139,8 +139,13 @@ def allowed() -> set[tuple[str, str]]:
     )
 
 
-# For the visitor's browser: the dashboard itself never asks there.
-LINKS = {("dashboard", "AIRFLOW_URL")}
+# For the visitor's browser: the service itself never asks there.
+LINKS = {
+    ("dashboard", "AIRFLOW_URL"),
+    ("dashboard", "MLFLOW_PUBLIC_URL"),
+    ("airflow", "AIRFLOW__API__BASE_URL"),
+    ("mlflow", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"),
+}
 ADDRESS = re.compile(r"(?:https?|postgresql\+psycopg2)://[^\s\"']+")
 
 
@@ -169,14 +174,30 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
                 server = servers[parts.hostname, parts.port]
                 if server not in (client, "aws"):
                     found.add((client, server))
+    for host in wiring.groups["edge"]:
+        for site in wiring.value(host, "edge", "edge_sites"):
+            for upstream in site["upstreams"]:
+                address, port = upstream.split(":")
+                found.add(("edge", servers[address, int(port)]))
     return found
 
 
-@pytest.mark.parametrize("hosts", [CONTRACT["hosts"], SCALED_HOSTS], ids=["default", "scaled"])
+CONTRACTS = {
+    "default": CONTRACT,
+    "scaled": CONTRACT | {"hosts": SCALED_HOSTS},
+    "domain": DOMAIN_CONTRACT,
+    "domain, scaled": DOMAIN_CONTRACT
+    | {
+        "hosts": SCALED_HOSTS
+        | {"door": SCALED_HOSTS["pages"] | {"private_ip": "10.42.1.19", "roles": ["edge"]}}
+    },
+}
+
+
+@pytest.mark.parametrize("contract", CONTRACTS.values(), ids=list(CONTRACTS))
 def test_every_connection_is_allowed_and_every_rule_is_used(
-    hosts: dict[str, Any], tmp_path: Path
+    contract: dict[str, Any], tmp_path: Path
 ) -> None:
-    contract = CONTRACT | {"hosts": hosts}
     rules = {pair for pair in allowed() if pair[0] in contract["services"]}
     assert connections(contract, write_inventory(tmp_path, contract)) == rules
 
@@ -244,4 +265,4 @@ def test_every_environment_has_the_common_wiring(environment: str) -> None:
     assert (folder / "groups.yml").resolve() == common / "groups.yml"
     assert (folder / "localhost.yml").resolve() == common / "localhost.yml"
     groups = yaml.safe_load((folder / "groups.yml").read_text())["platform"]["children"]
-    assert tuple(groups) == SERVICES
+    assert tuple(groups) == (*SERVICES, "edge")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from wiring import CONTRACT, PROJECT, changed, play, write_inventory
+from wiring import CONTRACT, DOMAIN_CONTRACT, PROJECT, changed, play, write_inventory
 
 PLAYBOOK = PROJECT / "ansible/playbooks/validate.yml"
 
@@ -48,6 +48,18 @@ CASES = {
             "terraform/environments/local.tfvars",
         ],
     ),
+    "edge without a domain": (
+        DOMAIN_CONTRACT | {"domain": ""},
+        ["The contract's domain is ''", "edge belongs to a domain", "make inventory ENV=local"],
+    ),
+    "domain without an edge": (
+        CONTRACT | {"domain": "lastro.example.com"},
+        ["The contract's domain is 'lastro.example.com'", "terraform/outputs.tf"],
+    ),
+    "edge on no host": (
+        DOMAIN_CONTRACT | {"hosts": CONTRACT["hosts"]},
+        ["The role edge should be on one host at least", "make apply ENV=local"],
+    ),
     "role on no host": (
         changed(CONTRACT, ("hosts", "serving", "roles"), ["model_api"]),
         ["The role dashboard should be on one host at least", "make apply ENV=local"],
@@ -74,8 +86,9 @@ CASES = {
 }
 
 
-def test_a_right_contract_passes(tmp_path: Path) -> None:
-    status, output = play(write_inventory(tmp_path, CONTRACT), PLAYBOOK)
+@pytest.mark.parametrize("contract", [CONTRACT, DOMAIN_CONTRACT], ids=["default", "domain"])
+def test_a_right_contract_passes(contract: dict[str, Any], tmp_path: Path) -> None:
+    status, output = play(write_inventory(tmp_path, contract), PLAYBOOK)
     assert status == 0, output
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wiring import CONTRACT, SCALED_HOSTS, SECRETS, SERVICES, Wiring, changed, write_inventory
+from wiring import (
+    CONTRACT,
+    DOMAIN_CONTRACT,
+    SCALED_HOSTS,
+    SECRETS,
+    SERVICES,
+    Wiring,
+    changed,
+    write_inventory,
+)
 
 Path_ = tuple[str, ...]
 
@@ -44,7 +53,24 @@ AIRFLOW_ADDRESS = {
     "airflow.ready_url",
 } | AIRFLOW_URL
 
+# Addresses that people type or click, and what a service lets in under them.
+PUBLIC_NAMES = {
+    "airflow AIRFLOW__API__BASE_URL",
+    "airflow AIRFLOW__FAB__COOKIE_SECURE",
+    "mlflow MLFLOW_SERVER_ALLOWED_HOSTS",
+    "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
+    "dashboard AIRFLOW_URL",
+    "dashboard MLFLOW_PUBLIC_URL",
+}
+# What changes where an edge stands between people and the services.
+TRUSTED_PROXIES = {
+    "airflow FORWARDED_ALLOW_IPS",
+    "airflow unit airflow-api-server",
+    "model_api FORWARDED_ALLOW_IPS",
+}
+
 ARROWS: dict[Path_, set[str]] = {
+    ("domain",): PUBLIC_NAMES,
     ("database", "address"): DATABASE_SERVER,
     ("database", "port"): DATABASE_SERVER,
     ("buckets", "artifacts"): {"mlflow MLFLOW_ARTIFACTS_DESTINATION"},
@@ -75,7 +101,6 @@ NOT_WIRED = {
     ("environment",),
     ("region",),
     ("account_id",),
-    ("domain",),
     ("database", "engine_version"),
     ("database", "master_secret_arn"),
     ("access", "document"),
@@ -275,3 +300,90 @@ def test_all_on_one_host(tmp_path: Path) -> None:
     wiring = Wiring(write_inventory(tmp_path, CONTRACT | {"hosts": {"all": host}}))
     urls = {wiring.service(name).ready_url.split("/")[2] for name in SERVICES}
     assert urls == {f"10.42.0.11:{service['port']}" for service in CONTRACT["services"].values()}
+
+
+@pytest.fixture(scope="module")
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Wiring:
+    """The roles' variables for a platform with a domain."""
+    return Wiring(write_inventory(tmp_path_factory.mktemp("domain"), DOMAIN_CONTRACT))
+
+
+def test_a_domain_changes_what_it_must_and_nothing_else(
+    before: dict[str, Any], domain: Wiring
+) -> None:
+    assert difference(before, places(domain)) == PUBLIC_NAMES | TRUSTED_PROXIES
+
+
+def test_without_a_domain_no_service_knows_of_a_proxy(wiring: Wiring) -> None:
+    # Else all of them would restart for nothing where there was none before.
+    mine = PUBLIC_NAMES - {"airflow AIRFLOW__API__BASE_URL", "dashboard AIRFLOW_URL"}
+    mine -= {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "airflow unit airflow-api-server"}
+    for place in mine | TRUSTED_PROXIES - {"airflow unit airflow-api-server"}:
+        service, name = place.split()
+        assert f"\n{name}=" not in wiring.service(service).environment_file, place
+    airflow = wiring.service("airflow")
+    assert airflow.environment["AIRFLOW__API__BASE_URL"] == "http://10.42.0.12:8080"
+    assert airflow.units["airflow-api-server"].count("airflow api-server\n") == 1
+    mlflow = wiring.service("mlflow").environment
+    assert mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"] == "localhost:*,127.0.0.1:*,10.42.0.11:5000"
+
+
+def test_with_a_domain_each_service_knows_its_name_and_trusts_the_edge(domain: Wiring) -> None:
+    airflow = domain.service("airflow")
+    assert airflow.environment["AIRFLOW__API__BASE_URL"] == "https://airflow.lastro.example.com"
+    assert airflow.environment["AIRFLOW__FAB__COOKIE_SECURE"] == "True"
+    assert airflow.environment["FORWARDED_ALLOW_IPS"] == "10.42.0.13"
+    assert "/airflow api-server --proxy-headers\n" in airflow.units["airflow-api-server"]
+    # Tasks ask it inside the network.
+    assert airflow.environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == (
+        "http://10.42.0.12:8080/execution/"
+    )
+    mlflow = domain.service("mlflow").environment
+    assert mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"].endswith(",mlflow.lastro.example.com")
+    assert mlflow["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == "https://mlflow.lastro.example.com"
+    dashboard = domain.service("dashboard").environment
+    assert dashboard["AIRFLOW_URL"] == "https://airflow.lastro.example.com"
+    assert dashboard["MLFLOW_PUBLIC_URL"] == "https://mlflow.lastro.example.com"
+    assert dashboard["MLFLOW_TRACKING_URI"] == "http://10.42.0.11:5000"
+    assert domain.service("model_api").environment["FORWARDED_ALLOW_IPS"] == "10.42.0.13"
+
+
+def sites(wiring: Wiring) -> dict[str, list[str]]:
+    """Name -> upstreams, as the first edge host has them."""
+    found = wiring.value(wiring.groups["edge"][0], "edge", "edge_sites")
+    return {site["name"]: site["upstreams"] for site in found}
+
+
+def test_the_edge_leads_each_name_to_its_service(domain: Wiring) -> None:
+    assert sites(domain) == {
+        "lastro.example.com": ["10.42.0.13:8501"],
+        "mlflow.lastro.example.com": ["10.42.0.11:5000"],
+        "airflow.lastro.example.com": ["10.42.0.12:8080"],
+        "api.lastro.example.com": ["10.42.0.13:8000"],
+    }
+
+
+def test_the_edge_leads_to_all_hosts_of_the_model_api(tmp_path: Path) -> None:
+    edge = {"door": SCALED_HOSTS["pages"] | {"private_ip": "10.42.1.19", "roles": ["edge"]}}
+    contract = DOMAIN_CONTRACT | {"hosts": SCALED_HOSTS | edge}
+    wiring = Wiring(write_inventory(tmp_path, contract))
+    assert sites(wiring)["api.lastro.example.com"] == ["10.42.1.13:8000", "10.42.1.14:8000"]
+    for host in wiring.groups["model_api"]:
+        service = wiring.service("model_api", host)
+        assert service.environment["FORWARDED_ALLOW_IPS"] == "10.42.1.19"
+
+
+def test_certificates_are_from_the_world_but_on_one_machine(tmp_path: Path) -> None:
+    for one_machine, source in ((True, "internal"), (False, "acme")):
+        inventory = write_inventory(tmp_path / source, DOMAIN_CONTRACT, one_machine=one_machine)
+        wiring = Wiring(inventory)
+        assert wiring.value(wiring.groups["edge"][0], "edge", "edge_certificates") == source
+
+
+def test_the_metric_says_of_which_environment_it_is(domain: Wiring) -> None:
+    host = domain.groups["edge"][0]
+    assert domain.value(host, "edge", "edge_metrics_dimensions") == {"Environment": "local"}
+    assert domain.value(host, "edge", "edge_metrics_namespace") == "Lastro"
+    environment = domain.value(host, "edge", "edge_platform_environment")
+    assert environment["AWS_DEFAULT_REGION"] == "eu-west-1"
+    assert environment["AWS_ENDPOINT_URL"] == "http://10.42.255.4:4566"

@@ -88,18 +88,23 @@ def cloud() -> dict[str, Any]:
     return json.loads((STATE / "cloud.json").read_text())
 
 
-@pytest.fixture(scope="session")
-def s3() -> Any:
-    """A client of the S3 of the tests, with the keys of its AWS account."""
+def aws_client(service: str) -> Any:
+    """A client of the AWS API of the tests, with the keys of its account."""
     lines = (STATE / "aws.env").read_text().splitlines()
     settings = dict(line.split("=", 1) for line in lines)
     return boto3.client(
-        "s3",
+        service,
         endpoint_url=settings["AWS_ENDPOINT_URL"],
         region_name=settings["AWS_REGION"],
         aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
     )
+
+
+@pytest.fixture(scope="session")
+def s3() -> Any:
+    """A client of the S3 of the tests."""
+    return aws_client("s3")
 
 
 class ServiceContract:

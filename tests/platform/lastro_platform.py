@@ -21,6 +21,7 @@ import botocore.config
 import psycopg2
 import requests
 import testinfra
+import urllib3
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -234,6 +235,54 @@ class Platform:
         )
         address, port = self.reach(service, address, self.contract["services"][service]["port"])
         return f"http://{address}:{port}"
+
+    @property
+    def domain(self) -> str:
+        """The domain under which people reach the services; empty without one."""
+        return self.contract["domain"]
+
+    def public_url(self, service: str) -> str:
+        """Where people reach a service."""
+        if not self.domain:
+            return self.url(service)
+        names = {"dashboard": "", "mlflow": "mlflow.", "airflow": "airflow.", "model_api": "api."}
+        return f"https://{names[service]}{self.domain}"
+
+    @property
+    def edge_address(self) -> str:
+        """Where the domain leads: what DNS says; on one machine, which has none, its host."""
+        name = self.host_of("edge")
+        if self.hostvars[name].get("ansible_connection") == "podman":
+            return self.hostvars[name]["lastro_private_ip"]
+        return socket.gethostbyname(self.domain)
+
+    @property
+    def edge_authorities(self) -> str | None:
+        """Whom the edge's certificates must come from; None for those that the world knows."""
+        file = PROJECT / f".lastro/{self.environment}/edge-ca.pem"
+        return str(file) if file.exists() else None
+
+    def visit(
+        self,
+        service: str,
+        path: str,
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """Ask a service as a browser does: by its name, through the edge, over verified TLS."""
+        name = self.public_url(service).removeprefix("https://")
+        with urllib3.HTTPSConnectionPool(
+            self.edge_address,
+            server_hostname=name,
+            assert_hostname=name,
+            ca_certs=self.edge_authorities,
+            retries=False,
+            timeout=30,
+        ) as pool:
+            headers = {"Host": name} | (headers or {})
+            return pool.request(method, path, body=body, headers=headers, redirect=False)
 
     # ---- AWS -------------------------------------------------------------------------------------
     def aws(self, service: str, **config: Any) -> Any:

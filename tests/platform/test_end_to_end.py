@@ -65,7 +65,7 @@ def test_up_ends_with_a_prediction(platform: Platform, first_up: FirstUp) -> Non
         output,
     )
     for service in ("dashboard", "mlflow", "airflow", "model_api"):
-        assert platform.url(service) in output
+        assert platform.public_url(service) in output
 
 
 def test_the_model_is_the_one_that_airflow_trained(platform: Platform) -> None:

@@ -43,11 +43,21 @@ GOOD: dict[str, dict[str, Any]] = {
         "dashboard_model_api_key": LONG,
         "dashboard_cookie_secret": LONG,
     },
+    "edge": {
+        "edge_sites": [{"name": "lastro.test", "title": "It", "upstreams": ["10.0.0.1:80"]}],
+        "edge_platform_environment": {"AWS_DEFAULT_REGION": "eu-west-1"},
+    },
     "_python_service": {
         "_python_service_name": "mlflow",
         "_python_service_lock": f"{PROJECT}/locks/mlflow/3.17.2.txt",
     },
 }
+
+
+def site(**different: Any) -> dict[str, Any]:
+    """A site of the edge with something changed."""
+    return GOOD["edge"]["edge_sites"][0] | different
+
 
 # Name -> role, its entry point, what is wrong, what the message says.
 CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
@@ -123,6 +133,60 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         {"dashboard_cookie_secret": "short"},
         ["dashboard_cookie_secret has 5 characters", "32 or more"],
     ),
+    "edge without a site": (
+        "edge",
+        "preflight",
+        {"edge_sites": []},
+        ["edge_sites is empty", "one site at least"],
+    ),
+    "site of no name": (
+        "edge",
+        "preflight",
+        {"edge_sites": [site(name="https://lastro.test")]},
+        ["edge_sites has the names https://lastro.test", "such as mlflow.example.com"],
+    ),
+    "site that is there twice": (
+        "edge",
+        "preflight",
+        {"edge_sites": [site(), site(title="Other")]},
+        ["edge_sites names a site twice (lastro.test, lastro.test)"],
+    ),
+    "site of nobody": (
+        "edge",
+        "preflight",
+        {"edge_sites": [site(upstreams=[])]},
+        ["edge_sites has a site without upstreams", "host:port of one at least"],
+    ),
+    "upstream that is a URL": (
+        "edge",
+        "preflight",
+        {"edge_sites": [site(upstreams=["http://10.0.0.1:80"])]},
+        ["edge_sites has the upstreams http://10.0.0.1:80", "host:port"],
+    ),
+    "ACME server in the clear": (
+        "edge",
+        "preflight",
+        {"edge_acme_directory": "http://acme.test/directory"},
+        ["edge_acme_directory is http://acme.test/directory", "https://"],
+    ),
+    "authority that is no file": (
+        "edge",
+        "preflight",
+        {"edge_acme_ca_file": "/nowhere.pem"},
+        ["edge_acme_ca_file is /nowhere.pem", "no file on the controller"],
+    ),
+    "metric without a region": (
+        "edge",
+        "preflight",
+        {"edge_platform_environment": {"AWS_REGION": "eu-west-1"}},
+        ["edge_platform_environment lacks AWS_DEFAULT_REGION"],
+    ),
+    "certificates from nowhere": (
+        "edge",
+        "main",
+        {"edge_certificates": "letsencrypt"},
+        ["edge_certificates", "acme, internal", "letsencrypt"],
+    ),
     "version without a lock": (
         "_python_service",
         "install",
@@ -162,7 +226,7 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     # Only what is checked first: with good input nothing else of these roles is run here.
     good = {
         f"good {role}": (role, "preflight", {}, [])
-        for role in ("mlflow", "airflow", "model_api", "dashboard")
+        for role in ("mlflow", "airflow", "model_api", "dashboard", "edge")
     }
     cases = []
     for number, (role, entry, wrong, _) in enumerate((CASES | good).values()):
@@ -211,6 +275,6 @@ def test_bad_input_is_named_with_its_remedy(name: str, messages: dict[str, str])
         assert part in messages[name]
 
 
-@pytest.mark.parametrize("role", ["mlflow", "airflow", "model_api", "dashboard"])
+@pytest.mark.parametrize("role", ["mlflow", "airflow", "model_api", "dashboard", "edge"])
 def test_good_input_passes(role: str, messages: dict[str, str]) -> None:
     assert messages[f"good {role}"] == "passed"

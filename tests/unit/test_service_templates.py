@@ -5,12 +5,13 @@ from __future__ import annotations
 import configparser
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from ansible.template import trust_as_template
-from wiring import SERVICES, Wiring
+from wiring import DOMAIN_CONTRACT, SERVICES, Wiring, write_inventory
 
 AWKWARD = {
     "PLAIN": "value",
@@ -106,7 +107,8 @@ def test_an_unset_value_is_left_out(wiring: Wiring) -> None:
 def test_the_services_own_environment_survives(wiring: Wiring, service: str) -> None:
     rendered = wiring.service(service)
     read = read_environment(rendered.environment_file)
-    assert read == {key: str(value) for key, value in rendered.environment.items()}
+    given = {key: value for key, value in rendered.environment.items() if value is not None}
+    assert read == {key: str(value) for key, value in given.items()}
 
 
 def test_airflow_reads_its_bundles_as_json(wiring: Wiring) -> None:
@@ -173,6 +175,19 @@ def test_every_unit_is_hardened_and_no_roles_options_weaken_it(
         # The absolute program of the environment: no shell, nothing to activate, no secret.
         assert found["ExecStart"].startswith("/opt/lastro/"), name
         assert "password" not in text, name
+
+
+@pytest.mark.parametrize("name", ["edge", "edge-metrics"])
+def test_the_units_of_the_edge_are_as_hard(name: str, tmp_path: Path) -> None:
+    wiring = Wiring(write_inventory(tmp_path, DOMAIN_CONTRACT))
+    templar = wiring.templar(wiring.groups["edge"][0], "edge")
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str
+    parser.read_string(wiring.render(templar, f"{name}.service.j2", "edge"))
+    found = dict(parser["Service"])
+    # To listen on 80 and 443 is all that root could do more.
+    allowed = {"edge": {"CapabilityBoundingSet": "CAP_NET_BIND_SERVICE"}}.get(name, {})
+    assert {key: found.get(key) for key in HARDENED} == HARDENED | allowed
 
 
 def test_a_service_restarts_for_ever_with_growing_pauses(wiring: Wiring) -> None:

@@ -1,0 +1,76 @@
+"""What the tests of the edge share: requests as a visitor sends them, from another machine."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import ssl
+from pathlib import Path
+
+import urllib3
+
+ADDRESS = "10.44.0.14"
+# Where the role keeps what a certificate's bearer must not lose.
+CERTIFICATES = "/var/lib/edge/caddy/certificates"
+
+
+def visit(
+    name: str,
+    path: str = "/",
+    *,
+    authorities: Path,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+) -> urllib3.BaseHTTPResponse:
+    """Ask a site by HTTPS; its certificate must be valid, of its name, and from ``authorities``."""
+    with urllib3.HTTPSConnectionPool(
+        ADDRESS,
+        server_hostname=name,
+        assert_hostname=name,
+        ca_certs=str(authorities),
+        retries=False,
+        timeout=30,
+    ) as pool:
+        return pool.request(method, path, body=body, headers={"Host": name} | (headers or {}))
+
+
+def visit_in_the_clear(name: str, path: str = "/") -> urllib3.BaseHTTPResponse:
+    """Ask a site by HTTP; a redirect is not followed."""
+    with urllib3.HTTPConnectionPool(ADDRESS, retries=False, timeout=10) as pool:
+        return pool.request("GET", path, headers={"Host": name}, redirect=False)
+
+
+def certificate(name: str, authorities: Path) -> ssl._CertRetDictType:
+    """The certificate that a site shows."""
+    context = ssl.create_default_context(cafile=authorities)
+    with (
+        socket.create_connection((ADDRESS, 443), timeout=10) as connection,
+        context.wrap_socket(connection, server_hostname=name) as channel,
+    ):
+        return channel.getpeercert()
+
+
+def echo(name: str, text: str, authorities: Path) -> str:
+    """Open a websocket, as Streamlit's pages do, send a text and return what comes back."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    mask = os.urandom(4)
+    masked = bytes(byte ^ mask[position % 4] for position, byte in enumerate(text.encode()))
+    upgrade = (
+        f"GET /_stcore/stream HTTP/1.1\r\nHost: {name}\r\nOrigin: https://{name}\r\n"
+        f"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: {key}\r\n\r\n"
+    )
+    context = ssl.create_default_context(cafile=authorities)
+    with (
+        socket.create_connection((ADDRESS, 443), timeout=10) as connection,
+        context.wrap_socket(connection, server_hostname=name) as channel,
+        channel.makefile("rb") as answer,
+    ):
+        channel.sendall(upgrade.encode())
+        assert answer.readline().split()[1] == b"101"
+        while answer.readline().strip():
+            pass
+        channel.sendall(bytes([0x81, 0x80 | len(masked)]) + mask + masked)
+        return answer.read(2 + len(masked))[2:].decode()
