@@ -55,7 +55,7 @@ logs: running ## Show the journal of a service: make logs SERVICE=airflow [LINES
 	@$(PLAYBOOK) ansible/playbooks/logs.yml -e service_name='$(SERVICE)' -e lines='$(or $(LINES),100)'
 
 .PHONY: login
-login: running ## Show the administrator's passwords and the API's key
+login: $(if $(ONE_MACHINE),running,setup) ## Show the administrator's passwords and the API's key
 	@$(PLAYBOOK) ansible/playbooks/login.yml
 
 .PHONY: user
@@ -63,7 +63,7 @@ user: running ## Make a login for a colleague in MLflow and Airflow: make user N
 	@$(PLAYBOOK) ansible/playbooks/user.yml -e user_name='$(NAME)' $(if $(ROLE),-e user_role='$(ROLE)')
 
 .PHONY: tunnel
-tunnel: running $(if $(ONE_MACHINE),,access) ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
+tunnel: running ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
 	@scripts/tunnel $(if $(ONE_MACHINE),--direct) '$(ENV)' '$(SERVICE)' $(if $(PORT),'$(PORT)')
 
 .PHONY: verify
@@ -78,12 +78,17 @@ down: setup ## Stop the machines of this environment; `make up` brings everythin
 .PHONY: destroy
 destroy: setup ## Remove every trace of this environment, data included: make destroy CONFIRM=<ENV>
 	@if [ "$${CONFIRM:-}" != "$(ENV)" ]; then printf 'This removes $(ENV) with all its data. Say: make destroy ENV=$(ENV) CONFIRM=$(ENV)\n' >&2; exit 2; fi
-	$(if $(ONE_MACHINE),$(LOCAL_PLAYBOOK) ansible/playbooks/local/destroy.yml,scripts/terraform $(ENV) destroy)
+ifneq ($(ONE_MACHINE),)
+	$(LOCAL_PLAYBOOK) ansible/playbooks/local/destroy.yml
+else
+	scripts/terraform $(ENV) destroy
+	rm -f inventory/$(ENV)/hosts.aws_ec2.yml inventory/$(ENV)/group_vars/all/platform.json
+endif
 
 ##@ Its parts
 .PHONY: setup
 setup: environment-exists ## Find or install what is needed, inside .venv and .lastro
-	@scripts/setup $(if $(ONE_MACHINE),machine,aws)
+	@scripts/setup $(if $(ONE_MACHINE),machine)
 
 .PHONY: environment-exists
 environment-exists:
@@ -91,8 +96,13 @@ environment-exists:
 
 # One machine's environment that stands still answers nothing: say so, and not what Ansible's inventory makes of it.
 .PHONY: running
-running: setup ## Check that this environment is up
-	@$(if $(ONE_MACHINE),if [ "$$(podman container inspect --format '{{.State.Running}}' lastro-$(ENV)-aws 2>/dev/null)" != true ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi,:)
+running: setup ## Check that this environment is up; in AWS, let this machine in
+ifneq ($(ONE_MACHINE),)
+	@if [ "$$(podman container inspect --format '{{.State.Running}}' lastro-$(ENV)-aws 2>/dev/null)" != true ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi
+else
+	@if [ ! -f inventory/$(ENV)/hosts.aws_ec2.yml ]; then printf 'There is no inventory of $(ENV) here: make inventory ENV=$(ENV), once make up has made it\n' >&2; exit 2; fi
+	$(MAKE) access
+endif
 
 .PHONY: aws
 aws: setup ## Start the AWS API of this machine
@@ -128,7 +138,7 @@ machines: setup ## Make real what Terraform made in the AWS API of this machine
 .PHONY: access
 access: setup ## Let this machine in on the hosts of an environment in AWS, for some hours
 	@$(if $(ONE_MACHINE),printf 'make access is for an environment in AWS; the hosts of $(ENV) are on this machine\n' >&2; exit 2,:)
-	$(SAY) "Getting in"
+	scripts/setup aws
 	$(LOCAL_PLAYBOOK) ansible/playbooks/access.yml
 
 ##@ AWS
