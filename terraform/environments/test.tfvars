@@ -1,6 +1,15 @@
-# Like local, under another name and network: tests never touch the platform of whoever runs them.
+# Like local, under another name and network: tests never touch the platform of whoever runs them. It has an edge, too,
+# under a name that nobody can own.
 environment = "test"
 vpc_cidr    = "10.43.0.0/16"
+
+hosts = {
+  mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+  airflow = { instance_type = "t3.small", roles = ["airflow"] }
+  serving = { instance_type = "t3.small", roles = ["model_api", "dashboard", "edge"] }
+}
+
+domain = { name = "lastro.test" }
 
 database = {
   deletion_protection = false
