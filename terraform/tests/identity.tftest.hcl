@@ -34,6 +34,17 @@ run "hosts_may_do_what_their_roles_need" {
   }
 
   assert {
+    condition = jsonencode(local.role_permissions.edge) == jsonencode({
+      metrics = {
+        actions    = ["cloudwatch:PutMetricData"]
+        resources  = ["*"]
+        conditions = [{ test = "StringEquals", variable = "cloudwatch:namespace", values = ["Lastro"] }]
+      }
+    })
+    error_message = "edge: ${jsonencode(local.role_permissions.edge)}"
+  }
+
+  assert {
     condition     = length(aws_iam_role.data_scientist) == 0 && length(aws_iam_role_policy.data_scientist) == 0
     error_message = "without data scientists there must be no role for them"
   }
