@@ -184,9 +184,10 @@ data "aws_iam_policy_document" "flow_logs_assume" {
 }
 
 resource "aws_iam_role" "flow_logs" {
-  name               = "${local.prefix}-flow-logs"
-  description        = "VPC flow logs write into their log group"
-  assume_role_policy = data.aws_iam_policy_document.flow_logs_assume.json
+  name                 = "${local.prefix}-flow-logs"
+  description          = "VPC flow logs write into their log group"
+  assume_role_policy   = data.aws_iam_policy_document.flow_logs_assume.json
+  permissions_boundary = local.permissions_boundary
 }
 
 data "aws_iam_policy_document" "flow_logs" {

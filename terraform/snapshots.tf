@@ -21,9 +21,10 @@ data "aws_iam_policy_document" "snapshots_assume" {
 resource "aws_iam_role" "snapshots" {
   count = var.snapshot_days > 0 ? 1 : 0
 
-  name               = "${local.prefix}-snapshots"
-  description        = "Data Lifecycle Manager makes and removes the hosts' snapshots"
-  assume_role_policy = data.aws_iam_policy_document.snapshots_assume.json
+  name                 = "${local.prefix}-snapshots"
+  description          = "Data Lifecycle Manager makes and removes the hosts' snapshots"
+  assume_role_policy   = data.aws_iam_policy_document.snapshots_assume.json
+  permissions_boundary = local.permissions_boundary
 }
 
 resource "aws_iam_role_policy_attachment" "snapshots" {

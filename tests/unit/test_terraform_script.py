@@ -78,6 +78,10 @@ LOCKED = """
     [
         (LOCKED, ["runner@fv-az1", "2026-11-24 10:14:34 UTC", "force-unlock 656d42ec-"]),
         ("│ Error: Saved plan is stale", ["is stale", "Nothing was applied", "make plan ENV=prod"]),
+        (
+            "│ Error: AWS account ID not allowed: 123456789012",
+            ["account 123456789012", "account_id"],
+        ),
         ("api error ExpiredToken: The provided token has expired", ["have expired", "Log in"]),
     ],
 )
