@@ -46,7 +46,11 @@ MLFLOW_URL = {
 }
 MODEL_API_URL = {"dashboard MODEL_API_URL"}
 AIRFLOW_URL = {"dashboard AIRFLOW_URL"}
-MLFLOW_ADDRESS = {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow.ready_url"} | MLFLOW_URL
+MLFLOW_ADDRESS = {
+    "mlflow MLFLOW_SERVER_ALLOWED_HOSTS",
+    "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
+    "mlflow.ready_url",
+} | MLFLOW_URL
 AIRFLOW_ADDRESS = {
     "airflow AIRFLOW__API__BASE_URL",
     "airflow AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
@@ -317,7 +321,7 @@ def test_a_domain_changes_what_it_must_and_nothing_else(
 def test_without_a_domain_no_service_knows_of_a_proxy(wiring: Wiring) -> None:
     # Else all of them would restart for nothing where there was none before.
     mine = PUBLIC_NAMES - {"airflow AIRFLOW__API__BASE_URL", "dashboard AIRFLOW_URL"}
-    mine -= {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "airflow unit airflow-api-server"}
+    mine -= {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"}
     for place in mine | TRUSTED_PROXIES - {"airflow unit airflow-api-server"}:
         service, name = place.split()
         assert f"\n{name}=" not in wiring.service(service).environment_file, place
@@ -326,6 +330,7 @@ def test_without_a_domain_no_service_knows_of_a_proxy(wiring: Wiring) -> None:
     assert airflow.units["airflow-api-server"].count("airflow api-server\n") == 1
     mlflow = wiring.service("mlflow").environment
     assert mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"] == "localhost:*,127.0.0.1:*,10.42.0.11:5000"
+    assert mlflow["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == "http://10.42.0.11:5000"
 
 
 def test_with_a_domain_each_service_knows_its_name_and_trusts_the_edge(domain: Wiring) -> None:
@@ -340,7 +345,9 @@ def test_with_a_domain_each_service_knows_its_name_and_trusts_the_edge(domain: W
     )
     mlflow = domain.service("mlflow").environment
     assert mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"].endswith(",mlflow.lastro.example.com")
-    assert mlflow["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == "https://mlflow.lastro.example.com"
+    assert mlflow["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == (
+        "http://10.42.0.11:5000,https://mlflow.lastro.example.com"
+    )
     dashboard = domain.service("dashboard").environment
     assert dashboard["AIRFLOW_URL"] == "https://airflow.lastro.example.com"
     assert dashboard["MLFLOW_PUBLIC_URL"] == "https://mlflow.lastro.example.com"

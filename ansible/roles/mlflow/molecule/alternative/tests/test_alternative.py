@@ -79,6 +79,20 @@ def test_a_user_reads_and_does_not_change_what_is_others(
     assert renamed.status == 403
 
 
+@pytest.mark.parametrize(("origin", "status"), [(URL, 200), ("https://evil.example.com", 403)])
+def test_its_own_pages_search_runs_and_no_other_sites(
+    host: Host, ana: dict[str, str], origin: str, status: int
+) -> None:
+    answer = ask(
+        host,
+        f"{URL}/ajax-api/2.0/mlflow/runs/search",
+        method="POST",
+        headers=ana | {"Origin": origin},
+        body={"experiment_ids": ["0"], "max_results": 1},
+    )
+    assert answer.status == status
+
+
 def test_a_user_may_not_make_users(host: Host, ana: dict[str, str]) -> None:
     made = ask(
         host,
