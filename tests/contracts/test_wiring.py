@@ -381,8 +381,8 @@ def test_the_edge_leads_to_all_hosts_of_the_model_api(tmp_path: Path) -> None:
 
 
 def test_certificates_are_from_the_world_but_on_one_machine(tmp_path: Path) -> None:
-    for one_machine, source in ((True, "internal"), (False, "acme")):
-        inventory = write_inventory(tmp_path / source, DOMAIN_CONTRACT, one_machine=one_machine)
+    for environment, source in (("local", "internal"), ("dev", "acme")):
+        inventory = write_inventory(tmp_path / source, DOMAIN_CONTRACT, environment)
         wiring = Wiring(inventory)
         assert wiring.value(wiring.groups["edge"][0], "edge", "edge_certificates") == source
 
