@@ -174,8 +174,8 @@ def molecule() -> Iterator[Command]:
 
 def platform() -> Iterator[Command]:
     """The whole platform end to end, in the environment `test`."""
-    # The end-to-end tests come last: they break the environment and bring it back.
-    modules = ("first_boot", "access", "end_to_end")
+    # The end-to-end tests break the environment and bring it back; the pipeline's destroy it.
+    modules = ("first_boot", "access", "end_to_end", "pipeline")
     files = [f"tests/platform/test_{module}.py" for module in modules]
     yield pytest("platform", "-v", "--capture=sys", *files)
 

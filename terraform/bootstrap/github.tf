@@ -76,6 +76,8 @@ resource "aws_iam_role" "ci" {
   name               = "${var.project}-ci-${each.key}"
   description        = each.value.description
   assume_role_policy = data.aws_iam_policy_document.github_assumes[each.key].json
+  # Hosts that are configured for the first time take longer than the hour that is given otherwise.
+  max_session_duration = 2 * 60 * 60
 }
 
 # A policy for each concern; managed ones, since what is written into a role is limited to 10240 characters in all.

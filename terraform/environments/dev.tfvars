@@ -5,6 +5,9 @@ vpc_cidr    = "10.44.0.0/16"
 # Only in this account, whatever credentials are at hand.
 # account_id = "123456789012"
 
+# What `make bootstrap` has made: the most that a role of this environment may do.
+permissions_boundary = "lastro-boundary"
+
 database = {
   backup_days         = 1
   deletion_protection = false

@@ -6,6 +6,9 @@ private_hosts = true
 # Only in this account, whatever credentials are at hand.
 # account_id = "123456789012"
 
+# What `make bootstrap` has made: the most that a role of this environment may do.
+permissions_boundary = "lastro-boundary"
+
 hosts = {
   mlflow  = { instance_type = "t3.small", roles = ["mlflow"], disk_gib = 30 }
   airflow = { instance_type = "t3.medium", roles = ["airflow"], disk_gib = 50 }

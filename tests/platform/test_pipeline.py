@@ -186,7 +186,8 @@ def shell(checkout: Path, *argv: str, **variables: str) -> subprocess.CompletedP
 def pull_request(actions: Actions, origin: Path, github: GitHub) -> int:
     """A change of the cloud, of a service and of a DAG, whose pipeline has run."""
     tfvars = origin / f"terraform/environments/{ENVIRONMENT}.tfvars"
-    tfvars.write_text(tfvars.read_text() + '\nalerts = { emails = ["ops@example.com"] }\n')
+    wanted = 'alerts = { emails = ["ops@example.com"] }\npermissions_boundary = "lastro-boundary"\n'
+    tfvars.write_text(f"{tfvars.read_text()}\n{wanted}")
     settings = origin / f"inventory/{ENVIRONMENT}/group_vars/all/settings.yml"
     settings.write_text(settings.read_text() + "model_api_max_rows: 777\n")
     (origin / "dags/greeting.py").write_text(DAG)
@@ -227,7 +228,7 @@ def test_a_pull_request_gets_the_plan_and_its_cost_as_a_comment(
     pull_request: int, github: GitHub
 ) -> None:
     (body,) = of_the_pipeline(github, pull_request)
-    assert f"`{ENVIRONMENT}`: 1 to add, 0 to change, 0 to destroy" in body
+    assert re.search(rf"`{ENVIRONMENT}`: 1 to add, [1-9] to change, 0 to destroy", body)
     assert "ops@example.com" in body
     assert re.search(r"\d+\.\d\d USD", body)
 
