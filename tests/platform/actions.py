@@ -25,7 +25,7 @@ import yaml
 from github_api import GitHub
 
 # What a runner has of its own; everything else a job gets from its steps.
-RUNNER_VARIABLES = ("PATH", "HOME", "LANG", "UV_CACHE_DIR", "SSL_CERT_FILE", "PIP_CERT")
+RUNNER_VARIABLES = ("HOME", "LANG", "UV_CACHE_DIR", "SSL_CERT_FILE", "PIP_CERT")
 EXPRESSION = re.compile(r"\$\{\{(.+?)\}\}")
 
 
@@ -95,6 +95,7 @@ class Actions:
             another environment is left out.
         login: role ARN -> the environment variables of a session of it.
         trusts: whether a role's trust policy admits a subject.
+        programs: a folder of programs that the runner's image has.
         skipped: jobs that count as passed without being run.
     """
 
@@ -105,6 +106,7 @@ class Actions:
     environments: dict[str, str]
     login: Callable[[str], dict[str, str]]
     trusts: Callable[[str, str], bool]
+    programs: Path
     skipped: frozenset[str] = frozenset()
     artifacts: dict[str, Path] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
@@ -184,6 +186,7 @@ class Actions:
         payload.write_text(json.dumps(event.payload))
         environment = {key: os.environ[key] for key in RUNNER_VARIABLES if key in os.environ}
         environment |= {
+            "PATH": f"{self.programs}:{os.environ['PATH']}",
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_API_URL": self.github.url,
