@@ -1,5 +1,6 @@
 # The bucket of every Terraform state of this account, this one's too. Terraform needs it before it can make anything, so
-# ansible/playbooks/tasks/state_bucket.yml makes it, and here it only gets its settings.
+# ansible/playbooks/tasks/state_bucket.yml makes it, with versions, and here it gets its other settings. Versions are not
+# Terraform's: destroying them would suspend them, and leave what no ordinary removal of the bucket finds.
 
 locals {
   state_bucket = "lastro-terraform-state-${local.account}"
@@ -19,14 +20,6 @@ resource "aws_s3_bucket_ownership_controls" "state" {
 
   rule {
     object_ownership = "BucketOwnerEnforced"
-  }
-}
-
-resource "aws_s3_bucket_versioning" "state" {
-  bucket = local.state_bucket
-
-  versioning_configuration {
-    status = "Enabled"
   }
 }
 
@@ -64,8 +57,6 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
       days_after_initiation = 7
     }
   }
-
-  depends_on = [aws_s3_bucket_versioning.state]
 }
 
 data "aws_iam_policy_document" "tls_only" {

@@ -46,7 +46,13 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 USER, ANALYST = "ana", "analysts"
 # The parts of Terraform under test, and what they name. Instance profiles stay out: MiniStack takes
 # a call on one for a call on all, which would be refused.
-BOOTSTRAP_TARGETS = ("aws_iam_policy.boundary", "aws_iam_role_policy_attachment.ci")
+BOOTSTRAP_TARGETS = (
+    "aws_iam_policy.boundary",
+    "aws_iam_role_policy_attachment.ci",
+    "aws_s3_bucket_ownership_controls.state",
+    "aws_s3_bucket_public_access_block.state",
+    "aws_s3_bucket_server_side_encryption_configuration.state",
+)
 PLATFORM_TARGETS = (
     "aws_iam_role_policy.host",
     "aws_iam_role_policy.data_scientist",

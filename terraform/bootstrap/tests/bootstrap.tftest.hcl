@@ -34,11 +34,6 @@ run "the_state_is_safe" {
   }
 
   assert {
-    condition     = one(aws_s3_bucket_versioning.state.versioning_configuration).status == "Enabled"
-    error_message = "an overwritten state must be recoverable"
-  }
-
-  assert {
     condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.state.rule).apply_server_side_encryption_by_default).sse_algorithm == "AES256"
     error_message = "states must be encrypted"
   }
