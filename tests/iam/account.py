@@ -31,9 +31,17 @@ STATE_BUCKET = f"lastro-terraform-state-{ACCOUNT}"
 STATE = PROJECT / ".lastro" / "tests" / "iam"
 MINISTACK = os.environ.get("LASTRO_MINISTACK_PYTHON", "")
 
-# Environment -> how its hosts are laid out: by default, and everything on one.
+# Environment -> how its hosts are laid out: by default with an edge beside, and everything on one.
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "dev": {},
+    "dev": {
+        "domain": {"name": "lastro.example.com"},
+        "hosts": {
+            "mlflow": {"instance_type": "t3.small", "roles": ["mlflow"]},
+            "airflow": {"instance_type": "t3.small", "roles": ["airflow"]},
+            "serving": {"instance_type": "t3.small", "roles": ["model_api", "dashboard"]},
+            "edge": {"instance_type": "t3.micro", "roles": ["edge"]},
+        },
+    },
     "prod": {
         "hosts": {
             "all": {

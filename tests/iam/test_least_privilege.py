@@ -214,6 +214,10 @@ CALLS: dict[str, tuple[list[Call], list[Call]]] = {
         [],
         [*MLFLOW[0], *AIRFLOW[0], *AIRFLOW[1], *OTHER_ENVIRONMENT, *NOBODY],
     ),
+    "lastro-dev-edge": (
+        [],
+        [*MLFLOW[0], *AIRFLOW[0], *AIRFLOW[1], *OTHER_ENVIRONMENT, *NOBODY],
+    ),
     "lastro-prod-all": (
         of("prod", [*MLFLOW[0], *AIRFLOW[0]]),
         [*of("prod", [*MLFLOW[1], *AIRFLOW[1]]), *MLFLOW[0], *AIRFLOW[0], *NOBODY],
@@ -401,8 +405,11 @@ AGENT = [
         "ssmmessages:OpenDataChannel",
     )
 ]
+METRIC = Request("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "Lastro"})
+# What an edge must not write, and the others neither: what alarms of AWS's own metrics read.
+AWS_METRIC = Request("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "AWS/EC2"})
 NO_HOST = [
-    Request("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "Lastro"}),
+    AWS_METRIC,
     Request("ssm:SendCommand", INSTANCE, SSM_OURS),
     Request("ssm:StartSession", INSTANCE, SSM_OURS),
     Request("ssm:GetParametersByPath", arn("ssm", "parameter/")),
@@ -413,11 +420,12 @@ NO_HOST = [
 
 # Role -> what it may do, and what it may not.
 DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
-    "lastro-dev-mlflow": (AGENT, NO_HOST),
-    "lastro-dev-airflow": (AGENT, NO_HOST),
-    "lastro-dev-serving": (AGENT, NO_HOST),
-    "lastro-prod-all": (AGENT, NO_HOST),
-    "lastro-dev-data-scientist": ([], [*AGENT, *NO_HOST]),
+    "lastro-dev-mlflow": (AGENT, [METRIC, *NO_HOST]),
+    "lastro-dev-airflow": (AGENT, [METRIC, *NO_HOST]),
+    "lastro-dev-serving": (AGENT, [METRIC, *NO_HOST]),
+    "lastro-dev-edge": ([METRIC, *AGENT], NO_HOST),
+    "lastro-prod-all": (AGENT, [METRIC, *NO_HOST]),
+    "lastro-dev-data-scientist": ([], [*AGENT, METRIC, *NO_HOST]),
     "lastro-ci-plan": (
         [
             Request("sns:GetTopicAttributes", arn("sns", "lastro-dev-alarms")),
@@ -428,6 +436,7 @@ DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
             ),
         ],
         [
+            METRIC,
             *NO_HOST,
             Request("secretsmanager:GetSecretValue", MASTER_SECRET, master_of("lastro-dev")),
             Request("secretsmanager:BatchGetSecretValue"),
@@ -574,7 +583,7 @@ DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
             Request("secretsmanager:GetSecretValue", MASTER_SECRET, master_of("somebody-elses")),
             Request("secretsmanager:GetSecretValue", MASTER_SECRET),
             Request("route53:ChangeResourceRecordSets", "arn:aws:route53:::hostedzone/Z1"),
-            Request("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "Lastro"}),
+            METRIC,
             # Only the one document, and only on our hosts.
             Request("ssm:SendCommand", arn("ssm", "document/AWS-RunShellScript", account="")),
             Request("ssm:SendCommand", arn("ssm", "document/lastro-dev-other")),
@@ -680,7 +689,7 @@ def test_the_boundary_holds_whatever_ci_writes_into_a_role(account: Account) -> 
             {"aws:ResourceTag/aws:dlm:lifecycle-policy-id": "policy-1"},
         ),
         Request("s3:GetObject", f"arn:aws:s3:::{ARTIFACTS}/mlflow/1/model"),
-        Request("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "Lastro"}),
+        METRIC,
         Request("ec2:CreateSnapshot", arn("ec2", "volume/vol-1")),
         Request(
             "logs:PutLogEvents",
@@ -696,7 +705,7 @@ def test_the_boundary_holds_whatever_ci_writes_into_a_role(account: Account) -> 
         Request("s3:DeleteObjectVersion", f"arn:aws:s3:::{ARTIFACTS}/mlflow/1/model"),
         Request("ec2:TerminateInstances", INSTANCE, OURS),
         Request("ec2:DeleteSnapshot", arn("ec2", "snapshot/snap-1", account=""), OURS),
-        Request("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "AWS/EC2"}),
+        AWS_METRIC,
     ]
     answers = evaluate(account, [(role, request) for request in [*may, *may_not]], everything)
     assert answers == ["Allow"] * len(may) + ["ImplicitDeny"] * len(may_not)
