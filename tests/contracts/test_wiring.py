@@ -39,7 +39,6 @@ MODEL_API_URL = {"dashboard MODEL_API_URL"}
 AIRFLOW_URL = {"dashboard AIRFLOW_URL"}
 MLFLOW_ADDRESS = {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow.ready_url"} | MLFLOW_URL
 AIRFLOW_ADDRESS = {
-    "airflow AIRFLOW__API__BASE_URL",
     "airflow AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "airflow.ready_url",
 } | AIRFLOW_URL
