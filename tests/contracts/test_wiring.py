@@ -52,7 +52,6 @@ MLFLOW_ADDRESS = {
     "mlflow.ready_url",
 } | MLFLOW_URL
 AIRFLOW_ADDRESS = {
-    "airflow AIRFLOW__API__BASE_URL",
     "airflow AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "airflow.ready_url",
 } | AIRFLOW_URL

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from lastro_platform import PROJECT, Platform, wait_for
 
 STAND_IN = Path(__file__).with_name("session_stand_in.py")
@@ -375,27 +376,32 @@ def test_a_host_that_does_not_let_it_in_is_named_and_the_others_do(access: Acces
 
 def test_a_tunnel_opens_a_service_and_ends(access: Access) -> None:
     port = "15000"
+    url = f"http://127.0.0.1:{port}"
     tunnel = subprocess.Popen(
-        [sys.executable, "scripts/tunnel", access.platform.environment, "mlflow", port],
+        [sys.executable, "scripts/tunnel", access.platform.environment, "airflow", port],
         cwd=PROJECT,
         env=access.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # What a terminal gives; where tests run in the background it may be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert tunnel.stdout is not None
         said = tunnel.stdout.readline()
-        assert f"http://127.0.0.1:{port}" in said and "make login" in said
+        assert url in said and "make login" in said
 
         def answer() -> int | None:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as opened:
-                    return opened.status
-            except OSError:
+                return requests.get(f"{url}/api/v2/version", timeout=10).status_code
+            except requests.ConnectionError:
                 return None
 
         assert wait_for("the tunnel", answer) == 200
+        # Whoever logs in is not sent to an address that only the network of the hosts has.
+        login = requests.get(f"{url}/api/v2/auth/login", timeout=10)
+        assert login.status_code == 200 and login.url.startswith(url)
         taken = access.run(
             sys.executable, "scripts/tunnel", access.platform.environment, "mlflow", port
         )
@@ -403,8 +409,8 @@ def test_a_tunnel_opens_a_service_and_ends(access: Access) -> None:
     finally:
         tunnel.send_signal(signal.SIGINT)
         tunnel.wait(timeout=10)
-    with pytest.raises(OSError):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/health")
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=10)
 
 
 def test_on_one_machine_a_service_is_open_and_a_bad_one_names_the_others(
