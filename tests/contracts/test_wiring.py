@@ -325,7 +325,7 @@ def test_without_a_domain_no_service_knows_of_a_proxy(wiring: Wiring) -> None:
         service, name = place.split()
         assert f"\n{name}=" not in wiring.service(service).environment_file, place
     airflow = wiring.service("airflow")
-    assert airflow.environment["AIRFLOW__API__BASE_URL"] == "http://10.42.0.12:8080"
+    assert airflow.environment["AIRFLOW__API__BASE_URL"] == "/"
     assert airflow.units["airflow-api-server"].count("airflow api-server\n") == 1
     mlflow = wiring.service("mlflow").environment
     assert mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"] == "localhost:*,127.0.0.1:*,10.42.0.11:5000"

@@ -250,11 +250,15 @@ class Platform:
 
     @property
     def edge_address(self) -> str:
-        """Where the domain leads: what DNS says; on one machine, which has none, its host."""
-        name = self.host_of("edge")
-        if self.hostvars[name].get("ansible_connection") == "podman":
-            return self.hostvars[name]["lastro_private_ip"]
-        return socket.gethostbyname(self.domain)
+        """Where the domain leads: its host on one machine, what DNS says in AWS.
+
+        `lastro_edge_address` in the inventory says it where there is no DNS.
+        """
+        if self.one_machine:
+            hosts = self.contract["hosts"].values()
+            return next(host["private_ip"] for host in hosts if "edge" in host["roles"])
+        said = self.hostvars[self.host_of("edge")].get("lastro_edge_address")
+        return said or socket.gethostbyname(self.domain)
 
     @property
     def edge_authorities(self) -> str | None:

@@ -75,6 +75,7 @@ def origin(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path
     kept = ("lastro_host_aws_environment", "lastro_uv_cache_dir", "edge_certificates")
     endpoint = root_credentials(platform)["AWS_ENDPOINT_URL"]
     settings = {name: one_machine[name] for name in kept} | {
+        "lastro_edge_address": platform.edge_address,
         "lastro_aws": {"region": "{{ lastro_region }}", "endpoint_url": endpoint},
         "lastro_database_ca_file": str(PROJECT / f".lastro/{ENVIRONMENT}/database-ca.pem"),
         "lastro_session_command": f"{sys.executable} {Path(__file__).with_name(STAND_IN)} %h %p",

@@ -374,6 +374,21 @@ def make_budget(budgets: Any) -> dict[str, str]:
     return {"AccountId": ACCOUNT, "BudgetName": name}
 
 
+def test_a_lifecycle_rule_shows_how_many_old_versions_it_keeps(aws: Any) -> None:
+    s3 = aws("s3")
+    name = bucket(s3)
+    expiration = {"NoncurrentDays": 365, "NewerNoncurrentVersions": 20}
+    rule = {
+        "ID": "old",
+        "Status": "Enabled",
+        "Filter": {},
+        "NoncurrentVersionExpiration": expiration,
+    }
+    s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [rule]})
+    (found,) = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    assert found["NoncurrentVersionExpiration"] == expiration
+
+
 def test_tags_of_a_budget(aws: Any) -> None:
     budgets = aws("budgets")
     arn = f"arn:aws:budgets::{ACCOUNT}:budget/{make_budget(budgets)['BudgetName']}"

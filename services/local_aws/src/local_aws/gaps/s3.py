@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import moto.settings
+from moto.core.responses import ActionResult
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.s3 import utils
 from moto.s3.models import FakeBucket, FakeKey, S3Backend
+from moto.s3.responses import S3Response
 
 
 def use_path_style_only() -> None:
@@ -96,3 +98,35 @@ def checksum_copies_anew() -> None:
             copy.checksum_value = checksum.decode()
 
     S3Backend.copy_object = copy_object
+
+
+def show_how_many_old_versions_are_kept() -> None:
+    """A lifecycle rule shows how many old versions outlive their days.
+
+    moto/s3/models.py: `FakeBucket.set_lifecycle` reads the days of NoncurrentVersionExpiration
+    alone, and `S3Response.get_bucket_lifecycle` (moto/s3/responses.py) writes them alone. Terraform
+    waits three minutes for the rest.
+    """
+    set_lifecycle, get_lifecycle = FakeBucket.set_lifecycle, S3Response.get_bucket_lifecycle
+
+    def keep(self: FakeBucket, rules: list[dict[str, Any]]) -> None:
+        set_lifecycle(self, rules)
+        for rule, given in zip(self.rules, rules, strict=True):
+            expiration = given.get("NoncurrentVersionExpiration") or {}
+            rule.newer_noncurrent_versions = expiration.get("NewerNoncurrentVersions")
+
+    def show(self: S3Response) -> Any:
+        serialized = self.serialized
+
+        def complete(answer: ActionResult) -> Any:
+            rules = self.backend.get_bucket(self.bucket_name).rules
+            for shown, rule in zip(answer.result["Rules"], rules, strict=True):
+                if newer := getattr(rule, "newer_noncurrent_versions", None):
+                    shown["NoncurrentVersionExpiration"]["NewerNoncurrentVersions"] = newer
+            return serialized(answer)
+
+        self.serialized = complete
+        return get_lifecycle(self)
+
+    FakeBucket.set_lifecycle = keep
+    S3Response.get_bucket_lifecycle = show
