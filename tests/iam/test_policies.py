@@ -14,7 +14,7 @@ import pytest
 from account import ACCOUNT, LAYOUTS, Account
 
 FIXTURES = Path(__file__).parent / "fixtures"
-HOSTS = {"dev": ["mlflow", "airflow", "serving"], "prod": ["all"]}
+HOSTS = {environment: list(layout["hosts"]) for environment, layout in LAYOUTS.items()}
 ROLES = [
     "lastro-ci-plan",
     "lastro-ci-apply",

@@ -196,11 +196,11 @@ class Actions:
             "GITHUB_EVENT_PATH": str(payload),
         }
         environment |= fill(job.get("env", {}), contexts)
-        identity = (
-            f"environment:{fill(job['environment'], contexts)}"
-            if "environment" in job
-            else event.subject
-        )
+        identity = event.subject
+        if "environment" in job:
+            # The one that is stood in for: it is what GitHub would say.
+            real = {stand_in: name for name, stand_in in self.environments.items()}
+            identity = f"environment:{real[fill(job['environment'], contexts)]}"
         print(f"  ==> job {name} of run {self.number}", file=sys.__stdout__, flush=True)
         log = self.logs.setdefault(f"{self.number}-{name}", "")
         for step in job["steps"]:
@@ -215,7 +215,9 @@ class Actions:
                     subject = f"repo:{self.github.repository}:{identity}"
                     if not self.trusts(role, subject):
                         raise JobFailed(f"{role} does not trust {subject}")
-                    environment |= self.login(role) | {"AWS_REGION": given["aws-region"]}
+                    region = given["aws-region"]
+                    environment |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+                    environment |= self.login(role)
                 case "actions/upload-artifact":
                     self._upload(workspace, given)
                 case "actions/download-artifact":
