@@ -10,13 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 PROJECT = Path(__file__).resolve().parents[1]
 AWS_ERRORS = (BotoCoreError, ClientError)
-_CREDENTIALS = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidClientTokenId",
-    "RequestExpired",
-    "UnrecognizedClientException",
-    "InvalidSignatureException",
+_MISSING = {
     "NoCredentialsError",
     "PartialCredentialsError",
     "CredentialRetrievalError",
@@ -24,6 +18,13 @@ _CREDENTIALS = {
     "SSOTokenLoadError",
     "TokenRetrievalError",
     "UnauthorizedSSOTokenError",
+}
+_REFUSED = {
+    "AuthFailure",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
 }
 
 
@@ -37,11 +38,15 @@ def code(error: Exception) -> str:
 def explain(error: Exception) -> str:
     """What went wrong with AWS, and what to do about it."""
     name = code(error)
-    if name in _CREDENTIALS:
+    if name.startswith(("ExpiredToken", "RequestExpired")):
+        return "the AWS credentials have expired. Log in again (`aws sso login`), then run again"
+    if name in _MISSING:
         return (
-            f"AWS does not accept this shell's credentials ({name}): {error}. Log in again"
-            " (`aws sso login`, or new AWS_* variables); `AWS_PROFILE` chooses a profile"
+            f"there are no AWS credentials here ({error}). Log in (`aws sso login`) and name the"
+            " profile in AWS_PROFILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
+    if name in _REFUSED:
+        return f"AWS refuses the credentials ({name}). Check AWS_PROFILE, or log in again"
     if name in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"):
         return f"{error}. Use an administrator's credentials, or those of the role lastro-ci-apply"
     if name in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "SSLError"):

@@ -415,7 +415,7 @@ def is_locked(platform: Platform) -> bool:
 def test_without_credentials_it_says_so(checkout: Path, actions: Actions) -> None:
     result = shell(checkout, "make", "plan", f"ENV={ENVIRONMENT}", HOME=str(actions.folder))
     assert result.returncode != 0
-    assert "there are no AWS credentials for test" in result.stderr
+    assert "test: there are no AWS credentials" in result.stderr
     assert "aws sso login" in result.stderr
 
 
@@ -440,7 +440,7 @@ def test_expired_credentials_are_named(
         AWS_SESSION_TOKEN=session["SessionToken"],
     )
     assert result.returncode != 0
-    assert "the AWS credentials for test have expired" in result.stderr
+    assert "test: the AWS credentials have expired" in result.stderr
 
 
 def test_a_locked_state_names_who_and_since_when(checkout: Path, platform: Platform) -> None:

@@ -122,7 +122,7 @@ def test_it_opens_the_session_and_becomes_the_plugin(
     ("error", "said"),
     [
         ("TargetNotConnected", "i-1 is not connected to Session Manager: it is stopped"),
-        ("ExpiredTokenException", "does not accept this shell's credentials"),
+        ("ExpiredTokenException", "credentials have expired"),
         ("AccessDeniedException", "the role lastro-ci-apply"),
     ],
 )
