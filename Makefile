@@ -72,8 +72,8 @@ verify: running ## Check the running platform from outside, host by host
 	LASTRO_ENVIRONMENT=$(ENV) pytest tests/platform/verify -q
 
 .PHONY: down
-down: setup ## Stop the machines of this environment; `make up` brings everything back
-	@$(if $(ONE_MACHINE),$(LOCAL_PLAYBOOK) ansible/playbooks/local/down.yml,printf 'make down is for an environment on one machine; stop the instances of $(ENV) in AWS\n' >&2; exit 2)
+down: one-machine setup ## Stop the machines of this environment; `make up` brings everything back
+	@$(LOCAL_PLAYBOOK) ansible/playbooks/local/down.yml
 
 .PHONY: destroy
 destroy: setup ## Remove every trace of this environment, data included: make destroy CONFIRM=<ENV>
@@ -94,6 +94,10 @@ setup: environment-exists ## Find or install what is needed, inside .venv and .l
 environment-exists:
 	@if [ -z '$(filter $(ENV),$(ENVIRONMENTS))' ] || [ ! -f 'terraform/environments/$(ENV).tfvars' ]; then printf "There is no environment '%s'. Choose of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" '$(ENV)' '$(ENV)' '$(ENV)' >&2; exit 2; fi
 
+.PHONY: one-machine
+one-machine: environment-exists
+	@$(if $(ONE_MACHINE),:,printf '$(ENV) is in AWS: make $(firstword $(MAKECMDGOALS)) is for an environment on one machine\n' >&2; exit 2)
+
 # One machine's environment that stands still answers nothing: say so, and not what Ansible's inventory makes of it.
 .PHONY: running
 running: setup ## Check that this environment is up; in AWS, let this machine in
@@ -105,7 +109,7 @@ else
 endif
 
 .PHONY: aws
-aws: setup ## Start the AWS API of this machine
+aws: one-machine setup ## Start the AWS API of this machine
 	@$(SAY) "Starting the AWS API of this machine (the first time builds its images: a minute or two)"
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/up.yml
 
@@ -131,7 +135,7 @@ inventory: setup ## Write the inventory and the contract from Terraform's output
 	@$(LOCAL_PLAYBOOK) ansible/playbooks/inventory.yml
 
 .PHONY: machines
-machines: setup ## Make real what Terraform made in the AWS API of this machine
+machines: one-machine setup ## Make real what Terraform made in the AWS API of this machine
 	@$(SAY) "Starting the machines"
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
 

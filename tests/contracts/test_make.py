@@ -16,7 +16,7 @@ from wiring import PROJECT
 MAKEFILE = (PROJECT / "Makefile").read_text()
 RULES = re.findall(r"^([a-z][a-z-]*):(?!=)([^\n]*)$", MAKEFILE, re.MULTILINE)
 # What other targets need, and nobody calls.
-INTERNAL = {"environment-exists"}
+INTERNAL = {"environment-exists", "one-machine"}
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 
 

@@ -77,7 +77,7 @@ def origin(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path
     settings = {name: one_machine[name] for name in kept} | {
         "lastro_edge_address": platform.edge_address,
         "lastro_aws": {"region": "{{ lastro_region }}", "endpoint_url": endpoint},
-        "lastro_database_ca_file": str(PROJECT / f".lastro/{ENVIRONMENT}/database-ca.pem"),
+        "lastro_database_ca_url": f"file://{PROJECT}/.lastro/{ENVIRONMENT}/database-ca.pem",
         "lastro_session_command": f"{sys.executable} {Path(__file__).with_name(STAND_IN)} %h %p",
     }
     (variables / "settings.yml").write_text(yaml.safe_dump(settings))
