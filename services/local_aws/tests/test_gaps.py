@@ -389,6 +389,12 @@ def test_a_lifecycle_rule_shows_how_many_old_versions_it_keeps(aws: Any) -> None
     assert found["NoncurrentVersionExpiration"] == expiration
 
 
+def test_a_bucket_without_lifecycle_rules_says_so(emulator: Any) -> None:
+    s3 = emulator.client("s3")
+    with pytest.raises(ClientError, match="NoSuchLifecycleConfiguration"):
+        s3.get_bucket_lifecycle_configuration(Bucket=bucket(s3))
+
+
 def test_tags_of_a_budget(aws: Any) -> None:
     budgets = aws("budgets")
     arn = f"arn:aws:budgets::{ACCOUNT}:budget/{make_budget(budgets)['BudgetName']}"

@@ -119,6 +119,9 @@ def show_how_many_old_versions_are_kept() -> None:
         serialized = self.serialized
 
         def complete(answer: ActionResult) -> Any:
+            # An error is serialized the same way.
+            if not isinstance(answer.result, dict):
+                return serialized(answer)
             rules = self.backend.get_bucket(self.bucket_name).rules
             for shown, rule in zip(answer.result["Rules"], rules, strict=True):
                 if newer := getattr(rule, "newer_noncurrent_versions", None):
