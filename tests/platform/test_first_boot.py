@@ -51,7 +51,7 @@ CMD ["/sbin/init"]
 # Two packages and their signatures, by a key that certifies itself by SHA-1, as AWS's does.
 SIGN = r"""
 set -eu
-cd /work
+cd /data
 export GNUPGHOME=/tmp/gnupg
 mkdir -m 0700 "$GNUPGHOME"
 gpg --batch --quiet --cert-digest-algo SHA1 --passphrase '' --quick-generate-key test rsa2048 sign
@@ -213,7 +213,7 @@ def boot(image: str, name: str, seed: Path, bucket: Path) -> Boot:
 def signed(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages, their signatures and the key."""
     folder = tmp_path_factory.mktemp("signed")
-    run("podman", "run", "--rm", f"--volume={folder}:/work", images.signer, "sh", "-c", SIGN)
+    run("podman", "run", "--rm", f"--volume={folder}:/data", images.signer, "sh", "-c", SIGN)
     return folder
 
 
@@ -285,15 +285,15 @@ def test_the_user_data_of_hosts_is_valid_and_its_key_is_the_one_that_is_named(
     assert len(user_data) < 16384, "EC2 takes no more"
     (tmp_path / "user-data").write_text(user_data)
     (tmp_path / "key.gpg").write_bytes(base64.b64decode(key))
-    here = f"--volume={tmp_path}:/work:ro"
+    here = f"--volume={tmp_path}:/data:ro"
     checked = run(
         *("podman", "run", "--rm", here, images.instance),
-        *("cloud-init", "schema", "--config-file", "/work/user-data"),
+        *("cloud-init", "schema", "--config-file", "/data/user-data"),
     )
     assert "Valid schema" in checked
     shown = run(
         *("podman", "run", "--rm", here, images.signer),
-        *("gpg", "--quiet", "--show-keys", "--with-colons", "/work/key.gpg"),
+        *("gpg", "--quiet", "--show-keys", "--with-colons", "/data/key.gpg"),
     )
     fingerprint = re.search(r"^fpr:+(\w+):", shown, re.M)[1]
     named = "".join(re.search(r"The key is AWS's ((?:\w{4} ?){10})", access)[1].split())
