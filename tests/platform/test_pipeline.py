@@ -465,6 +465,15 @@ def test_a_locked_state_names_who_and_since_when(checkout: Path, platform: Platf
     assert serial(platform) == before
 
 
+def test_credentials_of_another_account_are_refused(checkout: Path, platform: Platform) -> None:
+    tfvars = checkout / f"terraform/environments/{ENVIRONMENT}.tfvars"
+    tfvars.write_text(f'{tfvars.read_text()}\naccount_id = "999999999999"\n')
+    result = shell(checkout, "make", "plan", f"ENV={ENVIRONMENT}", **root_credentials(platform))
+    assert result.returncode != 0
+    assert f"of the account {platform.contract['account_id']}" in result.stderr
+    assert f"terraform/environments/{ENVIRONMENT}.tfvars" in result.stderr
+
+
 def test_an_instance_type_that_is_not_offered_is_named(checkout: Path, platform: Platform) -> None:
     tfvars = checkout / f"terraform/environments/{ENVIRONMENT}.tfvars"
     text = tfvars.read_text()
