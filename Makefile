@@ -55,7 +55,7 @@ logs: running ## Show the journal of a service: make logs SERVICE=airflow [LINES
 	@$(PLAYBOOK) ansible/playbooks/logs.yml -e service_name='$(SERVICE)' -e lines='$(or $(LINES),100)'
 
 .PHONY: login
-login: $(if $(ONE_MACHINE),running,setup) ## Show the administrator's passwords and the API's key
+login: $(if $(ONE_MACHINE),running,has-inventory) ## Show the administrator's passwords and the API's key
 	@$(PLAYBOOK) ansible/playbooks/login.yml
 
 .PHONY: user
@@ -104,9 +104,12 @@ running: setup ## Check that this environment is up; in AWS, let this machine in
 ifneq ($(ONE_MACHINE),)
 	@if [ "$$(podman container inspect --format '{{.State.Running}}' lastro-$(ENV)-aws 2>/dev/null)" != true ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi
 else
-	@if [ ! -f inventory/$(ENV)/hosts.aws_ec2.yml ]; then printf 'There is no inventory of $(ENV) here: make inventory ENV=$(ENV), once make up has made it\n' >&2; exit 2; fi
-	$(MAKE) access
+	@$(MAKE) has-inventory access
 endif
+
+.PHONY: has-inventory
+has-inventory: setup
+	@if [ ! -f inventory/$(ENV)/hosts.aws_ec2.yml ]; then printf 'There is no inventory of $(ENV) in this checkout: make inventory ENV=$(ENV), once $(ENV) has been made\n' >&2; exit 2; fi
 
 .PHONY: aws
 aws: one-machine setup ## Start the AWS API of this machine
@@ -150,21 +153,22 @@ access: setup ## Let this machine in on the hosts of an environment in AWS, for 
 cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
 	@scripts/cost $(ENV) $(if $(PLAN),--plan '$(PLAN)') $(ARGS)
 
-REGION ?= eu-west-1
-ACCOUNT_PLAYBOOK := ansible-playbook -i inventory/common/localhost.yml -e bootstrap_region='$(REGION)'
+ACCOUNT_PLAYBOOK := ansible-playbook -i inventory/common/localhost.yml
 
 .PHONY: bootstrap
 bootstrap: ## Prepare an AWS account, once: make bootstrap [GITHUB_REPOSITORY=owner/name] [REGION=eu-west-1]
 	@if [ -z '$(AUTO_APPROVE)' ] && [ ! -t 0 ]; then printf 'There is no terminal to ask on: say AUTO_APPROVE=yes to apply without a question\n' >&2; exit 2; fi
 	scripts/setup
+	region=$$(scripts/state_region '$(REGION)')
 	$(SAY) "Preparing the AWS account: the bucket of Terraform's states, and the roles of CI"
-	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap.yml
-	scripts/bootstrap '$(REGION)' apply-for '$(GITHUB_REPOSITORY)' $(if $(AUTO_APPROVE),-auto-approve)
+	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap.yml -e bootstrap_region="$$region"
+	scripts/bootstrap "$$region" apply-for '$(GITHUB_REPOSITORY)' $(if $(AUTO_APPROVE),-auto-approve)
 
 .PHONY: bootstrap-destroy
 bootstrap-destroy: ## Take that away again, with every state: make bootstrap-destroy CONFIRM=<account id>
 	@scripts/setup
-	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_confirm='$(CONFIRM)'
+	region=$$(scripts/state_region '')
+	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_region="$$region" -e bootstrap_confirm='$(CONFIRM)'
 
 ##@ The pipeline
 .PHONY: plan-comment

@@ -64,7 +64,7 @@ def contract(environment: str) -> dict[str, Any]:
     try:
         return json.loads(file.read_text())["platform"]
     except FileNotFoundError:
-        give_up(f"{file} is missing: `make apply ENV={environment}` writes it")
+        give_up(f"{file} is missing: `make inventory ENV={environment}` writes it")
 
 
 def give_up(message: str) -> NoReturn:

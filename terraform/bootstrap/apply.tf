@@ -369,9 +369,10 @@ data "aws_iam_policy_document" "apply_services" {
   }
 
   statement {
-    sid       = "CreateSnapshotSchedules"
-    actions   = ["dlm:CreateLifecyclePolicy", "dlm:TagResource"]
-    resources = [local.lifecycles]
+    sid     = "CreateSnapshotSchedules"
+    actions = ["dlm:CreateLifecyclePolicy", "dlm:TagResource"]
+    # What is being made has no name yet.
+    resources = ["*"]
 
     condition {
       test     = "StringEquals"
@@ -494,7 +495,7 @@ data "aws_iam_policy_document" "controller" {
 
   statement {
     sid       = "Dags"
-    actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+    actions   = ["s3:DeleteObject", "s3:GetObject", "s3:GetObjectTagging", "s3:PutObject"]
     resources = [for bucket in local.dag_buckets : "${bucket}/dags/*"]
   }
 

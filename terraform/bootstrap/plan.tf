@@ -75,9 +75,16 @@ data "aws_iam_policy_document" "refresh" {
     )
   }
 
+  # RDS looks at AWS's own key for secrets in the name of whoever makes the database. It tells nothing but what the key is.
+  statement {
+    sid       = "WhatKeysAre"
+    actions   = ["kms:DescribeKey"]
+    resources = [local.keys]
+  }
+
   statement {
     sid       = "Keys"
-    actions   = ["kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags"]
+    actions   = ["kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags"]
     resources = [local.keys]
 
     condition {

@@ -44,7 +44,12 @@ class Context(dict):
 def evaluate(expression: str, contexts: dict[str, Any]) -> Any:
     """The value of an expression, without the braces around it."""
     code = expression.replace("&&", " and ").replace("||", " or ").strip()
-    functions = {"fromJSON": json.loads, "format": lambda text, *values: text.format(*values)}
+    code = re.sub(r"!(?!=)", " not ", code).strip()
+    functions = {
+        "fromJSON": json.loads,
+        "format": lambda text, *values: text.format(*values),
+        "cancelled": lambda: False,
+    }
     names = {name: Context(value) for name, value in contexts.items()}
     return eval(code, {"__builtins__": {}} | functions, names)
 
@@ -132,9 +137,10 @@ class Actions:
             name = next(name for name, job in jobs.items() if set(needs(job)) <= done.keys())
             job = jobs.pop(name)
             contexts = self._contexts(event, inputs)
-            wanted = all(done[need] for need in needs(job)) and bool(
-                evaluate(str(job.get("if", "True")), contexts)
-            )
+            condition = str(job.get("if", "True")).removeprefix("${{").removesuffix("}}")
+            # One that names a status is asked, however those before it have ended.
+            asked = "cancelled()" in condition or all(done[need] for need in needs(job))
+            wanted = asked and bool(evaluate(condition, contexts))
             if name in self.skipped or (only and name not in only):
                 done[name] = wanted
                 continue

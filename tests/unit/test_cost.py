@@ -103,6 +103,9 @@ def price_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     file = tmp_path / "terraform" / "prices.yml"
     file.parent.mkdir()
     file.write_text(FILE)
+    settings = tmp_path / "inventory/prod/group_vars/all/environment.yml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("lastro_region: eu-west-1\n")
     monkeypatch.setattr(cost, "ROOT", tmp_path)
     monkeypatch.setattr(cost, "PRICES", file)
     monkeypatch.setattr(cost, "ENVIRONMENTS", ["prod"])
@@ -354,7 +357,8 @@ def test_without_a_plan_nobody_is_asked(
     ]
 
     def terraform(*arguments: str) -> subprocess.CompletedProcess[str]:
-        output = "\n".join(json.dumps(event) for event in events if arguments[0] == "test")
+        asked = arguments[0] == "test" and "-var=region=eu-west-1" in arguments
+        output = "\n".join(json.dumps(event) for event in events if asked)
         return subprocess.CompletedProcess(arguments, 0, output, "")
 
     monkeypatch.setattr(cost, "terraform", terraform)
