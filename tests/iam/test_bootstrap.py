@@ -27,12 +27,17 @@ def buckets(account: Account) -> set[str]:
     return {bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]}
 
 
-@pytest.mark.parametrize("key", ["", "expired"])
-def test_credentials_that_aws_does_not_take_are_explained(empty: Account, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("", "there are no AWS credentials"), ("unknown", "AWS refuses the credentials")],
+)
+def test_credentials_that_aws_does_not_take_are_explained(
+    empty: Account, key: str, said: str
+) -> None:
     result = empty.make(*BOOTSTRAP, AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=key)
     assert result.returncode == 2
-    assert "AWS does not take your credentials" in result.stdout
-    assert "aws sso login" in result.stdout
+    assert said in result.stderr
+    assert "aws sso login" in result.stderr
     assert buckets(empty) == set()
 
 

@@ -447,6 +447,9 @@ DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
     ),
     "lastro-ci-apply": (
         [
+            # What Ansible's module asks after it has published a DAG, and RDS before it makes a secret.
+            Request("s3:GetObjectTagging", f"arn:aws:s3:::{DAGS}/dags/new.py"),
+            Request("kms:DescribeKey", arn("kms", "key/0a1b2c")),
             # What is made bears our tag, in our region, out of what is ours.
             Request("ec2:CreateVpc", arn("ec2", "vpc/*"), TAGGED),
             Request("ec2:CreateSubnet", arn("ec2", "subnet/*"), TAGGED),
