@@ -46,7 +46,10 @@ def explain(error: Exception) -> str:
             " profile in AWS_PROFILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if name in _REFUSED:
-        return f"AWS refuses the credentials ({name}). Check AWS_PROFILE, or log in again (`aws sso login`)"
+        return (
+            f"AWS refuses the credentials ({name}). Check AWS_PROFILE, or log in again"
+            " (`aws sso login`)"
+        )
     if name in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"):
         return f"{error}. Use an administrator's credentials, or those of the role lastro-ci-apply"
     if name in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "SSLError"):

@@ -447,7 +447,7 @@ DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
     ),
     "lastro-ci-apply": (
         [
-            # What Ansible's module asks after it has published a DAG, and RDS before it makes a secret.
+            # What Ansible's module asks after it has published a DAG, and RDS before its secret.
             Request("s3:GetObjectTagging", f"arn:aws:s3:::{DAGS}/dags/new.py"),
             Request("kms:DescribeKey", arn("kms", "key/0a1b2c")),
             # What is made bears our tag, in our region, out of what is ours.
@@ -508,7 +508,7 @@ DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
                 arn("logs", "log-group:/aws/rds/instance/lastro-dev/postgresql"),
             ),
             Request("iam:PassRole", ROLE, {"iam:PassedToService": "vpc-flow-logs.amazonaws.com"}),
-            Request("dlm:CreateLifecyclePolicy", arn("dlm", "policy/*"), TAGGED),
+            Request("dlm:CreateLifecyclePolicy", context=TAGGED),
             Request("dlm:DeleteLifecyclePolicy", arn("dlm", "policy/policy-1"), OURS),
             Request("ssm:CreateDocument", arn("ssm", "document/lastro-dev-authorize")),
             # The controller.
