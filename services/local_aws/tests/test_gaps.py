@@ -389,6 +389,24 @@ def test_a_lifecycle_rule_shows_how_many_old_versions_it_keeps(aws: Any) -> None
     assert found["NoncurrentVersionExpiration"] == expiration
 
 
+def test_a_bucket_whose_versions_are_suspended_can_be_emptied(aws: Any) -> None:
+    # As Terraform destroys one: first its versioning, then what is in it.
+    s3 = aws("s3")
+    name = bucket(s3)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=name, Key="gone", Body=b"x")
+    s3.delete_object(Bucket=name, Key="gone")
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Suspended"})
+    listed = s3.list_object_versions(Bucket=name)
+    objects = [
+        {"Key": item["Key"], "VersionId": item["VersionId"]}
+        for item in [*listed["Versions"], *listed["DeleteMarkers"]]
+    ]
+    s3.delete_objects(Bucket=name, Delete={"Objects": objects})
+    assert "Versions" not in s3.list_object_versions(Bucket=name)
+    s3.delete_bucket(Bucket=name)
+
+
 def test_a_bucket_without_lifecycle_rules_says_so(emulator: Any) -> None:
     s3 = emulator.client("s3")
     with pytest.raises(ClientError, match="NoSuchLifecycleConfiguration"):

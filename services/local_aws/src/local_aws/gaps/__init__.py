@@ -36,6 +36,7 @@ def close_all(sessions: Sessions) -> None:
     s3.treat_requests_as_tls()
     s3.checksum_copies_anew()
     s3.show_how_many_old_versions_are_kept()
+    s3.let_go_of_delete_markers()
     ssm.publish_the_debian_parameter()
     ssm.run_commands()
     ssm.list_command_invocations()

@@ -7,7 +7,7 @@ import moto.settings
 from moto.core.responses import ActionResult
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.s3 import utils
-from moto.s3.models import FakeBucket, FakeKey, S3Backend
+from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, S3Backend
 from moto.s3.responses import S3Response
 
 
@@ -133,3 +133,12 @@ def show_how_many_old_versions_are_kept() -> None:
 
     FakeBucket.set_lifecycle = keep
     S3Response.get_bucket_lifecycle = show
+
+
+def let_go_of_delete_markers() -> None:
+    """A key can be removed whose last versions are delete markers: a bucket can be emptied.
+
+    moto/s3/utils.py: `_VersionedKeyStore.pop` disposes of all versions, and `FakeDeleteMarker`
+    (moto/s3/models.py) has nothing that could be disposed of.
+    """
+    FakeDeleteMarker.dispose = lambda self: None
