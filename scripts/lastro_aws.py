@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
+import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -68,6 +69,22 @@ def contract(environment: str) -> dict[str, Any]:
         return json.loads(file.read_text())["platform"]
     except FileNotFoundError:
         give_up(f"{file} is missing: `make inventory ENV={environment}` writes it")
+
+
+def state_bucket(region: str) -> tuple[str, str, str | None]:
+    """The account of these credentials, its bucket of Terraform's states, and where that lies.
+
+    The region is None when there is no such bucket yet; ``region`` is where AWS is asked.
+    """
+    account = boto3.client("sts", region_name=region).get_caller_identity()["Account"]
+    bucket = f"lastro-terraform-state-{account}"
+    try:
+        found = boto3.client("s3", region_name=region).head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if code(error) != "404":
+            raise
+        return account, bucket, None
+    return account, bucket, found.get("BucketRegion", region)
 
 
 def give_up(message: str) -> NoReturn:
