@@ -73,7 +73,13 @@ class PredictionLog:
         return cls(Settings())
 
     def offer(
-        self, name: str, version: str, alias: str | None, request_id: str, body: bytes, answer: bytes
+        self,
+        name: str,
+        version: str,
+        alias: str | None,
+        request_id: str,
+        body: bytes,
+        answer: bytes,
     ) -> None:
         """Log one prediction, if the sample takes it; never waits, never raises.
 
