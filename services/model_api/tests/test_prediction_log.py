@@ -365,7 +365,7 @@ def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) 
         assert stop(process) == 0
     assert [row["a"] for row in host.rows()] == [5.0]
     output = host.output.read_text()
-    assert "6 that could not be decoded" in output
+    assert "7 that could not be decoded" in output
     assert "s3cret" not in output
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -42,6 +43,7 @@ class Writer:
         self._waiting = Waiting(settings.max_bytes)
         self._socket = _listen(settings.socket)
         self._stopping = threading.Event()
+        self._last = secrets.token_bytes(16)
         self._failures = 0
         self._reported = 0
         self.written = 0
@@ -57,8 +59,7 @@ class Writer:
         receiver.start()
         while not self._pause():
             self._flush_all()
-        # Wakes the receiver, after all that was sent before.
-        self._knock()
+        self._end()
         receiver.join()
         self._settings.socket.unlink(missing_ok=True)
         self._flush_all()
@@ -74,14 +75,14 @@ class Writer:
     def _receive(self) -> None:
         while True:
             record = self._socket.recv(_DATAGRAM_BYTES)
-            if record:
-                self._waiting.add(record)
-            elif self._stopping.is_set():
+            if record == self._last:
                 return
+            self._waiting.add(record)
 
-    def _knock(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as knocker:
-            knocker.sendto(b"", str(self._settings.socket))
+    def _end(self) -> None:
+        """Make the receiver end, after all that was sent before."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(self._last, str(self._settings.socket))
 
     def _pause(self) -> bool:
         """Wait until there is reason to write; tell whether to stop."""
