@@ -26,8 +26,9 @@ PREPARE = """
         calls.write(f"{name} {number} {os.getpid()} {time.time()}\\n")
     behaviour = behaviours.get(number, "works")
     print("downloading", file=sys.stderr)
-    folder.mkdir()
-    (folder / "model").write_text("half")
+    beside = folder.with_name(f".{folder.name}-xyz")
+    beside.mkdir()
+    (beside / "model").write_text("half")
     if behaviour == "hangs":
         subprocess.Popen(["sleep", "1000"], start_new_session=False)
         time.sleep(1000)
@@ -37,11 +38,13 @@ PREPARE = """
         for _ in range(20_000):
             print("x" * 100, file=sys.stderr)
     if behaviour == "leaves nothing":
+        beside.rename(folder)
         sys.exit(0)
     if behaviour not in ("works", "talks"):
         print(behaviour, file=sys.stderr)
         sys.exit(1)
-    (folder / "manifest.json").write_text(json.dumps({"number": number}))
+    (beside / "manifest.json").write_text(json.dumps({"number": number}))
+    beside.rename(folder)
 """
 
 
@@ -92,12 +95,8 @@ class Stage:
             command=(sys.executable, "-S", str(self.script)),
         )
 
-    def _incompatible(self, serving: Path, new: Path) -> str | None:
-        numbers = (
-            msgspec.json.decode((path / "manifest.json").read_bytes())["number"]
-            for path in (serving, new)
-        )
-        return self.incompatible.get(tuple(numbers))
+    def _incompatible(self, new: dict, serving: dict) -> str | None:
+        return self.incompatible.get((serving["number"], new["number"]))
 
     @property
     def calls(self) -> list[str]:
@@ -307,9 +306,10 @@ def test_a_crash_at_any_point_leaves_a_state_to_go_on_from(stage: Stage, when: s
 
 def test_half_prepared_folders_are_gone_after_a_start(stage: Stage) -> None:
     stage.until_serves("1")
-    half = stage.folder.prepared / "wine-2-0000"
-    half.mkdir()
-    (half / "model").write_text("half")
+    for name in ("wine-2-0000", ".wine-2-0000-tmp"):
+        (stage.folder.prepared / name).mkdir()
+        (stage.folder.prepared / name / "model").write_text("half")
+    (stage.folder.prepared / ".wine-2-0000-tmp" / "manifest.json").write_text("{}")
     stage.start()
     assert folders(stage) == {Path(stage.model.versions["1"].folder).name}
 

@@ -155,7 +155,7 @@ def test_a_model_that_is_gone_is_unknown_and_freed(stage: Stage) -> None:
     del stage.state.models["wine"]
     stage.write()
     stage.store.look()
-    with pytest.raises(UnknownModel, match="'wine'.*beer"):
+    with pytest.raises(UnknownModel, match=r"'wine'.*beer"):
         stage.store.alias("wine", "champion")
     assert old() is None
 

@@ -11,9 +11,9 @@ from typing import Annotated, Self
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model_api.compatibility import check_compatible
 from model_api.following import Follower
 from model_api.logs import CONFIG
+from model_api.preparing import check_compatible
 from model_api.registry import MlflowRegistry
 from model_api.state import StateFolder
 

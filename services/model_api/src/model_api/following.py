@@ -14,10 +14,10 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import msgspec
 
@@ -37,16 +37,14 @@ GRACE_SECONDS = 60.0
 # The time in the state says that the follower lives; it is no reason to write at each look.
 WRITE_AT_LEAST = timedelta(seconds=10)
 _TICK_SECONDS = 0.2
+MANIFEST = "manifest.json"
 
 type Key = tuple[str, str]
 """Name of a model, number of a version."""
 
 
-class Rules(Protocol):
-    """What the follower asks of a prepared folder."""
-
-    def __call__(self, serving: Path, new: Path) -> str | None:
-        """Say why the new version cannot take over from the serving one; None if it can."""
+type Manifest = dict[str, Any]
+"""What a prepared folder says of its version."""
 
 
 class Follower:
@@ -56,7 +54,8 @@ class Follower:
         registry: where the aliases are.
         folder: of the state; nobody else writes it.
         aliases: those that are followed.
-        incompatible: see `Rules`.
+        incompatible: says why a version, by its manifest, cannot take over from the serving one;
+            None if it can.
         poll_seconds: between two looks at the registry.
         prepare_seconds: that preparing a version may take.
         on_demand: how many versions may be kept because they were asked for by number.
@@ -68,7 +67,7 @@ class Follower:
         registry: Registry,
         folder: StateFolder,
         aliases: tuple[str, ...],
-        incompatible: Rules,
+        incompatible: Callable[[Manifest, Manifest], str | None],
         poll_seconds: float = 2.0,
         prepare_seconds: float = 300.0,
         on_demand: int = 4,
@@ -86,6 +85,7 @@ class Follower:
         self._child: Child | None = None
         self._next_poll = 0.0
         self._unnamed_since: dict[Path, float] = {}
+        self._objections: dict[tuple[str, str], str | None] = {}
         self._written = b""
         self._write_error = ""
         self._written_at = datetime.min.replace(tzinfo=UTC)
@@ -187,10 +187,7 @@ class Follower:
         if entry.wanted == entry.serves or entry.wanted not in model.versions:
             return model.failures.get(entry.wanted)
         if entry.serves in model.versions:
-            reason = self._incompatible(
-                self._folder.path / model.versions[entry.serves].folder,
-                self._folder.path / model.versions[entry.wanted].folder,
-            )
+            reason = self._objection(model.versions[entry.wanted], model.versions[entry.serves])
             if reason is not None:
                 known = entry.failure
                 if known is None or (known.version, known.reason) != (entry.wanted, reason):
@@ -200,6 +197,21 @@ class Follower:
         entry.previous, entry.serves, entry.since = entry.serves, entry.wanted, now
         logger.info("%s: version %s serves as %s", name, entry.wanted, alias)
         return None
+
+    def _objection(self, new: Prepared, serving: Prepared) -> str | None:
+        # Asked at each look for as long as the alias names a version that does not fit.
+        key = new.folder, serving.folder
+        if key not in self._objections:
+            try:
+                reason = self._incompatible(self._manifest(new), self._manifest(serving))
+            except Exception as error:
+                logger.exception("two versions could not be compared")
+                reason = f"it could not be compared with what serves: {error!r}"
+            self._objections = {key: reason}
+        return self._objections[key]
+
+    def _manifest(self, version: Prepared) -> Manifest:
+        return msgspec.json.decode((self._folder.path / version.folder / MANIFEST).read_bytes())
 
     def _heed_wishes(self, now: datetime) -> dict[Key, datetime]:
         """Return the versions that are kept because they are asked for by number."""
@@ -273,7 +285,7 @@ class Follower:
         name, number = child.key
         model = self._state.models.get(name)
         reason = child.reason
-        if reason is None and not (child.folder / "manifest.json").exists():
+        if reason is None and not (child.folder / MANIFEST).exists():
             reason = "the process that prepared it left no manifest"
         if reason is None:
             try:
@@ -281,7 +293,7 @@ class Follower:
             except OSError as error:
                 reason = f"it could not be written to the disk: {error.strerror}"
         if reason is not None:
-            shutil.rmtree(child.folder, ignore_errors=True)
+            self._remove(child)
         if model is None:
             return
         if reason is None:
@@ -299,8 +311,14 @@ class Follower:
     def _end_child(self) -> None:
         if self._child is not None:
             self._child.end()
-            shutil.rmtree(self._child.folder, ignore_errors=True)
+            self._remove(self._child)
             self._child = None
+
+    def _remove(self, child: Child) -> None:
+        """Remove what a child has left, under the names that it used meanwhile, too."""
+        for path in self._folder.prepared.iterdir():
+            if child.folder.name in path.name:
+                shutil.rmtree(path, ignore_errors=True)
 
     # ---- the disk -------------------------------------------------------------------------------
     def _recall(self) -> State:
@@ -314,11 +332,12 @@ class Follower:
             model.versions = {
                 number: version
                 for number, version in model.versions.items()
-                if (self._folder.path / version.folder / "manifest.json").exists()
+                if (self._folder.path / version.folder / MANIFEST).exists()
             }
         used = {path for path in self._named(state)}
         for path in self._folder.prepared.iterdir():
-            if path not in used and not (path / "manifest.json").exists():
+            # What begins with a dot was not given its name by who prepared it.
+            if path.name.startswith(".") or (path not in used and not (path / MANIFEST).exists()):
                 shutil.rmtree(path, ignore_errors=True)
         return state
 

@@ -1,4 +1,4 @@
-"""The versions that one worker has in memory, kept in step with the state by a thread of its own."""
+"""What one worker has in memory, kept in step with the state by a thread of its own."""
 
 import logging
 import sys
@@ -127,6 +127,11 @@ class Store:
         return version
 
     # ---- what it is like ------------------------------------------------------------------------
+    @property
+    def polled_at(self) -> datetime | None:
+        """When the follower last asked the registry, as far as it has said."""
+        return self._state.polled_at if self._state else None
+
     @property
     def registry_error(self) -> str | None:
         """Why the registry was not heard the last time; None if it was."""
