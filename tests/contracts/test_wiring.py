@@ -36,7 +36,7 @@ DATABASE_SERVER = {
 }
 REGION = {
     f"{service} {name}"
-    for service in ("mlflow", "airflow")
+    for service in SERVICES
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
 }
 MLFLOW_URL = {
@@ -76,7 +76,12 @@ ARROWS: dict[Path_, set[str]] = {
     ("domain",): PUBLIC_NAMES,
     ("database", "address"): DATABASE_SERVER,
     ("database", "port"): DATABASE_SERVER,
-    ("buckets", "artifacts"): {"mlflow MLFLOW_ARTIFACTS_DESTINATION"},
+    ("buckets", "artifacts"): {
+        "mlflow MLFLOW_ARTIFACTS_DESTINATION",
+        "airflow LASTRO_BATCH_URL",
+        "model_api MODEL_API_PREDICTION_LOG_URL",
+        "dashboard DASHBOARD_PREDICTION_LOG_URL",
+    },
     ("buckets", "dags"): {"airflow AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
     ("services", "mlflow", "port"): {"mlflow MLFLOW_PORT"} | MLFLOW_ADDRESS,
     ("services", "airflow", "port"): {"airflow AIRFLOW__API__PORT"} | AIRFLOW_ADDRESS,
