@@ -296,13 +296,21 @@ run "secure_by_default" {
 
   assert {
     condition = { for name, lifecycle in aws_s3_bucket_lifecycle_configuration.main :
-      name => one(one(lifecycle.rule).noncurrent_version_expiration).noncurrent_days
-    } == { artifacts = 90, dags = 365 }
+      name => [for rule in lifecycle.rule : one(rule.noncurrent_version_expiration).noncurrent_days]
+    } == { artifacts = [90, 1], dags = [365] }
     error_message = "old versions go, those of DAGs only when no run can need them any more"
   }
 
   assert {
-    condition     = alltrue([for lifecycle in aws_s3_bucket_lifecycle_configuration.main : one(one(lifecycle.rule).abort_incomplete_multipart_upload).days_after_initiation == 7])
+    condition = [
+      for rule in aws_s3_bucket_lifecycle_configuration.main["artifacts"].rule :
+      [one(rule.filter).prefix, tostring(one(rule.expiration).days)] if rule.id == "expire-predictions"
+    ] == [["predictions/", "90"]]
+    error_message = "logged predictions, and nothing else, must expire"
+  }
+
+  assert {
+    condition     = alltrue([for lifecycle in aws_s3_bucket_lifecycle_configuration.main : one(lifecycle.rule[0].abort_incomplete_multipart_upload).days_after_initiation == 7])
     error_message = "uploads that were given up must go"
   }
 

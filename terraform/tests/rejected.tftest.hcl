@@ -439,3 +439,13 @@ run "reject_unsafe" {
     var.model_api_clients,
   ]
 }
+
+run "reject_predictions_that_never_expire" {
+  command = plan
+
+  variables {
+    buckets = { predictions_days = 0 }
+  }
+
+  expect_failures = [var.buckets]
+}

@@ -37,7 +37,7 @@ DATABASE_SERVER = {
 }
 REGION = {
     f"{service} {name}"
-    for service in ("mlflow", "airflow", "model_api")
+    for service in SERVICES
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
 }
 MLFLOW_URL = {
@@ -79,7 +79,9 @@ ARROWS: dict[Path_, set[str]] = {
     ("database", "port"): DATABASE_SERVER,
     ("buckets", "artifacts"): {
         "mlflow MLFLOW_ARTIFACTS_DESTINATION",
+        "airflow LASTRO_BATCH_URL",
         "model_api MODEL_API_PREDICTION_LOG_URL",
+        "dashboard DASHBOARD_PREDICTION_LOG_URL",
     },
     ("buckets", "dags"): {"airflow AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
     ("services", "mlflow", "port"): {"mlflow MLFLOW_PORT"} | MLFLOW_ADDRESS,
@@ -300,7 +302,7 @@ def test_on_aws_hosts_are_reached_by_ssh_and_the_controller_is_not(tmp_path: Pat
 
 
 def test_on_one_machine_the_endpoint_stands_in_for_aws(wiring: Wiring) -> None:
-    for name in ("mlflow", "airflow", "model_api"):
+    for name in SERVICES:
         environment = wiring.service(name).environment
         assert environment["AWS_ENDPOINT_URL"] == "http://10.42.255.4:4566"
         assert environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] == "http://10.42.255.4:4566"
