@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="model
 import httpx2 as httpx
 import msgspec
 import uvicorn
-from model_api.decoding import Batch, Decoder
-from model_api.store import NotLoaded, UnknownModel
 
 from model_api.app import create_app
+from model_api.decoding import Batch, Decoder, invalid_rows
+from model_api.problems import Problem
 from model_api.settings import Settings
+from model_api.store import NotLoaded, UnknownModel
 
 KEY = "0123456789abcdef" * 4
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -60,6 +62,23 @@ class MemoryVersion:
 
     def predict(self, batch: Batch, probabilities: bool = False) -> bytes:
         """Return the members of the answer."""
+        try:
+            return self.compute(batch, probabilities)
+        except ValueError as error:
+            raise self.blame(batch, error) from error
+
+    def blame(self, batch: Batch, error: Exception) -> Exception:
+        """Return a problem of all rows for a value, else the error."""
+        if not isinstance(error, ValueError):
+            return error
+        detail = f"the model refuses it: {error}"
+        errors = [{"row": row, "field": None, "detail": detail} for row in range(batch.rows)]
+        return invalid_rows(errors, len(errors))
+
+    def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
+        """Return the members of the answer, or raise what the test's function does."""
+        if probabilities and self.classes is None:
+            raise Problem(HTTPStatus.UNPROCESSABLE_CONTENT, "no-probabilities", "it tells none")
         members = b'"predictions":' + msgspec.json.encode(self._answer(batch))
         if probabilities:
             row = {str(name): 1 / len(self.classes or ()) for name in self.classes or ()}

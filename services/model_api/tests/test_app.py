@@ -311,11 +311,11 @@ def test_megabytes_of_garbage_are_answered(client: httpx.Client, declared: bool)
     assert client.post(PREDICT, json=[ROW]).status_code == 200
 
 
-def test_a_category_never_seen_is_explained_by_the_model(client: httpx.Client) -> None:
+def test_what_the_model_refuses_is_no_fault_of_the_service(client: httpx.Client) -> None:
     answer = client.post("/models/refusing/predict", json=[ROW])
     assert answer.status_code == 422
-    assert answer.json()["type"] == "urn:model-api:rows-refused"
-    assert "unknown categories ['mauve']" in answer.json()["detail"]
+    assert answer.json()["type"] == "urn:model-api:invalid-rows"
+    assert "unknown categories ['mauve']" in answer.json()["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize(

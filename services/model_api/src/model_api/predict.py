@@ -11,7 +11,6 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from model_api.decoding import Batch
 from model_api.limits import Threads, overloaded, read_body
 from model_api.metrics import Metrics, Series
 from model_api.problems import Problem
@@ -24,7 +23,6 @@ DEFAULT_ALIAS = "champion"
 # Longer bodies take a millisecond or more to decode.
 _INLINE_BYTES = 64 * 1024
 _VERSIONS_REMEMBERED = 1000
-_MESSAGE_LENGTH = 300
 
 
 class Target(NamedTuple):
@@ -186,46 +184,31 @@ class Predictor:
         return bound
 
     async def _predict(self, version: Version, body: bytes, probabilities: bool) -> bytes:
-        if probabilities and version.classes is None:
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_CONTENT,
-                "no-probabilities",
-                f"version {version.number} of {version.name!r} tells no probabilities",
-            )
         settings = self._settings
         if len(body) > _INLINE_BYTES:
 
             def work() -> bytes:
                 batch = version.decoder.decode(body, settings.max_rows)
-                return _run(version, batch, probabilities)
+                return version.predict(batch, probabilities)
 
         else:
             batch = version.decoder.decode(body, settings.max_rows)
             if version.seconds(batch.rows) < settings.inline_seconds:
-                return _run(version, batch, probabilities)
+                try:
+                    return version.compute(batch, probabilities)
+                except Problem:
+                    raise
+                except Exception as error:
+                    fault = error
+                blame = await self._threads.run(
+                    lambda: version.blame(batch, fault), settings.prediction_seconds
+                )
+                raise blame from fault
 
             def work() -> bytes:
-                return _run(version, batch, probabilities)
+                return version.predict(batch, probabilities)
 
         return await self._threads.run(work, settings.prediction_seconds)
-
-
-def _run(version: Version, batch: Batch, probabilities: bool) -> bytes:
-    try:
-        return version.predict(batch, probabilities)
-    except Problem:
-        raise
-    except ValueError as error:
-        # How a model says that it cannot make sense of a value, such as of a category that it has
-        # never seen; whoever sent the value may read what it says of it.
-        text = str(error)
-        if len(text) > _MESSAGE_LENGTH:
-            text = f"{text[:_MESSAGE_LENGTH]}..."
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_CONTENT,
-            "rows-refused",
-            f"version {version.number} of {version.name!r} cannot predict these rows: {text}",
-        ) from error
 
 
 def _check_content(headers: dict[bytes, bytes]) -> None:
