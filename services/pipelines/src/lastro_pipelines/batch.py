@@ -248,7 +248,7 @@ def _found(system: FileSystem, root: str, source: str) -> list[Source]:
 
 def _etag(system: FileSystem, path: str) -> str | None:
     with system.open_input_file(path) as content:
-        etag = (content.metadata() or {}).get(b"ETag")
+        etag = (content.metadata() or {}).get("ETag")
     return etag.decode().strip('"') if etag else None
 
 
