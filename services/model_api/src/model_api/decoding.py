@@ -969,7 +969,8 @@ def _value(spec: dict[str, Any], value: Any) -> Any:
             return _text(value)
         case "binary":
             try:
-                return base64.b64decode(_text(value), validate=True)
+                # MLflow's clients break it into lines.
+                return base64.b64decode("".join(_text(value).split()), validate=True)
             except ValueError:
                 raise ValueError(f"must be text in base64, not {_short(value)}") from None
         case "datetime":
