@@ -290,18 +290,21 @@ class Decoder:
             self._records = None
             self._lists = msgspec.json.Decoder(types[0]) if len(types) == 1 else None
             names = [tensor.name for tensor in self.tensors]
-            self._by_column = msgspec.json.Decoder(_struct(names, types)) if self.named else None
+            fits = self.named and all(map(fits_struct, names))
+            self._by_column = msgspec.json.Decoder(_struct(names, types)) if fits else None
             return
         if self._nested:
             self._records = self._lists = self._by_column = None
             return
         values = [_column_type(column) for column in self.columns]
-        names = [column.name for column in self.columns]
-        required = [column.required for column in self.columns]
-        self._records = msgspec.json.Decoder(list[_struct(names, values, required)])
         self._lists = msgspec.json.Decoder(list[tuple[tuple(values)]])
-        by_column = _struct(names, [list[value] for value in values])
-        self._by_column = msgspec.json.Decoder(by_column)
+        self._records = self._by_column = None
+        names = [column.name for column in self.columns]
+        if all(map(fits_struct, names)):
+            required = [column.required for column in self.columns]
+            row, by_column = _struct(names, values, required), [list[value] for value in values]
+            self._records = msgspec.json.Decoder(list[row])
+            self._by_column = msgspec.json.Decoder(_struct(names, by_column))
         self._texts = [i for i, c in enumerate(self.columns) if c.type == "datetime"]
         # Clients write columns in one order or another, not in a thousand.
         self._lists_of = lru_cache(maxsize=16)(self._compile_order)
@@ -363,11 +366,11 @@ class Decoder:
             tensor = self.tensors[0]
             array = _as_tensor(tensor, self._lists.decode(content))
             return Batch(self, len(array), tensors={tensor.name: array}, params=params)
-        if self._records is None:
-            raise ValueError("nested columns are read the slow way")
         first = _FIRST_OF_LIST.match(content)
-        as_lists = first is not None and first[1] == b"["
-        values = (self._lists if as_lists else self._records).decode(content)
+        decoder = self._lists if first is not None and first[1] == b"[" else self._records
+        if decoder is None:
+            raise ValueError("nested columns and odd names are read the slow way")
+        values = decoder.decode(content)
         return Batch(self, len(values), self._times(values), params=params)
 
     def _decode_split(self, content: bytes, params: dict[str, Any] | None) -> Batch:
@@ -714,6 +717,11 @@ def _tensor(entry: dict[str, Any]) -> Tensor:
     return Tensor(entry.get("name"), dtype, tuple(spec["shape"]))
 
 
+def fits_struct(name: str) -> bool:
+    """Tell whether msgspec can have a field of that name: one that JSON need not escape."""
+    return not any(character in '"\\' or character < " " for character in name)
+
+
 def _struct(names: list[Any], types: list[Any], required: list[bool] | None = None) -> Any:
     """Return a struct with a field for each name, whatever the names are."""
     required = required or [True] * len(names)
@@ -971,7 +979,8 @@ def _value(spec: dict[str, Any], value: Any) -> Any:
             return _text(value)
         case "binary":
             try:
-                return base64.b64decode(_text(value), validate=True)
+                # MLflow's clients break it into lines.
+                return base64.b64decode("".join(_text(value).split()), validate=True)
             except ValueError:
                 raise ValueError(f"must be text in base64, not {_short(value)}") from None
         case "datetime":
