@@ -232,7 +232,7 @@ def served(server: Server) -> str:
     """Return the version that answers."""
     listing = json.loads(ask(server.port, "/models", None, **server.headers)[1])
     model = next(m for m in listing["models"] if m["name"] == "linear-0")
-    return model["aliases"]["champion"]["serves"]
+    return model["aliases"]["champion"]["version"]
 
 
 def _was_champion(answer: tuple, moves: list[tuple[float, str]], poll: float) -> bool:

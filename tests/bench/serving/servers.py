@@ -220,7 +220,7 @@ def lastro(folder: Path, url: str, models: list[str], compiled: bool) -> Iterato
         "MODEL_API_KEYS_FILE": str(keys),
         "MODEL_API_PORT": str(port),
         "MODEL_API_WORKERS": "1",
-        "MODEL_API_STATE_DIR": str(folder),
+        "MODEL_API_STATE_DIRECTORY": str(folder),
         "MODEL_API_COMPILE": str(compiled).lower(),
     }
     headers = {"Authorization": f"Bearer {KEY}"}

@@ -100,7 +100,14 @@ class Disagreement(Exception):
     """A candidate answers otherwise than the original; the message says how."""
 
 
-def choose(work: Path, description: Any, decoder: Decoder, example: Batch, original: Any) -> Chosen:
+def choose(
+    work: Path,
+    description: Any,
+    decoder: Decoder,
+    example: Batch,
+    original: Any,
+    compiled: bool = True,
+) -> Chosen:
     """Return the fastest candidate that agrees with the original.
 
     Args:
@@ -109,6 +116,7 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
         decoder: of the model's signature.
         example: the input example.
         original: MLflow's pyfunc of the model.
+        compiled: whether it may be compiled.
     """
     one_thread()
     source = _Source(work, description)
@@ -124,7 +132,10 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
     rows = sum(answer.batch.rows for answer in answers)
     failures: list[str] = []
     tried: list[Tried] = []
-    for candidate in [*_native(source, decoder), *_compiled(source, decoder, answers, work)]:
+    candidates = list(_native(source, decoder))
+    if compiled:
+        candidates += _compiled(source, decoder, answers, work)
+    for candidate in candidates:
         try:
             if candidate.failure is not None:
                 raise Disagreement(candidate.failure)

@@ -45,6 +45,9 @@ class FollowerSettings(BaseSettings):
     on_demand_versions: Annotated[int, Field(ge=0, le=1000)] = 4
     """Versions that are kept because they are asked for by number."""
 
+    compile: bool = True
+    """Whether versions are compiled where that agrees with the original."""
+
     @field_validator("aliases", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -98,6 +101,7 @@ def main() -> None:
             poll_seconds=settings.poll_seconds,
             prepare_seconds=settings.prepare_seconds,
             on_demand=settings.on_demand_versions,
+            compiled=settings.compile,
         ).run(stop)
 
 

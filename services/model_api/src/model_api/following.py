@@ -59,6 +59,7 @@ class Follower:
         poll_seconds: between two looks at the registry.
         prepare_seconds: that preparing a version may take.
         on_demand: how many versions may be kept because they were asked for by number.
+        compiled: whether versions may be compiled.
         command: see `Child`.
     """
 
@@ -71,6 +72,7 @@ class Follower:
         poll_seconds: float = 2.0,
         prepare_seconds: float = 300.0,
         on_demand: int = 4,
+        compiled: bool = True,
         command: Sequence[str] = (sys.executable, "-m", "model_api.preparing"),
     ) -> None:
         self._registry = registry
@@ -80,8 +82,9 @@ class Follower:
         self._poll_seconds = poll_seconds
         self._prepare_seconds = prepare_seconds
         self._on_demand = on_demand
-        self._command = command
-        self._environment = fingerprint()
+        self._command = command if compiled else [*command, "--native"]
+        # What was prepared otherwise serves on, and is prepared anew.
+        self._environment = fingerprint() if compiled else f"{fingerprint()}-native"
         self._child: Child | None = None
         self._next_poll = 0.0
         self._unnamed_since: dict[Path, float] = {}

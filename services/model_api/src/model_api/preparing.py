@@ -79,8 +79,14 @@ class PrepareError(RuntimeError):
     """A version is not fit to serve; the message is one sentence that says why."""
 
 
-def prepare(name: str, version: str, folder: Path) -> dict[str, Any]:
+def prepare(name: str, version: str, folder: Path, compiled: bool = True) -> dict[str, Any]:
     """Download a version and make it ready in ``folder``, which appears only when all is done.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        folder: does not exist yet.
+        compiled: whether it may be compiled.
 
     Returns:
         the manifest.
@@ -101,12 +107,23 @@ def prepare(name: str, version: str, folder: Path) -> dict[str, Any]:
         except Exception as error:
             raise PrepareError(f"its artifact cannot be downloaded: {first_line(error)}") from error
         return prepare_downloaded(
-            Path(found), folder, name=name, version=version, run_id=registered.run_id or None
+            Path(found),
+            folder,
+            name=name,
+            version=version,
+            run_id=registered.run_id or None,
+            compiled=compiled,
         )
 
 
 def prepare_downloaded(
-    model: Path, folder: Path, *, name: str, version: str, run_id: str | None
+    model: Path,
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    run_id: str | None,
+    compiled: bool = True,
 ) -> dict[str, Any]:
     """Make a model, as MLflow saves it in a folder, ready in another; the rest as ``prepare``."""
     with _temporary(folder) as work:
@@ -118,7 +135,7 @@ def prepare_downloaded(
             "version": version,
             "run_id": run_id,
             "prepared_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        } | _examine(work)
+        } | _examine(work, compiled)
         (work / MANIFEST).write_bytes(
             msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
         )
@@ -151,7 +168,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _examine(work: Path) -> dict[str, Any]:
+def _examine(work: Path, compiled: bool) -> dict[str, Any]:
     """Return what the manifest says of the model; compiles it beside."""
     import mlflow.pyfunc
     from mlflow.models import Model
@@ -204,7 +221,7 @@ def _examine(work: Path) -> dict[str, Any]:
             f"it answers the {batch.rows} row(s) of its input example with"
             f" {count(answer) if count(answer) is not None else 'no list of'} predictions"
         )
-    chosen = compiling.choose(work, description, decoder, batch, original)
+    chosen = compiling.choose(work, description, decoder, batch, original, compiled)
     return {
         "signature": described,
         "categories": chosen.categories,
@@ -409,13 +426,16 @@ def _read(path: Path) -> str:
 
 def main() -> None:
     """Prepare the version that the command line names."""
-    try:
-        name, version, folder = sys.argv[1:]
-    except ValueError:
-        sys.exit("usage: python -m model_api.preparing NAME VERSION FOLDER")
+    match sys.argv[1:]:
+        case ["--native", name, version, folder]:
+            compiled = False
+        case [name, version, folder]:
+            compiled = True
+        case _:
+            sys.exit("usage: python -m model_api.preparing [--native] NAME VERSION FOLDER")
     warnings.simplefilter("ignore")
     try:
-        manifest = prepare(name, version, Path(folder))
+        manifest = prepare(name, version, Path(folder), compiled)
     except Exception as error:
         sys.exit(str(first_line(error)))
     print(json.dumps({key: manifest[key] for key in ("engine", "engine_note", "requirements")}))
