@@ -195,7 +195,7 @@ molecule: ## Test the roles on hosts of their own; or one ROLE
 	scripts/molecule $(ROLE)
 
 .PHONY: bench-serving
-bench-serving: setup ## Measure the model API beside other servers: the table of the README [ROUNDS=3] [SECONDS=4]
+bench-serving: setup ## Measure the model API beside other servers: the table of the README [ROUNDS=3] [DURATION=4]
 	@python tests/bench/serving/bench.py
 
 .PHONY: bench

@@ -1,6 +1,6 @@
 """Measure serving: Lastro's model API beside others, on this machine, in one run.
 
-Usage: make bench-serving [ROUNDS=3] [SECONDS=4]
+Usage: make bench-serving [ROUNDS=3] [DURATION=4]
 
 Prints the README's tables. Every server has one worker, one thread and the same model files. They
 are all up at the same time and asked in turn, round by round, so that a slow minute of the machine
@@ -37,7 +37,7 @@ from servers import (
 )
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-SECONDS = int(os.environ.get("SECONDS", "4"))
+DURATION = int(os.environ.get("DURATION", "4"))
 CASES = [(connections, rows) for rows in (1, 100) for connections in (1, 8)]
 
 WRK_SCRIPT = """\
@@ -79,7 +79,7 @@ def closed_loop(server: Server, body: bytes, connections: int, folder: Path) -> 
     url = f"http://127.0.0.1:{server.port}{server.path}"
     before = server.cpu_seconds()
     output = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "-s", str(script), url],
+        ["wrk", "-t1", f"-c{connections}", f"-d{DURATION}s", "-s", str(script), url],
         check=True,
         capture_output=True,
         text=True,

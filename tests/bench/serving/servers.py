@@ -32,7 +32,7 @@ def model_api_environment() -> Path:
     """The bin/ of the environment that serves, trains the models and asks at a fixed rate."""
     project = PROJECT / "services/model_api"
     locks = PROJECT / "locks/model_api.txt", PROJECT / "locks/test.txt"
-    return environment("model_api", *locks, project=project)
+    return environment("model_api", *locks, projects=[project])
 
 
 def peer_environment(name: str) -> Path:
