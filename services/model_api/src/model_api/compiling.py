@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from model_api import sampling
-from model_api.decoding import Batch, Decoder
+from model_api.batch import Batch
+from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER, Engine, load_estimator, one_thread, open_engine
 from model_api.version import count, first_line, shortest
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from model_api.decoding import ERRORS_SHOWN, Batch, invalid_rows
+from model_api.batch import Batch
+from model_api.checking import ERRORS_SHOWN, invalid_rows
 
 MODEL_FOLDER = "model"
 

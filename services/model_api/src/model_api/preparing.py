@@ -26,8 +26,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion
 from packaging.version import Version as PackageVersion
 
-from model_api.decoding import Batch, Decoder, SignatureError
+from model_api.batch import Batch
+from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER
+from model_api.signature import SignatureError
 from model_api.version import FORMAT, MANIFEST, count, first_line, open_version
 
 # Other names of what serves just as well.
@@ -136,9 +138,8 @@ def prepare_downloaded(
             "run_id": run_id,
             "prepared_at": datetime.now(UTC).isoformat(timespec="seconds"),
         } | _examine(work, compiled)
-        (work / MANIFEST).write_bytes(
-            msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-        )
+        written = msgspec.json.encode(manifest)
+        (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
         try:
             # As the service will: what is written here must be what opens there.
             open_version(work)
@@ -147,7 +148,7 @@ def prepare_downloaded(
         if folder.exists():
             shutil.rmtree(folder)
         work.rename(folder)
-    return manifest
+    return msgspec.json.decode(written)
 
 
 def _link(source: str, target: str) -> None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from model_api.decoding import ERRORS_SHOWN, Batch, Decoder, fits_struct, invalid_rows
+from model_api.batch import Batch
+from model_api.checking import ERRORS_SHOWN, invalid_rows
+from model_api.decoding import Decoder
 from model_api.engines import Engine, open_engine
 from model_api.problems import Problem
+from model_api.signature import fits_struct
 
 if TYPE_CHECKING:
     import pandas as pd
