@@ -18,8 +18,11 @@ from dashboard.services import PATIENCE, Refused, ask, fetch, open_client
 
 SERVICE = "MLflow"
 
-PAGE_RUNS = 200
-"""Runs read at a time: MLflow takes 0.15 s for them, and a second for a thousand."""
+PAGE_RUNS = 100
+"""Runs read at a time: MLflow takes 0.1 s for them, and a second for a thousand."""
+
+NEWEST = "attributes.start_time DESC"
+"""MLflow's word for an order of runs."""
 
 HISTORY_POINTS = 300
 """Points read per metric and run; MLflow samples longer histories."""
@@ -157,7 +160,7 @@ class Tracking:
         self,
         experiment_ids: Sequence[str],
         query: str = "",
-        order_by: str = "attributes.start_time DESC",
+        order_by: str = NEWEST,
         token: str | None = None,
         limit: int = PAGE_RUNS,
     ) -> RunPage:

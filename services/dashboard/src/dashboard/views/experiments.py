@@ -12,16 +12,13 @@ import streamlit as st
 from dashboard import board, charts
 from dashboard.services import Refused
 from dashboard.session import Session, current
-from dashboard.tracking import PAGE_RUNS, Experiment, Run, RunPage
+from dashboard.tracking import NEWEST, PAGE_RUNS, Experiment, Run, RunPage
 from dashboard.ui import empty, heading, plain, run_link
 
 MAX_COMPARED = 10
 SHOWN_METRICS = 6
 SHOWN_AXES, SHOWN_AXES_METRICS = 4, 3
 
-NEWEST = "attributes.start_time DESC"
-
-VIEW = "experiments_view"
 
 _TOKENS = "experiments_tokens"
 
@@ -218,7 +215,7 @@ def _compare(session: Session, runs: list[Run], chosen: list[Run]) -> None:
         "Learning curves": lambda: _curves(session, chosen),
     }
     # Only the open one is drawn, and asks MLflow.
-    tabs = st.tabs(list(views), key=VIEW, on_change="rerun")
+    tabs = st.tabs(list(views), key="experiments_view", on_change="rerun")
     for tab, draw in zip(tabs, views.values(), strict=True):
         if tab.open:
             with tab:
