@@ -15,11 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import httpx
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -29,6 +34,7 @@ import dashboard
 APP = Path(dashboard.__file__).with_name("app.py")
 ADMIN = ("admin", "admin-password-of-tests")
 BEARER = "bearer-key-of-tests"
+AIRFLOW_LOGIN = {"username": "dashboard", "password": "airflow-password-of-tests"}
 
 
 def free_port() -> int:
@@ -91,28 +97,35 @@ class MLflow:
         self.call(login, "POST", "runs/update", json=done)
         return run_id
 
-    def create_model(
-        self,
-        login: tuple[str, str],
-        name: str,
-        run_ids: list[str],
-        example: dict[str, Any] | None = None,
-    ) -> None:
-        """A registered model with one version per run, each logged with this input example."""
+    def create_model(self, login: tuple[str, str], name: str, run_ids: list[str]) -> None:
+        """A registered model with one version per run."""
         self.call(login, "POST", "registered-models/create", json={"name": name})
         for run_id in run_ids:
             run = self.call(login, "GET", "runs/get", params={"run_id": run_id})["run"]
             body = {"experiment_id": run["info"]["experiment_id"], "source_run_id": run_id}
             logged = self.call(login, "POST", "logged-models", json=body)["model"]["info"]
-            if example:
-                place = logged["artifact_uri"].removeprefix("mlflow-artifacts:/")
-                path = f"../mlflow-artifacts/artifacts/{place}/input_example.json"
-                table = {"columns": list(example), "data": [list(example.values())]}
-                self.call(login, "PUT", path, content=json.dumps(table))
             model_id = logged["model_id"]
             body = {"name": name, "source": f"models:/{model_id}", "model_id": model_id}
             body["run_id"] = run_id
             self.call(login, "POST", "model-versions/create", json=body)
+
+    def log_artifact(self, login: tuple[str, str], run_id: str, path: str, content: bytes) -> None:
+        """A file of a run, in MLflow's own store."""
+        run = self.call(login, "GET", "runs/get", params={"run_id": run_id})["run"]
+        place = run["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/")
+        path = f"../mlflow-artifacts/artifacts/{place}/{path}"
+        self.call(login, "PUT", path, content=content)
+
+    def model(self, login: tuple[str, str], name: str) -> dict[str, Any]:
+        """A registered model, as MLflow tells it."""
+        answer = self.call(login, "GET", "registered-models/get", params={"name": name})
+        return answer["registered_model"]
+
+    def allow(self, user: str, what: str, name: str, permission: str) -> None:
+        """Give a user READ, EDIT or MANAGE on an `experiment` (by id) or `registered_model`."""
+        body = {"username": user, "permission": permission}
+        body |= {"resource_type": what, "resource_id": name}
+        self.call(ADMIN, "POST", "../../3.0/mlflow/users/permissions/grant", json=body)
 
     def set_alias(self, login: tuple[str, str], model: str, alias: str, version: str) -> None:
         """Point an alias at a version."""
@@ -223,7 +236,7 @@ class _GateHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = _forward
+    do_GET = do_POST = do_PUT = _forward
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -237,35 +250,37 @@ class ModelApi:
     models: list[dict[str, Any]] = field(default_factory=list)
     ready: bool = True
     registry_error: str | None = None
+    polled_at: datetime | None = None
+    on_models: Callable[[], None] = lambda: None
     answer: tuple[int, dict[str, Any]] = (500, {})
     refusal_of_probabilities: tuple[int, dict[str, Any]] | None = None
+    answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    """Alias -> its own answer."""
     sent: list[dict[str, Any]] = field(default_factory=list)
 
+    def answer_to(self, path: str) -> tuple[int, dict[str, Any]]:
+        """What the alias in the path answers."""
+        alias = path.partition("/aliases/")[2].partition("/")[0]
+        return self.answers.get(alias, self.answer)
 
-class _ApiHandler(BaseHTTPRequestHandler):
-    api: ModelApi
 
-    def do_GET(self) -> None:
-        if self.path == "/health/ready":
-            self._send(200 if self.api.ready else 503, {"detail": "no model is loaded"})
-        elif self._authorized() and self.path == "/models":
-            body = {"alias": "champion", "registry_error": self.api.registry_error}
-            self._send(200, body | {"models": self.api.models})
+@dataclass
+class Airflow:
+    """What the stand-in for Airflow answers: the members of its API that are read."""
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self._authorized():
-            self.api.sent.append({"path": self.path, "body": body})
-            refused = self.api.refusal_of_probabilities
-            asked = "probabilities=true" in self.path
-            self._send(*(refused if refused and asked else self.api.answer))
+    url: str
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    tasks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    health: dict[str, Any] = field(
+        default_factory=lambda: {
+            name: {"status": "healthy"}
+            for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")
+        }
+    )
+    tokens: list[str] = field(default_factory=list)
 
-    def _authorized(self) -> bool:
-        if self.headers.get("Authorization") == f"Bearer {BEARER}":
-            return True
-        self._send(401, {"title": "Unauthorized"})
-        return False
 
+class _JsonHandler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
         kind = "application/json" if status < 400 else "application/problem+json"
@@ -279,6 +294,57 @@ class _ApiHandler(BaseHTTPRequestHandler):
         pass
 
 
+class _AirflowHandler(_JsonHandler):
+    airflow: Airflow
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path != "/auth/token" or body != AIRFLOW_LOGIN:
+            self._send(401, {"detail": "Invalid credentials"})
+            return
+        self.airflow.tokens.append(secrets.token_hex(8))
+        self._send(201, {"access_token": self.airflow.tokens[-1]})
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/api/v2/monitor/health":
+            self._send(200, self.airflow.health)
+        elif self.headers.get("Authorization") not in {f"Bearer {t}" for t in self.airflow.tokens}:
+            self._send(401, {"detail": "Not authenticated"})
+        elif path == "/api/v2/dags/~/dagRuns":
+            self._send(200, {"dag_runs": self.airflow.runs, "total_entries": 0})
+        else:
+            run = unquote(path.split("/")[-2])
+            self._send(200, {"task_instances": self.airflow.tasks[run], "total_entries": 0})
+
+
+class _ApiHandler(_JsonHandler):
+    api: ModelApi
+
+    def do_GET(self) -> None:
+        if self.path == "/health/ready":
+            self._send(200 if self.api.ready else 503, {"detail": "no model is loaded"})
+        elif self._authorized() and self.path == "/models":
+            self.api.on_models()
+            polled = self.api.polled_at or datetime.now(UTC)
+            body = {"registry_error": self.api.registry_error, "polled_at": polled.isoformat()}
+            self._send(200, body | {"models": self.api.models})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self._authorized():
+            self.api.sent.append({"path": self.path, "body": body})
+            refused = self.api.refusal_of_probabilities
+            asked = "probabilities=true" in self.path
+            self._send(*(refused if refused and asked else self.api.answer_to(self.path)))
+
+    def _authorized(self) -> bool:
+        if self.headers.get("Authorization") == f"Bearer {BEARER}":
+            return True
+        self._send(401, {"title": "Unauthorized"})
+        return False
+
+
 @pytest.fixture
 def model_api() -> Iterator[ModelApi]:
     """A stand-in for the model API over real HTTP."""
@@ -288,6 +354,50 @@ def model_api() -> Iterator[ModelApi]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield handler.api
         server.shutdown()
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
+    """A stand-in for Airflow over real HTTP, and the settings that lead to it."""
+    handler = type("Handler", (_AirflowHandler,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        handler.airflow = Airflow(f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AIRFLOW_API_URL", handler.airflow.url)
+        monkeypatch.setenv("AIRFLOW_API_USERNAME", AIRFLOW_LOGIN["username"])
+        monkeypatch.setenv("AIRFLOW_API_PASSWORD", AIRFLOW_LOGIN["password"])
+        monkeypatch.setenv("AIRFLOW_URL", "https://airflow.example.com")
+        yield handler.airflow
+        server.shutdown()
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty prediction log on disk, and the setting that leads to it."""
+    monkeypatch.setenv("DASHBOARD_PREDICTION_LOG_URL", f"file://{tmp_path}/predictions")
+    return tmp_path / "predictions"
+
+
+def log_predictions(
+    log: Path, model: str, version: str, at: datetime, rows: pd.DataFrame, files: int = 1
+) -> None:
+    """Write rows of inputs and `prediction` as the model API's log does, from `at` on."""
+    folder = log / f"model={quote(model, safe='')}" / f"version={version}" / f"date={at.date()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(files):
+        part = rows.iloc[i::files]
+        first = at.replace(microsecond=0)
+        times = [first + timedelta(milliseconds=j) for j in range(len(part))]
+        own = {
+            "at": pa.array(times, pa.timestamp("ms", "UTC")),
+            "request_id": pa.array([secrets.token_hex(4)] * len(part)),
+            "row": pa.array([0] * len(part), pa.int32()),
+            "alias": pa.array(["champion"] * len(part)),
+        }
+        columns = {name: pa.array(part[name], from_pandas=True) for name in part}
+        path = folder / f"{secrets.token_hex(8)}.parquet"
+        pq.write_table(pa.table(own | columns), path)
+        os.utime(path, (at.timestamp() + 20,) * 2)
 
 
 @pytest.fixture
@@ -331,8 +441,10 @@ def go(at: AppTest, page: str) -> AppTest:
 def shown(at: AppTest) -> str:
     """All text on the page."""
     parts: list[str] = []
-    for kind in ("title", "subheader", "markdown", "caption", "info", "warning", "error"):
+    kinds = ("title", "subheader", "markdown", "caption", "info", "success", "warning", "error")
+    for kind in kinds:
         parts += [element.value for element in at.get(kind)]
+    parts += [code.value for code in at.code]
     parts += [f"{metric.label}: {metric.value} {metric.delta}" for metric in at.metric]
     parts += [widget.label for widget in (*at.text_input, *at.selectbox, *at.number_input)]
     parts += [str(option) for box in at.selectbox for option in box.options]

@@ -15,6 +15,8 @@ PAGES = {
     "experiments": ("Experiments", ":material/science:"),
     "models": ("Models", ":material/deployed_code:"),
     "try_it": ("Try it", ":material/play_circle:"),
+    "drift": ("Drift", ":material/query_stats:"),
+    "pipelines": ("Pipelines", ":material/account_tree:"),
 }
 
 
@@ -48,7 +50,7 @@ def main() -> None:
     except ServiceError as error:
         away(str(error))
     with banner:
-        for service, at in session.old.items():
+        for service, at in sorted(session.old.items()):
             st.warning(
                 f"**{plain(service)} is away.** Showing what was loaded at "
                 f"{at.astimezone():%H:%M:%S}.",

@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from dashboard.services import ServiceError
-from dashboard.serving import SERVICE, ServedModel
-from dashboard.session import Session
-from dashboard.tracking import Experiment, ModelVersion, RegisteredModel, Run
+import pandas as pd
 
-MLFLOW = "MLflow"
+from dashboard import airflow, prediction_log, tracking
+from dashboard.airflow import DagRun, Task
+from dashboard.prediction_log import PredictionLog, Sample
+from dashboard.services import Away, Refused, ServiceError
+from dashboard.serving import SERVICE as MODEL_API
+from dashboard.serving import Held, ModelApi, ServedModel
+from dashboard.session import Load, Session
+from dashboard.tracking import Experiment, ModelVersion, RegisteredModel, Run, RunPage
+
+MLFLOW = tracking.SERVICE
 RECENT_RUNS = 8
+LATE = timedelta(minutes=1)
+"""The model API asks MLflow every few seconds."""
+
+REFERENCE = "reference/reference.parquet"
+REFERENCE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Serving:
     """What the model API serves to this visitor, or in `problem` why that is unknown."""
 
-    models: dict[str, ServedModel]
-    alias: str = "champion"
+    models: Mapping[str, ServedModel]
     registry_error: str | None = None
     problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Health:
+    """A service's state in a word, where there is more to say a line, and its parts' states.
+
+    `good` is None where there is nothing to judge.
+    """
+
+    name: str
+    state: str
+    good: bool | None
+    note: str = ""
+    parts: Mapping[str, bool] = field(default_factory=dict)
+
+
+def prepare(session: Session) -> None:
+    """Ask every service at the same time for what nearly every page shows first."""
+    session.prefetch(
+        [
+            (MLFLOW, "models", session.tracking.registered_models),
+            (MLFLOW, "experiments", session.tracking.experiments),
+            *(_held(api, session) for api in session.apis),
+        ]
+    )
 
 
 def experiments(session: Session) -> list[Experiment]:
@@ -29,26 +65,42 @@ def experiments(session: Session) -> list[Experiment]:
     return session.read(MLFLOW, "experiments", session.tracking.experiments)
 
 
-def runs(session: Session, experiment_ids: tuple[str, ...], query: str = "") -> list[Run]:
-    """Runs of these experiments, newest first; see `Tracking.runs`."""
+def runs(
+    session: Session, experiment: str, query: str, order_by: str, token: str | None
+) -> RunPage:
+    """One page of an experiment's runs; see `Tracking.runs`."""
     return session.read(
         MLFLOW,
-        ("runs", experiment_ids, query),
-        lambda: session.tracking.runs(experiment_ids, query),
+        ("runs", experiment, query, order_by, token),
+        lambda: session.tracking.runs([experiment], query, order_by, token),
     )
 
 
 def recent_runs(session: Session) -> list[Run]:
     """The newest `RECENT_RUNS` runs of all experiments."""
     ids = [experiment.id for experiment in experiments(session)]
-    return session.read(
+    page = session.read(
         MLFLOW, "recent runs", lambda: session.tracking.runs(ids, limit=RECENT_RUNS)
     )
+    return list(page.runs)
 
 
 def run(session: Session, run_id: str) -> Run:
     """One run."""
-    return session.read(MLFLOW, ("run", run_id), lambda: session.tracking.run(run_id))
+    return session.read(*_run(session, run_id))
+
+
+def known_runs(session: Session, run_ids: Iterable[str | None]) -> dict[str, Run]:
+    """The runs of these that exist and that the visitor may read, asked for at the same time."""
+    ids = list(dict.fromkeys(run_id for run_id in run_ids if run_id))
+    session.prefetch(_run(session, run_id) for run_id in ids)
+    found = {}
+    for run_id in ids:
+        try:
+            found[run_id] = run(session, run_id)
+        except Refused:
+            continue
+    return found
 
 
 def history(
@@ -69,36 +121,155 @@ def registered_models(session: Session) -> list[RegisteredModel]:
 
 def versions(session: Session, model: str) -> list[ModelVersion]:
     """A model's versions, newest first."""
-    return session.read(MLFLOW, ("versions", model), lambda: session.tracking.versions(model))
+    return session.read(*_versions(session, model))
 
 
-def input_example(session: Session, model: str, version: str | None) -> dict[str, Any]:
-    """The first row of a version's input example, empty when there is none."""
-    found = next((v for v in versions(session, model) if v.version == version), None)
-    if found is None:
-        return {}
-    return session.read(
-        MLFLOW, ("example", model, version), lambda: session.tracking.input_example(found)
-    )
+def prepare_versions(session: Session, models: Iterable[str]) -> None:
+    """Ask for the versions of several models at the same time."""
+    session.prefetch(_versions(session, model) for model in models)
 
 
 def serving(session: Session) -> Serving:
     """What serves, limited to the registered models this visitor may see in MLflow."""
     visible = {model.name for model in registered_models(session)}
     try:
-        held = session.read(SERVICE, "models", session.models.models)
+        held: Held = session.read(*_held(session.apis[0], session))
     except ServiceError as error:
         return Serving({}, problem=str(error))
     models = {model.name: model for model in held.models if model.name in visible}
-    return Serving(models, held.alias, held.registry_error)
+    return Serving(models, held.registry_error)
 
 
-def api_state(session: Session) -> str:
-    """`ready`, `not ready` or `away`."""
+def health(session: Session) -> list[Health]:
+    """Every service's state; asks those that have not been asked, at the same time."""
+    loads = [load for api in session.apis for load in (_held(api, session), _ready(api, session))]
+    if session.airflow:
+        loads.append((airflow.SERVICE, "health", session.airflow.health))
+    session.prefetch(loads)
+    away = MLFLOW in session.old
+    held = f"{len(registered_models(session))} models, {len(experiments(session))} experiments"
+    return [
+        Health("MLflow", "away" if away else "healthy", not away, held),
+        _airflow_health(session),
+        *(_api_health(session, api) for api in session.apis),
+    ]
+
+
+def log_health(session: Session, served: Iterable[tuple[str, str]]) -> Health:
+    """The prediction log's state: when the newest prediction of these (model, version) came."""
+    name, log = "Prediction log", session.log
+    if log is None:
+        return Health(name, "not set up", None, "DASHBOARD_PREDICTION_LOG_URL is not set.")
+    loads = [_newest(log, model, version) for model, version in served]
+    session.prefetch(loads)
     try:
-        ready = session.read(SERVICE, "ready", session.models.ready)
-    except ServiceError:
-        return "away"
-    if SERVICE in session.old:
-        return "away"
-    return "ready" if ready else "not ready"
+        newest = [at for load in loads if (at := session.read(*load))]
+    except Away as error:
+        return Health(name, "away", False, str(error))
+    if not newest:
+        return Health(name, "empty", None, "No prediction since yesterday.")
+    return Health(name, "readable", True, f"newest {max(newest):%d %b, %H:%M} UTC")
+
+
+def reference(session: Session, run_id: str | None) -> pd.DataFrame | None:
+    """The sample of the training data that a run logged, None when it has none."""
+    if run_id is None:
+        return None
+
+    def load() -> pd.DataFrame | None:
+        source = session.tracking.run(run_id)
+        content = session.tracking.artifact(source, REFERENCE, REFERENCE_BYTES)
+        return None if content is None else prediction_log.read_reference(content)
+
+    return session.read(MLFLOW, ("reference", run_id), load)
+
+
+def predictions(
+    session: Session, model: str, version: str, start: datetime, end: datetime
+) -> Sample:
+    """What a version was asked in a window; see `PredictionLog.read`."""
+    log = session.log
+    assert log is not None
+    return session.read(
+        prediction_log.SERVICE,
+        ("rows", model, version, start, end),
+        lambda: log.read(model, version, start, end),
+    )
+
+
+def dag_runs(session: Session) -> list[DagRun]:
+    """The newest DAG runs."""
+    assert session.airflow is not None
+    return session.read(airflow.SERVICE, "dag runs", session.airflow.dag_runs)
+
+
+def tasks(session: Session, run: DagRun) -> list[Task]:
+    """The tasks of a DAG run."""
+    client = session.airflow
+    assert client is not None
+    return session.read(
+        airflow.SERVICE, ("tasks", run.dag, run.id), lambda: client.tasks(run.dag, run.id)
+    )
+
+
+def api_name(api: ModelApi, session: Session) -> str:
+    """The model API as the visitor knows it; with its host where there are several."""
+    return MODEL_API if len(session.apis) == 1 else f"{MODEL_API} on {api.host}"
+
+
+def _held(api: ModelApi, session: Session) -> Load:
+    return api_name(api, session), "models", api.models
+
+
+def _ready(api: ModelApi, session: Session) -> Load:
+    return api_name(api, session), "ready", api.ready
+
+
+def _run(session: Session, run_id: str) -> Load:
+    return MLFLOW, ("run", run_id), lambda: session.tracking.run(run_id)
+
+
+def _versions(session: Session, model: str) -> Load:
+    return MLFLOW, ("versions", model), lambda: session.tracking.versions(model)
+
+
+def _newest(log: PredictionLog, model: str, version: str) -> Load:
+    return (
+        prediction_log.SERVICE,
+        ("newest", model, version),
+        lambda: log.newest(model, version),
+    )
+
+
+def _api_health(session: Session, api: ModelApi) -> Health:
+    service = api_name(api, session)
+    name = "Model API" if len(session.apis) == 1 else f"Model API {api.host}"
+    try:
+        ready = session.read(*_ready(api, session))
+        age = session.read(*_held(api, session)).age
+    except ServiceError as error:
+        return Health(name, "away", False, str(error))
+    if service in session.old:
+        return Health(name, "away", False)
+    if not ready:
+        return Health(name, "not ready", False)
+    if age is None:
+        return Health(name, "ready", True, "has not followed MLflow yet")
+    seconds = age.total_seconds()
+    if age > LATE:
+        return Health(name, "late", False, f"has not followed MLflow for {seconds:.0f} s")
+    return Health(name, "ready", True, f"followed MLflow {seconds:.0f} s ago")
+
+
+def _airflow_health(session: Session) -> Health:
+    if session.airflow is None:
+        return Health("Airflow", "not set up", None, "AIRFLOW_API_URL is not set.")
+    try:
+        states = session.read(airflow.SERVICE, "health", session.airflow.health)
+    except ServiceError as error:
+        return Health("Airflow", "away", False, str(error))
+    if airflow.SERVICE in session.old:
+        return Health("Airflow", "away", False)
+    parts = {name.replace("_", " "): state == "healthy" for name, state in states.items()}
+    good = all(parts.values())
+    return Health("Airflow", "healthy" if good else "unhealthy", good, parts=parts)

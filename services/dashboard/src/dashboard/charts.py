@@ -1,13 +1,37 @@
-"""The plots: metrics of runs side by side, one against another, and along steps."""
+"""The plots: runs compared, probabilities, pipelines, and two samples of a feature."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
+from dashboard.airflow import DagRun, Task
+from dashboard.drift import Feature
 from dashboard.tracking import Run
+
+INK, QUIET, GRID = "#1b2a33", "#5d6f78", "#dde5e6"
+TEAL, ORANGE = "#0f6b66", "#d9822b"
+
+STATE_COLORS = {
+    "success": "#2f8f5b",
+    "running": "#3b6fb6",
+    "failed": "#c2413b",
+    "queued": "#8b9aa0",
+    "upstream_failed": "#d9822b",
+    "up_for_retry": "#d9a52b",
+    "skipped": "#c7a9c9",
+}
+"""Airflow's states; any other one is drawn as a queued one."""
+
+STATE_MARKS = {"success": "✔", "failed": "✖", "running": "▶", "upstream_failed": "✖"}
+
+MOST_CATEGORIES = 12
+"""Categories an axis or a histogram shows apart."""
 
 _LEGEND = alt.Legend(orient="bottom", columns=4)
 
@@ -112,8 +136,324 @@ def probabilities(by_class: Mapping[str, float]) -> alt.LayerChart:
     )
     text = alt.Text("probability:Q", format=".1%")
     return base.mark_bar(cornerRadiusEnd=3, size=18) + base.mark_text(
-        align="left", dx=6, color="#1b2a33"
+        align="left", dx=6, color=INK
     ).encode(text=text)
+
+
+def parallel(
+    runs: Sequence[Run], dimensions: Sequence[str], color: str, chosen: Sequence[Run]
+) -> alt.LayerChart:
+    """Parallel coordinates: a line per run through its params and metrics.
+
+    Args:
+        runs: those with a value on every axis are drawn.
+        dimensions: `params.<name>` and `metrics.<name>`, the axes from left to right.
+        color: the dimension that colours the lines; it must be a number for some run.
+        chosen: runs drawn thick.
+    """
+    raw = pd.DataFrame(
+        {key: [value(run, key) for run in runs] for key in dimensions},
+        index=[run.id for run in runs],
+    ).dropna()
+    axes = {key: Axis(raw[key]) for key in dimensions}
+    named, thick = {run.id: run.name for run in runs}, {run.id for run in chosen}
+    lines = pd.DataFrame(
+        [
+            {
+                "id": id_,
+                "run": named[id_],
+                "axis": key,
+                "at": axes[key].place(row[key]),
+                "color": axes[color].place(row[color]),
+                "chosen": id_ in thick,
+                "value": str(row[key]),
+            }
+            for id_, row in raw.iterrows()
+            for key in dimensions
+        ],
+        columns=["id", "run", "axis", "at", "color", "chosen", "value"],
+    )
+    marks = pd.DataFrame(
+        [
+            {"axis": key, "at": at, "label": label}
+            for key in dimensions
+            for at, label in axes[key].marks()
+        ],
+        columns=["axis", "at", "label"],
+    )
+    x = alt.X(
+        "axis:N",
+        sort=list(dimensions),
+        title=None,
+        axis=alt.Axis(
+            orient="top",
+            labelAngle=0,
+            labelExpr="replace(datum.label, /^(params|metrics)[.]/, '')",
+            labelFontWeight="bold",
+            labelLimit=140,
+            ticks=False,
+            domain=False,
+            labelPadding=14,
+        ),
+        scale=alt.Scale(type="point", padding=0.35),
+    )
+    y = alt.Y("at:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
+    hover = alt.selection_point(fields=["id"], on="pointerover", empty=False, clear="pointerout")
+    usual = 0.75 if len(raw) <= 20 else 0.3
+    line = (
+        alt.Chart(lines)
+        .mark_line(interpolate="monotone")
+        .encode(
+            x=x,
+            y=y,
+            detail="id:N",
+            color=alt.Color(
+                "color:Q",
+                scale=alt.Scale(scheme="viridis", domain=[0, 1], reverse=True),
+                legend=None,
+            ),
+            opacity=alt.when(hover)
+            .then(alt.value(1.0))
+            .when("datum.chosen")
+            .then(alt.value(1.0))
+            .otherwise(alt.value(usual)),
+            strokeWidth=alt.when(hover)
+            .then(alt.value(3.5))
+            .when("datum.chosen")
+            .then(alt.value(3))
+            .otherwise(alt.value(1.2)),
+            tooltip=["run:N", "axis:N", "value:N"],
+        )
+        .add_params(hover)
+    )
+    rule = (
+        alt.Chart(pd.DataFrame({"axis": list(dimensions)}))
+        .mark_rule(color="#9fb0b5", strokeWidth=1)
+        .encode(x=x)
+    )
+    text = alt.Chart(marks).encode(x=x, y=y, text="label:N")
+    place = {"align": "left", "dx": 5, "fontSize": 11}
+    halo = text.mark_text(**place, stroke="white", strokeWidth=3, strokeOpacity=0.85)
+    return (rule + line + halo + text.mark_text(**place, color=INK)).properties(height=380)
+
+
+def value(run: Run, key: str) -> float | str | None:
+    """A run's `params.<name>` or `metrics.<name>`; a param that is a number, as one."""
+    kind, _, name = key.partition(".")
+    if kind == "metrics":
+        found = run.metrics.get(name)
+        return found if found is not None and math.isfinite(found) else None
+    return number_or_text(run.params.get(name))
+
+
+def number_or_text(text: str | None) -> float | str | None:
+    """A param as a finite number where it is one."""
+    try:
+        number = float(text) if text is not None else math.nan
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+class Axis:
+    """Places the values of one dimension between 0 and 1.
+
+    Numbers lie linearly, or by their logarithm where they span more than two orders of
+    magnitude; anything else lies evenly, in alphabetical order.
+    """
+
+    def __init__(self, values: pd.Series) -> None:
+        """Take the range of these values."""
+        self._numbers = all(isinstance(value, float) for value in values) and len(values) > 0
+        if self._numbers:
+            numbers = values.astype(float)
+            self._low, self._high = float(numbers.min()), float(numbers.max())
+            self._log = self._low > 0 and self._high / self._low > 100
+        else:
+            self._names = sorted({_name(value) for value in values})
+
+    def place(self, value: float | str) -> float:
+        """Where a value lies."""
+        if not self._numbers:
+            return _share(self._names.index(_name(value)), 0, len(self._names) - 1)
+        if self._log:
+            return _share(math.log(value), math.log(self._low), math.log(self._high))
+        return _share(value, self._low, self._high)
+
+    def marks(self) -> list[tuple[float, str]]:
+        """Labels of the axis and where they lie."""
+        if not self._numbers:
+            step = -(-len(self._names) // MOST_CATEGORIES)
+            return [(self.place(name), name) for name in self._names[::step]]
+        if self._low == self._high:
+            return [(0.5, f"{self._low:.4g}")]
+        shares = [i / 4 for i in range(5)]
+        if self._log:
+            low, high = math.log(self._low), math.log(self._high)
+            return [(share, f"{math.exp(low + share * (high - low)):.2g}") for share in shares]
+        return [(share, f"{self._low + share * (self._high - self._low):.4g}") for share in shares]
+
+
+def dag_runs(runs: Sequence[DagRun]) -> alt.Chart:
+    """The duration of each run as a bar along time, coloured by its state; a row for each DAG."""
+    table = pd.DataFrame(
+        {
+            "DAG": run.dag,
+            "run": run.id,
+            "number": str(i),
+            "started": run.started,
+            "seconds": run.seconds or 0.0,
+            "state": run.state,
+        }
+        for i, run in enumerate(reversed(runs))
+    )
+    return (
+        alt.Chart(table, height=200)
+        .mark_bar(cornerRadiusEnd=2, size=max(4, min(22, 700 // len(runs))))
+        .encode(
+            x=alt.X("number:O", sort=None, axis=None),
+            y=alt.Y("seconds:Q", title="seconds", axis=alt.Axis(tickCount=4)),
+            color=_state_color(run.state for run in runs),
+            tooltip=[
+                "DAG:N",
+                "run:N",
+                "state:N",
+                alt.Tooltip("started:T", format="%d %b %H:%M:%S"),
+                alt.Tooltip("seconds:Q", format=".1f"),
+            ],
+        )
+    )
+
+
+def gantt(tasks: Sequence[Task]) -> alt.Chart:
+    """When each task ran, in the order in which they started."""
+    now = datetime.now(UTC)
+    table = pd.DataFrame(
+        {
+            "task": task.name,
+            "from": task.started,
+            "to": task.ended or now,
+            "state": task.state,
+            "seconds": task.seconds,
+        }
+        for task in tasks
+        if task.started
+    )
+    return (
+        alt.Chart(table, height=34 * len(table) + 90)
+        .mark_bar(cornerRadius=3, size=16)
+        .encode(
+            x=alt.X("from:T", title=None, axis=alt.Axis(format="%H:%M:%S", tickCount=6)),
+            x2="to:T",
+            y=alt.Y(
+                "task:N", title=None, sort=None, axis=alt.Axis(labelLimit=220, labelOverlap=False)
+            ),
+            color=_state_color(task.state for task in tasks if task.started),
+            tooltip=["task:N", "state:N", alt.Tooltip("seconds:Q", format=".1f")],
+        )
+    )
+
+
+def samples(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
+    """Both samples of a feature over the same bins, as shares of their sample.
+
+    Args:
+        feature: what `drift.compare` gives.
+        labels: what to call the reference and the recent sample.
+    """
+    if feature.numeric:
+        return _histograms(feature, labels)
+    return _categories(feature, labels)
+
+
+def _histograms(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
+    both = pd.concat([feature.reference, feature.recent]).to_numpy()
+    # A few extreme values would leave all others in one bin.
+    low, high = np.quantile(both, [0.001, 0.999])
+    edges = np.linspace(low, high, 25) if high > low else np.array([low - 0.5, low + 0.5])
+    rows = []
+    for label, values in zip(labels, (feature.reference, feature.recent), strict=True):
+        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+        shares = counts / max(1, counts.sum())
+        rows += [
+            {"sample": label, "from": a, "to": b, "share": share}
+            for a, b, share in zip(edges[:-1], edges[1:], shares, strict=True)
+        ]
+    return (
+        alt.Chart(pd.DataFrame(rows), height=170)
+        .mark_bar(opacity=0.5, binSpacing=0)
+        .encode(
+            x=alt.X("from:Q", title=None, scale=alt.Scale(zero=False), bin="binned"),
+            x2="to:Q",
+            y=alt.Y("share:Q", title=None, stack=None, axis=alt.Axis(format="%", tickCount=4)),
+            color=_sample_color(labels),
+            tooltip=[
+                "sample:N",
+                alt.Tooltip("from:Q", format=".4g"),
+                alt.Tooltip("to:Q", format=".4g"),
+                alt.Tooltip("share:Q", format=".1%"),
+            ],
+        )
+    )
+
+
+def _categories(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
+    shares = pd.DataFrame(
+        {
+            label: column.value_counts(normalize=True)
+            for label, column in zip(labels, (feature.reference, feature.recent), strict=True)
+        }
+    ).fillna(0.0)
+    shares = shares.loc[shares.max(axis=1).sort_values(ascending=False).index]
+    if len(shares) > MOST_CATEGORIES:
+        rest = shares.iloc[MOST_CATEGORIES - 1 :].sum().rename("(others)")
+        shares = pd.concat([shares.iloc[: MOST_CATEGORIES - 1], rest.to_frame().T])
+    table = (
+        shares.rename_axis("value")
+        .reset_index()
+        .melt("value", var_name="sample", value_name="share")
+    )
+    return (
+        alt.Chart(table, height=170)
+        .mark_bar(opacity=0.75)
+        .encode(
+            x=alt.X(
+                "value:N",
+                title=None,
+                sort=list(shares.index),
+                axis=alt.Axis(labelAngle=0, labelLimit=70),
+            ),
+            xOffset=alt.XOffset("sample:N", sort=list(labels)),
+            y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=4)),
+            color=_sample_color(labels),
+            tooltip=["sample:N", "value:N", alt.Tooltip("share:Q", format=".1%")],
+        )
+    )
+
+
+def _sample_color(labels: tuple[str, str]) -> alt.Color:
+    return alt.Color(
+        "sample:N", legend=None, scale=alt.Scale(domain=list(labels), range=[TEAL, ORANGE])
+    )
+
+
+def _state_color(states: Iterable[str]) -> alt.Color:
+    domain = list(dict.fromkeys(states))
+    colors = [STATE_COLORS.get(state, STATE_COLORS["queued"]) for state in domain]
+    return alt.Color(
+        "state:N",
+        title=None,
+        scale=alt.Scale(domain=domain, range=colors),
+        legend=alt.Legend(orient="top", symbolType="square"),
+    )
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def _name(value: float | str) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _color(named: Mapping[str, str], legend: alt.Legend | None) -> alt.Color:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -19,7 +20,9 @@ class Kind(StrEnum):
     INTEGER = "integer"
     BOOLEAN = "boolean"
     TEXT = "text"
+    CHOICE = "choice"
     MOMENT = "moment"
+    JSON = "json"
 
 
 _KINDS = {
@@ -29,41 +32,54 @@ _KINDS = {
     "long": Kind.INTEGER,
     "boolean": Kind.BOOLEAN,
     "datetime": Kind.MOMENT,
+    "array": Kind.JSON,
+    "object": Kind.JSON,
+    "map": Kind.JSON,
 }
 
 
 @dataclass(frozen=True)
 class Field:
-    """One input of a model; `type` is MLflow's own word for it."""
+    """One input of a model; `type` is MLflow's own word for it, `categories` what it may be."""
 
     name: str
     type: str
     required: bool
+    categories: tuple[Any, ...] = ()
 
     @property
     def kind(self) -> Kind:
         """How to ask for it; an unknown type is asked for as text."""
-        return _KINDS.get(self.type, Kind.TEXT)
+        return Kind.CHOICE if self.categories else _KINDS.get(self.type, Kind.TEXT)
 
 
-def to_row(fields: Sequence[Field], values: dict[str, Any]) -> dict[str, Any]:
-    """A JSON-ready input row from what the visitor entered; empty optional fields are left out.
+def to_row(
+    fields: Sequence[Field], values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """From what the visitor entered to a JSON-ready input row; empty optional fields are left out.
 
     Args:
         fields: the model's inputs.
         values: by field name; None or an absent name means that nothing was entered. An empty
             text counts as entered where the field is required.
 
-    Raises:
-        ValueError: required fields are empty; one line names each.
+    Returns:
+        the row, and what is wrong with it by field: nothing else may be sent.
     """
-    row = {field.name: values.get(field.name) for field in fields}
-    missing = [field.name for field in fields if field.required and row[field.name] is None]
-    if missing:
-        raise ValueError("\n".join(f"{name} is empty: this model needs it." for name in missing))
-    optional = {field.name for field in fields if not field.required}
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in row.items()
-        if name not in optional or value not in (None, "")
-    }
+    row: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for field in fields:
+        value = values.get(field.name)
+        if value is None or (value == "" and (field.kind is Kind.JSON or not field.required)):
+            if field.required:
+                problems[field.name] = "Enter a value: this model needs it."
+        elif isinstance(value, datetime):
+            row[field.name] = value.isoformat()
+        elif field.kind is Kind.JSON:
+            try:
+                row[field.name] = json.loads(value)
+            except ValueError as error:
+                problems[field.name] = f"This is not JSON: {error}."
+        else:
+            row[field.name] = value
+    return row, problems

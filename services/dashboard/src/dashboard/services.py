@@ -1,14 +1,19 @@
-"""What the two HTTP clients share: short time-outs and errors a visitor can read."""
+"""What the HTTP clients share: short time-outs and errors a visitor can read."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import httpx
 
-TIMEOUT = httpx.Timeout(6.0, connect=2.0)
+TIMEOUT = httpx.Timeout(1.5, connect=1.0)
+"""Of what a page shows: a service that hangs may not keep the page longer than two seconds."""
+
+PATIENCE = httpx.Timeout(8.0, connect=2.0)
+"""Of what a visitor pressed a button for."""
 
 
 class ServiceError(Exception):
@@ -33,12 +38,19 @@ class SignInRefused(ServiceError):
 class Refused(ServiceError):
     """The service understood the request and refuses it (other 4xx).
 
-    `kind` is the `type` of an RFC 9457 problem document, None for other answers.
+    `status` is the HTTP status, `kind` the `type` of an RFC 9457 problem document (None for
+    other answers), `fields` what it says of single fields: name -> what is wrong.
     """
 
-    def __init__(self, message: str, kind: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        kind: str | None = None,
+        status: int | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind, self.status, self.fields = kind, status, dict(fields or {})
 
 
 def open_client(base_url: str, **options: Any) -> httpx.Client:
@@ -77,44 +89,102 @@ def ask(client: httpx.Client, service: str, method: str, path: str, **options: A
         SignInRefused: 401.
         Refused: another 4xx; the message is the service's own explanation.
     """
+    response = _send(client, service, method, path, **options)
+    body = _json(response)
+    if body is None:
+        raise Away(f"{service} answered with status {response.status_code}.", response.status_code)
+    return body
+
+
+def fetch(client: httpx.Client, service: str, path: str, limit: int) -> bytes:
+    """A file of at most `limit` bytes.
+
+    Raises:
+        Away, SignInRefused, Refused: as `ask`; also Refused when the file is larger.
+    """
+    try:
+        with client.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+                _check(response, service)
+            content = bytearray()
+            for piece in response.iter_bytes():
+                content += piece
+                if len(content) > limit:
+                    raise Refused(f"{path} is larger than {limit >> 20} MiB, so it is not read.")
+            return bytes(content)
+    except httpx.TimeoutException:
+        raise Away(f"{service} did not answer in time.") from None
+    except httpx.HTTPError:
+        raise Away(f"{service} cannot be reached.") from None
+
+
+def _send(
+    client: httpx.Client, service: str, method: str, path: str, **options: Any
+) -> httpx.Response:
     try:
         response = client.request(method, path, **options)
     except httpx.TimeoutException:
         raise Away(f"{service} did not answer in time.") from None
     except httpx.HTTPError:
         raise Away(f"{service} cannot be reached.") from None
-    if response.status_code == 401:
+    _check(response, service)
+    return response
+
+
+def _check(response: httpx.Response, service: str) -> None:
+    if response.is_success:
+        return
+    status = response.status_code
+    if status == 401:
         raise SignInRefused(f"{service} does not accept these credentials.")
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
+    body = _json(response)
+    explanation = _explanation(body)
     if response.is_client_error:
         raise Refused(
-            _explanation(body) or f"{service} refused: status {response.status_code}.",
+            explanation or f"{service} refused: status {status}.",
             body.get("type") if isinstance(body, dict) else None,
+            status,
+            _fields(body),
         )
-    if not response.is_success or body is None:
-        reason = _explanation(body)
-        raise Away(
-            f"{service} answered with status {response.status_code}"
-            + (f": {reason}" if reason else "."),
-            response.status_code,
-        )
-    return body
+    raise Away(
+        f"{service} answered with status {status}" + (f": {explanation}" if explanation else "."),
+        status,
+    )
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _errors(body: Any) -> Sequence[Mapping[str, Any]]:
+    errors = body.get("errors") if isinstance(body, dict) else None
+    return [error for error in errors if isinstance(error, dict)] if errors else []
+
+
+def _fields(body: Any) -> dict[str, str]:
+    fields: dict[str, list[str]] = {}
+    for error in _errors(body):
+        if error.get("field") is not None:
+            fields.setdefault(str(error["field"]), []).append(str(error.get("detail")))
+    return {name: "; ".join(details) for name, details in fields.items()}
 
 
 def _explanation(body: Any) -> str | None:
     """The readable part of an error body, a line for each fault.
 
     It may be a problem document of the model API, whose `errors` are `{row, field, detail}`,
-    or MLflow's `{error_code, message}`.
+    MLflow's `{error_code, message}`, or Airflow's `{detail}`.
     """
     if not isinstance(body, dict):
         return None
     text = body.get("detail") or body.get("message") or body.get("title")
     lines = [str(text)] if text else []
-    for error in body.get("errors", ()):
-        where = f"row {error['row'] + 1}" if error["field"] is None else error["field"]
-        lines.append(f"{where}: {error['detail']}")
+    for error in _errors(body):
+        row, field = error.get("row"), error.get("field")
+        where = field if field is not None else f"row {row + 1}" if row is not None else "body"
+        lines.append(f"{where}: {error.get('detail')}")
     return "\n".join(lines) or None

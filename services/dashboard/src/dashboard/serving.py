@@ -2,44 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from dashboard.fields import Field
-from dashboard.services import Away, Refused, SignInRefused, ask, open_client
+from dashboard.services import PATIENCE, Away, Refused, SignInRefused, ask, open_client
 
 SERVICE = "The model API"
+CHAMPION = "champion"
+"""The alias that is asked when a request names none."""
+
+COMPILED = ("onnx", "treelite")
+"""Engines that are not the model's own library."""
 
 _NO_PROBABILITIES = "urn:model-api:no-probabilities"
 
 
 @dataclass(frozen=True)
-class ServedModel:
-    """A model whose alias names a version.
+class Failure:
+    """Why a version does not serve although its alias names it."""
 
-    `version`, `run_id`, `since` and `fields` are those of the version that serves, None while
-    none does; `wanted` is the version that should, `failure` why it could not be loaded.
+    version: str
+    reason: str
+    attempts: int
+    at: datetime | None
+
+
+@dataclass(frozen=True)
+class ServedAlias:
+    """An alias as the API follows it: `wanted` is what it names, `serves` what answers (or None).
+
+    `since` is when that began to answer, `previous` what answered before.
     """
 
     name: str
-    version: str | None
-    run_id: str | None
+    wanted: str | None
+    serves: str | None
     since: datetime | None
-    wanted: str
-    failure: str | None
-    fields: tuple[Field, ...] | None
+    previous: str | None
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """A version in the API's memory.
+
+    `engine` is what predicts (`onnx`, `treelite`, or the model's own library), `note` how it
+    compares with the original. `fields` are its columns, none where it takes tensors; `example`
+    is what the prediction API would be sent as `inputs`: rows, or tensors.
+    """
+
+    number: str
+    run_id: str | None
+    engine: str
+    note: str
+    fields: tuple[Field, ...]
+    example: Any
+
+    @property
+    def row(self) -> Mapping[str, Any]:
+        """The example's first row, empty where it has no rows."""
+        first = self.example[0] if isinstance(self.example, list) and self.example else None
+        return first if self.fields and isinstance(first, dict) else {}
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model the API follows."""
+
+    name: str
+    aliases: Mapping[str, ServedAlias]
+    versions: Mapping[str, ServedVersion]
+
+    def serving(self) -> dict[str, ServedVersion]:
+        """Alias -> the version that answers for it, `champion` first."""
+        found = {
+            alias.name: self.versions[alias.serves]
+            for alias in self.aliases.values()
+            if alias.serves in self.versions
+        }
+        return dict(sorted(found.items(), key=lambda item: (item[0] != CHAMPION, item[0])))
+
+    def failures(self) -> list[tuple[ServedAlias, Failure]]:
+        """The aliases whose version could not be loaded."""
+        return [(alias, alias.failure) for alias in self.aliases.values() if alias.failure]
 
 
 @dataclass(frozen=True)
 class Held:
-    """What the API holds; `registry_error` tells why it cannot follow MLflow right now."""
+    """What one host of the API holds.
 
-    alias: str
+    `registry_error` tells why it cannot follow MLflow right now, `age` how long before this
+    answer it last did; None when it never has.
+    """
+
     models: tuple[ServedModel, ...]
     registry_error: str | None
+    age: timedelta | None
 
 
 @dataclass(frozen=True)
@@ -51,9 +113,8 @@ class Answer:
 
     predictions: list[Any]
     probabilities: list[dict[str, float]] | None
-    name: str
     version: str
-    alias: str
+    alias: str | None
     run_id: str | None
 
 
@@ -65,6 +126,7 @@ class ModelApi:
 
     def __init__(self, url: str, key: str) -> None:
         """Nothing is sent yet."""
+        self.host = urlsplit(url).netloc
         self._http = open_client(url, headers={"Authorization": f"Bearer {key}"})
 
     def close(self) -> None:
@@ -92,43 +154,47 @@ class ModelApi:
             Away: no usable answer.
         """
         answer = self._ask("GET", "models")
+        polled = _time(answer["polled_at"])
         return Held(
-            alias=answer["alias"],
-            models=tuple(_served(item) for item in answer["models"]),
+            models=tuple(_model(item) for item in answer["models"]),
             registry_error=answer["registry_error"],
+            age=polled and max(datetime.now(UTC) - polled, timedelta()),
         )
 
-    def predict(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Answer:
-        """Predict for rows of named values, with probabilities where the model tells them.
+    def predict(self, name: str, alias: str, inputs: Any) -> Answer:
+        """Predict, with probabilities where the model tells them.
+
+        Args:
+            name: the registered model.
+            alias: which of its versions.
+            inputs: rows of named values, or tensors.
 
         Raises:
-            Refused: the API does not accept the input; the message says why.
+            Refused: the API does not accept the input; the message and `fields` say why.
             Away: no usable answer.
         """
         try:
-            answer = self._predict(name, rows, probabilities=True)
+            answer = self._predict(name, alias, inputs, probabilities=True)
         except Refused as error:
             if error.kind != _NO_PROBABILITIES:
                 raise
-            answer = self._predict(name, rows, probabilities=False)
+            answer = self._predict(name, alias, inputs, probabilities=False)
         model = answer["model"]
         return Answer(
             predictions=answer["predictions"],
             probabilities=answer.get("probabilities"),
-            name=model["name"],
             version=model["version"],
             alias=model["alias"],
             run_id=model["run_id"],
         )
 
-    def _predict(
-        self, name: str, rows: Sequence[Mapping[str, Any]], probabilities: bool
-    ) -> dict[str, Any]:
+    def _predict(self, name: str, alias: str, inputs: Any, probabilities: bool) -> dict[str, Any]:
         return self._ask(
             "POST",
-            f"models/{quote(name, safe='')}/predict",
-            params={"probabilities": probabilities},
-            json={"inputs": list(rows)},
+            predict_path(name, alias),
+            params={"probabilities": "true"} if probabilities else {},
+            json={"inputs": inputs},
+            timeout=PATIENCE,
         )
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
@@ -141,18 +207,53 @@ class ModelApi:
             ) from None
 
 
-def _served(item: dict[str, Any]) -> ServedModel:
-    failure, columns, since = item["last_error"], item["signature"], item["since"]
+def predict_path(name: str, alias: str) -> str:
+    """Where a model is asked for predictions, below the API's URL."""
+    path = f"models/{quote(name, safe='')}"
+    return f"{path}/predict" if alias == CHAMPION else f"{path}/aliases/{quote(alias)}/predict"
+
+
+def _model(item: Mapping[str, Any]) -> ServedModel:
     return ServedModel(
         name=item["name"],
-        version=item["version"],
-        run_id=item["run_id"],
-        since=datetime.fromisoformat(since) if since else None,
+        aliases={name: _alias(name, alias) for name, alias in item["aliases"].items()},
+        versions={number: _version(number, v) for number, v in item["versions"].items()},
+    )
+
+
+def _alias(name: str, item: Mapping[str, Any]) -> ServedAlias:
+    failure = item["failure"]
+    return ServedAlias(
+        name=name,
         wanted=item["wanted_version"],
-        failure=f"version {failure['version']}: {failure['reason']}" if failure else None,
-        fields=(
-            None
-            if columns is None
-            else tuple(Field(c["name"], c["type"], c["required"]) for c in columns)
+        serves=item["version"],
+        since=_time(item["since"]),
+        previous=item["previous_version"],
+        failure=failure
+        and Failure(
+            failure["version"], failure["reason"], failure["attempts"], _time(failure["at"])
         ),
     )
+
+
+def _version(number: str, item: Mapping[str, Any]) -> ServedVersion:
+    inputs, known = item["signature"]["inputs"], item["categories"]
+    named = [(str(column.get("name", place)), column) for place, column in enumerate(inputs)]
+    tensors = any(column["type"] == "tensor" for _, column in named)
+    return ServedVersion(
+        number=number,
+        run_id=item["run_id"],
+        engine=item["engine"],
+        note=item["engine_note"],
+        fields=()
+        if tensors
+        else tuple(
+            Field(name, column["type"], column.get("required", True), tuple(known.get(name) or ()))
+            for name, column in named
+        ),
+        example=item["example"],
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

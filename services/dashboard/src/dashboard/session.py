@@ -7,13 +7,16 @@ particular no `st.cache_data`, whose entries all sessions of the process see.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import streamlit as st
 
-from dashboard.services import Away
+from dashboard.airflow import Airflow
+from dashboard.prediction_log import PredictionLog
+from dashboard.services import Away, ServiceError
 from dashboard.serving import ModelApi
 from dashboard.settings import Settings
 from dashboard.tracking import Tracking
@@ -24,7 +27,10 @@ FRESH_SECONDS = 30.0
 PAUSE_SECONDS = 10.0
 """How long a service that was away is not asked again, so that pages stay quick."""
 
-KEPT_ANSWERS = 200
+KEPT_ANSWERS = 300
+
+AT_ONCE = 8
+"""Requests that a page sends at the same time."""
 
 _KEY = "lastro_session"
 
@@ -36,6 +42,10 @@ class _Answer:
     at: datetime
 
 
+type Load = tuple[str, Hashable, Callable[[], object]]
+"""What `Session.read` is given: service, key, load."""
+
+
 @dataclass(repr=False)
 class Session:
     """What a signed-in visitor has; `username` as MLflow spells it."""
@@ -43,7 +53,10 @@ class Session:
     username: str
     settings: Settings
     tracking: Tracking
-    models: ModelApi
+    apis: tuple[ModelApi, ...]
+    """One for each host of the model API; the first is the one that predicts."""
+    airflow: Airflow | None = None
+    log: PredictionLog | None = None
     clock: Callable[[], float] = time.monotonic
     old: dict[str, datetime] = field(default_factory=dict)
     """Services that were away in this run of the page -> age of the oldest answer shown."""
@@ -77,17 +90,53 @@ class Session:
                 raise
             self.old[service] = min(self.old.get(service, kept.at), kept.at)
             return kept.value  # type: ignore[return-value]
-        self._answers.pop((service, key), None)
-        self._answers[(service, key)] = _Answer(value, now, datetime.now(UTC))
-        if len(self._answers) > KEPT_ANSWERS:
-            del self._answers[next(iter(self._answers))]
+        self._keep(service, key, value)
         return value
 
-    def refresh(self) -> None:
-        """Ask for everything anew; kept answers stay for when a service is away."""
-        self._away.clear()
-        for answer in self._answers.values():
-            answer.asked = float("-inf")
+    def prefetch(self, loads: Iterable[Load]) -> None:
+        """Ask for several answers at the same time; `read` then finds them, or raises at once.
+
+        Args:
+            loads: what `read` will be asked for. A load may not touch this session.
+        """
+        now = self.clock()
+        wanted = [
+            (service, key, load)
+            for service, key, load in loads
+            if now >= self._away.get(service, (0.0, None))[0]
+            and not (
+                (kept := self._answers.get((service, key))) and now - kept.asked < FRESH_SECONDS
+            )
+        ]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            asked = [(service, key, pool.submit(load)) for service, key, load in wanted]
+        for service, key, answer in asked:
+            try:
+                self._keep(service, key, answer.result())
+            except Away as away:
+                self._away[service] = (self.clock() + PAUSE_SECONDS, away)
+            except ServiceError:
+                pass  # `read` asks once more, and its caller hears the refusal.
+
+    def refresh(self, *services: str) -> None:
+        """Ask anew, these services or all; kept answers stay for when a service is away."""
+        for service in services or tuple(self._away):
+            self._away.pop(service, None)
+        for (service, _), answer in self._answers.items():
+            if not services or service in services:
+                answer.asked = float("-inf")
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in (self.tracking, *self.apis, self.airflow):
+            if client is not None:
+                client.close()
+
+    def _keep(self, service: str, key: Hashable, value: object) -> None:
+        self._answers.pop((service, key), None)
+        self._answers[(service, key)] = _Answer(value, self.clock(), datetime.now(UTC))
+        if len(self._answers) > KEPT_ANSWERS:
+            del self._answers[next(iter(self._answers))]
 
     def _ask[T](self, service: str, load: Callable[[], T]) -> T:
         until, error = self._away.get(service, (0.0, None))
@@ -109,13 +158,18 @@ def current() -> Session | None:
 
 def open_session(settings: Settings, tracking: Tracking, username: str) -> None:
     """Remember a verified login in this visitor's session state."""
-    models = ModelApi(settings.model_api_url, settings.model_api_key)
-    st.session_state[_KEY] = Session(username, settings, tracking, models)
+    st.session_state[_KEY] = Session(
+        username=username,
+        settings=settings,
+        tracking=tracking,
+        apis=tuple(ModelApi(url, settings.model_api_key) for url in settings.model_api_hosts),
+        airflow=Airflow.from_settings(settings),
+        log=PredictionLog.from_settings(settings),
+    )
 
 
 def close_session() -> None:
     """Forget the login and everything that was loaded with it."""
     if session := current():
-        session.tracking.close()
-        session.models.close()
+        session.close()
     st.session_state.clear()

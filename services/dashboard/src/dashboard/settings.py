@@ -16,8 +16,9 @@ class SettingsError(ValueError):
 class Settings:
     """Where the platform's services are, and where the dashboard listens.
 
-    URLs carry no trailing slash. The two optional URLs are links for the visitor's browser;
-    the dashboard itself never calls them.
+    URLs carry no trailing slash. `mlflow_public_url`, `model_api_public_url` and `airflow_url`
+    are links for the visitor's browser; the dashboard itself never calls them. Without
+    `airflow_api_url` or `prediction_log_url` the pages that need them say what to set.
     """
 
     mlflow_url: str
@@ -28,6 +29,15 @@ class Settings:
     cookie_secret: str | None = field(default=None, repr=False)
     mlflow_public_url: str | None = None
     airflow_url: str | None = None
+    model_api_public_url: str | None = None
+    model_api_hosts: tuple[str, ...] = ()
+    """The model API's URL on each host, the one at `model_api_url` first."""
+    airflow_api_url: str | None = None
+    airflow_username: str | None = None
+    airflow_password: str | None = field(default=None, repr=False)
+    prediction_log_url: str | None = None
+    aws_endpoint_url: str | None = None
+    aws_region: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -46,15 +56,33 @@ class Settings:
             raise SettingsError(
                 "MODEL_API_KEY must be ASCII without blanks: it travels in an HTTP header."
             )
+        model_api_url = _url(env, "MODEL_API_URL")
+        airflow_api_url = _optional_url(env, "AIRFLOW_API_URL")
+        airflow_username = env.get("AIRFLOW_API_USERNAME") or None
+        airflow_password = env.get("AIRFLOW_API_PASSWORD") or None
+        if airflow_username and not airflow_password:
+            raise SettingsError(
+                "AIRFLOW_API_PASSWORD is not set: set it to the password of "
+                f"{airflow_username!r} in Airflow, or unset AIRFLOW_API_USERNAME."
+            )
         return cls(
             mlflow_url=_url(env, "MLFLOW_TRACKING_URI"),
-            model_api_url=_url(env, "MODEL_API_URL"),
+            model_api_url=model_api_url,
             model_api_key=key,
             host=env.get("DASHBOARD_HOST") or cls.host,
             port=_port(env, "DASHBOARD_PORT", cls.port),
             cookie_secret=cookie_secret,
             mlflow_public_url=_optional_url(env, "MLFLOW_PUBLIC_URL"),
             airflow_url=_optional_url(env, "AIRFLOW_URL"),
+            model_api_public_url=_optional_url(env, "MODEL_API_PUBLIC_URL"),
+            model_api_hosts=tuple(dict.fromkeys((model_api_url, *_urls(env, "MODEL_API_HOSTS")))),
+            airflow_api_url=airflow_api_url,
+            airflow_username=airflow_username,
+            airflow_password=airflow_password,
+            prediction_log_url=_log_url(env, "DASHBOARD_PREDICTION_LOG_URL"),
+            aws_endpoint_url=_optional_url(env, "AWS_ENDPOINT_URL_S3")
+            or _optional_url(env, "AWS_ENDPOINT_URL"),
+            aws_region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or None,
         )
 
 
@@ -66,7 +94,29 @@ def _required(env: Mapping[str, str], name: str, what: str) -> str:
 
 
 def _url(env: Mapping[str, str], name: str) -> str:
-    value = _required(env, name, "an address like http://10.0.1.10:5000")
+    return _checked_url(_required(env, name, "an address like http://10.0.1.10:5000"), name)
+
+
+def _urls(env: Mapping[str, str], name: str) -> list[str]:
+    """Addresses with commas between them."""
+    return [
+        _checked_url(item.strip(), name) for item in env.get(name, "").split(",") if item.strip()
+    ]
+
+
+def _log_url(env: Mapping[str, str], name: str) -> str | None:
+    value = env.get(name, "").strip().rstrip("/")
+    if not value:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in ("s3", "file") or (parts.scheme == "s3" and not parts.netloc):
+        raise SettingsError(
+            f"{name} is {value!r}: give an address like s3://bucket/predictions (or file:///folder)."
+        )
+    return value
+
+
+def _checked_url(value: str, name: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(f"{name} is {value!r}: give an address that begins with http(s)://.")

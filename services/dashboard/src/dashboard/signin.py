@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import threading
 
 import streamlit as st
 
@@ -18,6 +20,12 @@ from dashboard.ui import LOGO, plain
 def throttle() -> Throttle:
     """The one throttle of this process."""
     return Throttle()
+
+
+@st.cache_resource
+def warm_up() -> None:
+    """Import what draws while the first visitor of this process still types: it takes seconds."""
+    threading.Thread(target=importlib.import_module, args=("dashboard.charts",)).start()
 
 
 def sign_in(settings: Settings, username: str, password: str) -> str | None:
@@ -50,6 +58,7 @@ def sign_in(settings: Settings, username: str, password: str) -> str | None:
 
 def page(settings: Settings, notice: str | None = None) -> None:
     """Draw the form; on success the script starts over, signed in."""
+    warm_up()
     _, middle, _ = st.columns([1, 1.1, 1])
     with middle:
         st.space("large")

@@ -6,7 +6,7 @@ process, takes credentials and time-outs from process-wide variables, and costs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,10 +14,15 @@ from urllib.parse import quote
 
 import httpx
 
-from dashboard.services import Refused, ask, open_client
+from dashboard.services import PATIENCE, Refused, ask, fetch, open_client
 
-MAX_RUNS = 2000
-"""Runs read per experiment, newest first."""
+SERVICE = "MLflow"
+
+PAGE_RUNS = 100
+"""Runs read at a time: MLflow takes 0.1 s for them, and a second for a thousand."""
+
+NEWEST = "attributes.start_time DESC"
+"""MLflow's word for an order of runs."""
 
 HISTORY_POINTS = 300
 """Points read per metric and run; MLflow samples longer histories."""
@@ -49,6 +54,11 @@ class Run:
     params: dict[str, str]
     curves: frozenset[str]
     """Names of metrics that were logged at more than one step."""
+    tags: dict[str, str]
+    """Without MLflow's own."""
+    datasets: tuple[str, ...]
+    """Logged inputs, as `name (digest)`."""
+    artifact_uri: str
 
     @property
     def seconds(self) -> float | None:
@@ -56,6 +66,14 @@ class Run:
         if self.started is None or self.ended is None:
             return None
         return (self.ended - self.started).total_seconds()
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """Some runs, and the token that leads to the next ones; None at the end."""
+
+    runs: tuple[Run, ...]
+    next_token: str | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,7 @@ class RegisteredModel:
     updated: datetime | None
     aliases: dict[str, str]
     latest_version: str | None
+    tags: dict[str, str]
 
     def aliases_of(self, version: str) -> list[str]:
         """Aliases that point at this version, in alphabetical order."""
@@ -119,7 +138,9 @@ class Tracking:
             Refused: this MLflow has no basic authentication, so nothing can be verified.
         """
         try:
-            answer = self._get("users/current")
+            answer = ask(
+                self._http, SERVICE, "GET", "api/2.0/mlflow/users/current", timeout=PATIENCE
+            )
         except Refused:
             raise Refused(
                 "This MLflow server has no basic authentication: "
@@ -136,27 +157,38 @@ class Tracking:
         ]
 
     def runs(
-        self, experiment_ids: Sequence[str], query: str = "", limit: int = MAX_RUNS
-    ) -> list[Run]:
-        """Active runs, newest first, at most `limit`.
+        self,
+        experiment_ids: Sequence[str],
+        query: str = "",
+        order_by: str = NEWEST,
+        token: str | None = None,
+        limit: int = PAGE_RUNS,
+    ) -> RunPage:
+        """Active runs, one page of them.
 
         Args:
             experiment_ids: where to look; none gives no runs.
             query: MLflow's search syntax, such as `metrics.accuracy > 0.9`; empty for all.
-            limit: most runs to return.
+            order_by: MLflow's word for the order; runs without the metric come last.
+            token: of the page before; None for the first page.
+            limit: most runs to return, at most 1000.
 
         Raises:
             Refused: MLflow cannot read the query; the message says why.
         """
         if not experiment_ids:
-            return []
+            return RunPage((), None)
         body = {
             "experiment_ids": list(experiment_ids),
             "filter": query,
             "run_view_type": "ACTIVE_ONLY",
-            "order_by": ["attributes.start_time DESC"],
+            "order_by": [order_by],
+            "max_results": limit,
+            **({"page_token": token} if token else {}),
         }
-        return [_run(item) for item in self._pages("POST", "runs/search", "runs", body, limit)]
+        answer = ask(self._http, SERVICE, "POST", "api/2.0/mlflow/runs/search", json=body)
+        runs = tuple(_run(item) for item in answer.get("runs", []))
+        return RunPage(runs, answer.get("next_page_token") or None)
 
     def run(self, run_id: str) -> Run:
         """One run."""
@@ -178,19 +210,32 @@ class Tracking:
     def registered_models(self) -> list[RegisteredModel]:
         """Registered models in alphabetical order."""
         return [
-            RegisteredModel(
-                name=item["name"],
-                description=item.get("description", ""),
-                updated=_time(item.get("last_updated_timestamp")),
-                aliases={a["alias"]: a["version"] for a in item.get("aliases", [])},
-                latest_version=max(
-                    (v["version"] for v in item.get("latest_versions", [])), key=int, default=None
-                ),
-            )
+            _registered_model(item)
             for item in self._pages(
                 "GET", "registered-models/search", "registered_models", {}, 1000
             )
         ]
+
+    def registered_model(self, name: str) -> RegisteredModel:
+        """One registered model, as it is now."""
+        answer = self._get("registered-models/get", timeout=PATIENCE, name=name)
+        return _registered_model(answer["registered_model"])
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """Point an alias at a version.
+
+        Raises:
+            Refused: the visitor may not, or there is no such version.
+        """
+        self._write("registered-models/alias", name=model, alias=alias, version=version)
+
+    def set_model_tag(self, model: str, key: str, value: str) -> None:
+        """Set a tag of a registered model.
+
+        Raises:
+            Refused: the visitor may not, or MLflow cannot hold the value.
+        """
+        self._write("registered-models/set-tag", name=model, key=key, value=value)
 
     def versions(self, model: str) -> list[ModelVersion]:
         """A model's versions, newest first."""
@@ -210,22 +255,31 @@ class Tracking:
             for item in self._pages("GET", "model-versions/search", "model_versions", query, 1000)
         ]
 
-    def input_example(self, version: ModelVersion) -> dict[str, Any]:
-        """The first row of the input example logged with a version; empty when there is none."""
-        kind, _, model_id = version.source.partition("models:/")
-        if kind or not model_id:
-            return {}
-        try:
-            model = self._get(f"logged-models/{quote(model_id, safe='')}")["model"]
-            place = model["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/").lstrip("/")
-            path = f"api/2.0/mlflow-artifacts/artifacts/{quote(place)}/input_example.json"
-            table = ask(self._http, "MLflow", "GET", path)
-            return dict(zip(table["columns"], table["data"][0], strict=True))
-        except (Refused, LookupError, TypeError, ValueError):
-            return {}
+    def artifact(self, run: Run, path: str, limit: int) -> bytes | None:
+        """A file of a run through MLflow's own store, None when there is none.
 
-    def _get(self, path: str, **query: Any) -> Any:
-        return ask(self._http, "MLflow", "GET", f"api/2.0/mlflow/{path}", params=query)
+        Args:
+            run: whose artifact it is.
+            path: below the run's artifacts, such as `reference/reference.parquet`.
+            limit: bytes it may have at most.
+
+        Raises:
+            Refused: the visitor may not read it, it is larger than `limit`, or MLflow does not
+                hand out the run's artifacts.
+        """
+        try:
+            return fetch(self._http, SERVICE, _artifact_path(run.artifact_uri, path), limit)
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _get(self, path: str, timeout: httpx.Timeout | None = None, **query: Any) -> Any:
+        options = {"timeout": timeout} if timeout else {}
+        return ask(self._http, SERVICE, "GET", f"api/2.0/mlflow/{path}", params=query, **options)
+
+    def _write(self, path: str, **body: str) -> None:
+        ask(self._http, SERVICE, "POST", f"api/2.0/mlflow/{path}", json=body, timeout=PATIENCE)
 
     def _pages(
         self, method: str, path: str, key: str, query: dict[str, Any], limit: int = _PAGE
@@ -236,7 +290,7 @@ class Tracking:
             page = (
                 query | {"max_results": min(left, _PAGE)} | ({"page_token": token} if token else {})
             )
-            answer = ask(self._http, "MLflow", method, f"api/2.0/mlflow/{path}", **{where: page})
+            answer = ask(self._http, SERVICE, method, f"api/2.0/mlflow/{path}", **{where: page})
             items = answer.get(key, [])
             yield from items
             token, left = answer.get("next_page_token"), left - len(items)
@@ -246,6 +300,27 @@ class Tracking:
 
 def _time(milliseconds: int | str | None) -> datetime | None:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC) if milliseconds else None
+
+
+def _artifact_path(uri: str, path: str) -> str:
+    scheme, _, place = uri.partition(":/")
+    if scheme != "mlflow-artifacts":
+        raise Refused(f"MLflow does not hand out files of {uri}: it lies outside its own store.")
+    place = place.lstrip("/")
+    return f"api/2.0/mlflow-artifacts/artifacts/{quote(f'{place}/{path}')}"
+
+
+def _registered_model(item: Mapping[str, Any]) -> RegisteredModel:
+    return RegisteredModel(
+        name=item["name"],
+        description=item.get("description", ""),
+        updated=_time(item.get("last_updated_timestamp")),
+        aliases={a["alias"]: str(a["version"]) for a in item.get("aliases", [])},
+        latest_version=max(
+            (str(v["version"]) for v in item.get("latest_versions", [])), key=int, default=None
+        ),
+        tags={t["key"]: t["value"] for t in item.get("tags", [])},
+    )
 
 
 def _run(item: dict[str, Any]) -> Run:
@@ -262,4 +337,12 @@ def _run(item: dict[str, Any]) -> Run:
         metrics={m["key"]: float(m["value"]) for m in metrics},
         params={p["key"]: p["value"] for p in data.get("params", [])},
         curves=frozenset(m["key"] for m in metrics if int(m.get("step", 0)) > 0),
+        tags={
+            t["key"]: t["value"] for t in data.get("tags", []) if not t["key"].startswith("mlflow.")
+        },
+        datasets=tuple(
+            f"{dataset['name']} ({dataset['digest']})"
+            for dataset in (i["dataset"] for i in item.get("inputs", {}).get("dataset_inputs", []))
+        ),
+        artifact_uri=info.get("artifact_uri", ""),
     )

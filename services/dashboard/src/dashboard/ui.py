@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from dashboard.serving import ServedModel
+from dashboard.serving import COMPILED, ServedModel, ServedVersion
 from dashboard.settings import Settings
 
 ASSETS = Path(__file__).parent / "assets"
@@ -66,6 +66,23 @@ def version_link(settings: Settings, model: str, version: str) -> str | None:
     )
 
 
+def duration(seconds: float | None) -> str:
+    """`12.5 s`, `3 min 20 s` or `2 h 5 min`; a dash when unknown."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def dag_run_link(settings: Settings, dag: str, run: str) -> str | None:
+    """Address of a DAG run in Airflow's own interface, None when no address is set."""
+    if not settings.airflow_url:
+        return None
+    return f"{settings.airflow_url}/dags/{quote(dag, safe='')}/runs/{quote(run, safe='')}"
+
+
 def heading(title: str, subtitle: str) -> None:
     """A page's title and one line on what it is for."""
     st.title(title, anchor=False)
@@ -90,10 +107,36 @@ def away(message: str) -> None:
     )
 
 
+def not_set(title: str, *variables: str) -> None:
+    """An empty state: a page needs settings that the dashboard does not have."""
+    names = " and ".join(f"`{name}`" for name in variables)
+    empty(
+        title,
+        f"Set {names} in the dashboard's environment, or ask whoever runs Lastro.",
+        icon=":material/settings:",
+    )
+
+
 def failed_load(model: ServedModel) -> None:
-    """Say which version the model API could not load, why, and what goes on serving."""
-    rest = f"Version {model.version} goes on serving." if model.version else "None serves."
-    st.warning(
-        f"The last load failed, {plain(model.failure)}\n\n{plain(rest)}",
-        icon=":material/warning:",
+    """Say which versions the model API could not load, why, and what goes on serving."""
+    for alias, failure in model.failures():
+        serves = alias.serves
+        rest = f"Version {serves} goes on serving." if serves else "None serves."
+        tried = f", tried {failure.attempts} times" if failure.attempts > 1 else ""
+        st.error(
+            f"**{plain(model.name)}: {plain(alias.name)} names version {plain(failure.version)}, "
+            f"which could not be loaded.** {plain(rest)}\n\n"
+            f"{plain(failure.reason)} ({ago(failure.at)}{tried})",
+            icon=":material/error:",
+        )
+
+
+def engine_badge(version: ServedVersion) -> None:
+    """What predicts, with how it compares to the original as the tooltip."""
+    compiled = version.engine in COMPILED
+    st.badge(
+        f"{plain(version.engine)}, {'compiled' if compiled else 'native'}",
+        color="violet" if compiled else "gray",
+        icon=":material/bolt:" if compiled else ":material/memory:",
+        help=plain(version.note) or None,
     )

@@ -1,10 +1,10 @@
-"""Experiments: find runs and compare their metrics and parameters."""
+"""Experiments: find runs and compare their metrics, parameters and learning curves."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -12,11 +12,15 @@ import streamlit as st
 from dashboard import board, charts
 from dashboard.services import Refused
 from dashboard.session import Session, current
-from dashboard.tracking import MAX_RUNS, Experiment, Run
+from dashboard.tracking import NEWEST, PAGE_RUNS, Experiment, Run, RunPage
 from dashboard.ui import empty, heading, plain, run_link
 
 MAX_COMPARED = 10
 SHOWN_METRICS = 6
+SHOWN_AXES, SHOWN_AXES_METRICS = 4, 3
+
+
+_TOKENS = "experiments_tokens"
 
 
 def page(session: Session) -> None:
@@ -30,10 +34,10 @@ def page(session: Session) -> None:
             ":material/science:",
         )
         return
-    experiment, runs, filtered = _find(session, experiments)
-    if runs is None:
+    experiment, found, filtered = _find(session, experiments)
+    if found is None:
         return
-    if not runs:
+    if not found.runs:
         if filtered:
             empty("No run matches", "Change or clear the filters above.", ":material/filter_alt:")
         else:
@@ -43,14 +47,17 @@ def page(session: Session) -> None:
                 ":material/science:",
             )
         return
-    chosen = _table(session, runs)
-    _compare(session, runs, chosen)
+    chosen = _table(session, found)
+    _compare(session, list(found.runs), chosen)
+
+
+# ---- finding ----------------------------------------------------------------------------------
 
 
 def _find(
     session: Session, experiments: list[Experiment]
-) -> tuple[Experiment, list[Run] | None, bool]:
-    where, name, query = st.columns([1.4, 1.2, 2])
+) -> tuple[Experiment, RunPage | None, bool]:
+    where, name, state, order = st.columns([1.4, 1.4, 0.9, 1.4])
     experiment = where.selectbox(
         "Experiment",
         experiments,
@@ -59,41 +66,61 @@ def _find(
         key="experiment",
         persist_state="session",
     )
+    newest = board.runs(session, experiment.id, "", NEWEST, None).runs
     contains = name.text_input("Run name contains", key="run_name", persist_state="session")
-    search = query.text_input(
+    status = state.selectbox(
+        "Status",
+        [None, *sorted({run.status for run in newest})],
+        format_func=lambda status: status.capitalize() if status else "Any",
+        key="run_status",
+        persist_state="session",
+    )
+    orders = _orders(_by_frequency(run.metrics for run in newest))
+    order_by = order.selectbox(
+        "Order", list(orders), format_func=orders.get, key="run_order", persist_state="session"
+    )
+    search = st.text_input(
         "MLflow search",
         key="run_query",
         persist_state="session",
         placeholder="metrics.accuracy > 0.9 and params.max_depth = '5'",
         help="MLflow's search syntax over metrics, params, tags and attributes.",
     )
+    query = _query(search, contains, status)
     try:
-        found = board.runs(session, (experiment.id,), search.strip())
+        found = _page(session, experiment.id, query, order_by)
     except Refused as error:
         st.error(f"MLflow cannot read this search: {plain(error)}", icon=":material/error:")
         return experiment, None, True
-    if len(found) == MAX_RUNS:
-        st.caption(f"The newest {MAX_RUNS} runs are shown: narrow the search for older ones.")
-    statuses = sorted({run.status for run in found})
-    wanted = (
-        st.pills(
-            "Status",
-            statuses,
-            selection_mode="multi",
-            format_func=str.capitalize,
-            label_visibility="collapsed",
-            key="run_status",
-            persist_state="session",
-        )
-        if len(statuses) > 1
-        else []
-    )
-    runs = [
-        run
-        for run in found
-        if contains.strip().lower() in run.name.lower() and (not wanted or run.status in wanted)
-    ]
-    return experiment, runs, bool(contains or search or wanted)
+    return experiment, found, bool(query)
+
+
+def _query(search: str, contains: str, status: str | None) -> str:
+    """The filters as one condition in MLflow's syntax, which has no escape for a quote."""
+    parts = [search.strip()] if search.strip() else []
+    if contains.strip():
+        pattern = contains.strip().replace("'", "_")
+        parts.append(f"attributes.run_name ILIKE '%{pattern}%'")
+    if status:
+        parts.append(f"attributes.status = '{status}'")
+    return " and ".join(parts)
+
+
+def _orders(metrics: Iterable[str]) -> dict[str, str]:
+    orders = {NEWEST: "Newest first", "attributes.start_time ASC": "Oldest first"}
+    for metric in metrics:
+        orders[f"metrics.`{metric}` DESC"] = f"Highest {metric}"
+        orders[f"metrics.`{metric}` ASC"] = f"Lowest {metric}"
+    return orders
+
+
+def _page(session: Session, experiment: str, query: str, order_by: str) -> RunPage:
+    """The page of runs the visitor has turned to; another search starts at its first."""
+    search = (experiment, query, order_by)
+    if st.session_state.get(_TOKENS, (None,))[0] != search:
+        st.session_state[_TOKENS] = (search, [None])
+    tokens = st.session_state[_TOKENS][1]
+    return board.runs(session, experiment, query, order_by, tokens[-1])
 
 
 def _last_used(session: Session, experiments: list[Experiment]) -> int:
@@ -102,9 +129,10 @@ def _last_used(session: Session, experiments: list[Experiment]) -> int:
     return next((i for i, item in enumerate(experiments) if item.id in newest), 0)
 
 
-def _table(session: Session, runs: list[Run]) -> list[Run]:
+def _table(session: Session, found: RunPage) -> list[Run]:
+    runs = found.runs
     metrics = _by_frequency(run.metrics for run in runs)
-    params = _by_frequency(run.params for run in runs)
+    params = _varied_first(runs, _by_frequency(run.params for run in runs))
     link = session.settings.mlflow_public_url is not None
     table = pd.DataFrame(
         {
@@ -135,32 +163,63 @@ def _table(session: Session, runs: list[Run]) -> list[Run]:
     event = st.dataframe(
         table,
         hide_index=True,
-        height=min(38 + 35 * len(runs), 330),
+        height=330 if len(runs) > 8 else "auto",
         placeholder="-",
         column_config=config,
         on_select="rerun",
         selection_mode="multi-row",
         key=f"runs_{rows}",
     )
-    st.caption(f"{len(runs)} runs")
+    _pager(found)
     return [runs[row] for row in event.selection.rows if row < len(runs)]
+
+
+def _pager(found: RunPage) -> None:
+    tokens: list[str | None] = st.session_state[_TOKENS][1]
+    before = (len(tokens) - 1) * PAGE_RUNS
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        count = f"{before + 1} to {before + len(found.runs)}" if before else f"{len(found.runs)}"
+        more = ", there are more" if found.next_token else ""
+        st.caption(f"Runs: {count}{more}", width="stretch")
+        if not before and not found.next_token:
+            return
+        st.button(
+            "Previous",
+            key="runs_previous",
+            icon=":material/chevron_left:",
+            disabled=not before,
+            on_click=tokens.pop,
+        )
+        st.button(
+            "Next",
+            key="runs_next",
+            icon=":material/chevron_right:",
+            disabled=not found.next_token,
+            on_click=tokens.append,
+            args=(found.next_token,),
+        )
+
+
+# ---- comparing --------------------------------------------------------------------------------
 
 
 def _compare(session: Session, runs: list[Run], chosen: list[Run]) -> None:
     if len(chosen) > MAX_COMPARED:
         st.info(f"Comparing the first {MAX_COMPARED} of {len(chosen)} selected runs.")
         chosen = chosen[:MAX_COMPARED]
-    side_by_side, against, params, steps = st.tabs(
-        ["Metrics", "One against another", "Parameters", "Along steps"]
-    )
-    with side_by_side:
-        _metrics(chosen)
-    with against:
-        _scatter(runs, chosen)
-    with params:
-        _params(chosen)
-    with steps:
-        _curves(session, chosen)
+    views: dict[str, Callable[[], None]] = {
+        "Metrics": lambda: _metrics(chosen),
+        "Parameters": lambda: _params(chosen),
+        "Parallel coordinates": lambda: _parallel(runs, chosen),
+        "One against another": lambda: _scatter(runs, chosen),
+        "Learning curves": lambda: _curves(session, chosen),
+    }
+    # Only the open one is drawn, and asks MLflow.
+    tabs = st.tabs(list(views), key="experiments_view", on_change="rerun")
+    for tab, draw in zip(tabs, views.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw()
 
 
 def _metrics(chosen: list[Run]) -> None:
@@ -176,6 +235,49 @@ def _metrics(chosen: list[Run]) -> None:
     )
     if shown:
         st.altair_chart(charts.bars(chosen, shown), alt="Metrics of the selected runs")
+
+
+def _parallel(runs: list[Run], chosen: list[Run]) -> None:
+    """Of the selected runs where there are two, else of all on this page of the table."""
+    shown = chosen if len(chosen) > 1 else runs
+    metrics = [f"metrics.{key}" for key in _by_frequency(run.metrics for run in shown)]
+    params = [f"params.{key}" for key in _by_frequency(run.params for run in shown)]
+    varied = [key for key in params if len({charts.value(run, key) for run in shown} - {None}) > 1]
+    if not metrics or len(shown) < 2:
+        st.caption("It takes two runs with metrics to draw them along axes.")
+        return
+    left, right = st.columns([4, 1])
+    axes = left.multiselect(
+        "Axes",
+        [*varied, *metrics, *(key for key in params if key not in varied)],
+        default=[*varied[:SHOWN_AXES], *metrics[:SHOWN_AXES_METRICS]],
+        format_func=_short,
+        key="parallel_axes",
+    )
+    color = right.selectbox("Colour", metrics, format_func=_short, key="parallel_color")
+    drawn = list(dict.fromkeys([*axes, color]))
+    complete = [run for run in shown if all(charts.value(run, key) is not None for key in drawn)]
+    if len(drawn) < 2 or not complete:
+        st.caption(
+            "No run has a value on every axis: remove some."
+            if len(drawn) > 1
+            else "Choose two axes or more."
+        )
+        return
+    st.altair_chart(
+        charts.parallel(complete, drawn, color, chosen if len(chosen) == 1 else []),
+        alt="A line for each run through its parameters and metrics",
+    )
+    which = "selected runs" if shown is chosen else "runs on this page of the table"
+    st.caption(
+        f"{len(complete)} of {len(shown)} {which} have a value on every axis. Yellow lines are "
+        f"low in {plain(_short(color))}, dark ones high."
+    )
+
+
+def _short(key: str) -> str:
+    """`learning_rate` for `params.learning_rate`."""
+    return key.partition(".")[2]
 
 
 def _scatter(runs: list[Run], chosen: list[Run]) -> None:
@@ -234,6 +336,10 @@ def _select_some(why: str) -> None:
 def _labelled(runs: Sequence[Run]) -> list[tuple[str, Run]]:
     named = charts.labels(runs)
     return [(named[run.id], run) for run in runs]
+
+
+def _varied_first(runs: Sequence[Run], params: list[str]) -> list[str]:
+    return sorted(params, key=lambda key: len({run.params.get(key) for run in runs}) == 1)
 
 
 def _by_frequency(items: Iterable[Iterable[str]]) -> list[str]:

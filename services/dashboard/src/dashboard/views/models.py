@@ -1,24 +1,40 @@
-"""Models: registered versions, their aliases and metrics, and which one serves."""
+"""Models: registered versions, which one serves, and who may move an alias and did."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import board
-from dashboard.services import Refused
-from dashboard.serving import ServedModel
+from dashboard import board, promotion
+from dashboard.promotion import Change
+from dashboard.services import ServiceError, SignInRefused
+from dashboard.serving import CHAMPION, ServedAlias, ServedModel
 from dashboard.session import Session, current
 from dashboard.tracking import ModelVersion, RegisteredModel, Run
-from dashboard.ui import ago, empty, failed_load, heading, plain, version_link
+from dashboard.ui import (
+    ago,
+    empty,
+    engine_badge,
+    failed_load,
+    heading,
+    plain,
+    run_link,
+    version_link,
+)
 
-VERSIONS_WITH_METRICS = 10
+VERSIONS_WITH_METRICS = 20
 """Each costs one request."""
+
+FOLLOW_SECONDS = 90
+"""How long the page waits for a moved alias to take effect before it lets the visitor go on."""
+
+_CHANGE, _FOLLOWED = "models_change", "models_followed"
 
 
 def page(session: Session) -> None:
     """Draw the page."""
-    heading("Models", "Registered versions, their aliases and metrics, and which one serves.")
+    heading("Models", "Registered versions, which one serves, and who promoted it.")
+    board.prepare(session)
     models = board.registered_models(session)
     if not models:
         empty(
@@ -34,9 +50,7 @@ def page(session: Session) -> None:
     model, served = by_name[name], serving.models.get(name)
     if model.description:
         st.markdown(plain(model.description))
-    _serving(served, serving)
     versions = board.versions(session, name)
-    st.subheader("Versions", anchor=False)
     if not versions:
         empty(
             "No versions yet",
@@ -45,31 +59,191 @@ def page(session: Session) -> None:
             ":material/deployed_code:",
         )
         return
+    if name in st.session_state.get(_FOLLOWED, {}):
+        _follow(session, name)
+    if served:
+        failed_load(served)
+    _aliases(model, versions, served, serving)
+    st.subheader("Versions", anchor=False)
     _versions(session, model, versions, served)
+    _history(model)
+    if change := st.session_state.get(_CHANGE):
+        _confirm(session, change)
 
 
-def _serving(served: ServedModel | None, serving: board.Serving) -> None:
-    alias = plain(serving.alias)
-    with st.container(border=True):
-        if serving.problem:
-            st.markdown(f"**What serves right now is unknown.** {plain(serving.problem)}")
-        elif served is None or served.version is None:
-            st.markdown("**No version serves.**")
-            if served is None:
-                st.caption(f"Set the alias **{alias}** to a version: the model API then loads it.")
+# ---- what serves, and the buttons that change it ----------------------------------------------
+
+
+def _aliases(
+    model: RegisteredModel,
+    versions: list[ModelVersion],
+    served: ServedModel | None,
+    serving: board.Serving,
+) -> None:
+    followed = served.aliases if served else {}
+    names = sorted({CHAMPION, *model.aliases, *followed}, key=lambda name: (name != CHAMPION, name))
+    for alias in names:
+        with st.container(border=True):
+            now, version, buttons = st.columns([3, 1.1, 1.9], vertical_alignment="bottom")
+            with now:
+                _alias(alias, model, served, followed.get(alias), serving.problem)
+            _buttons(alias, model, versions, version, buttons)
+
+
+def _alias(
+    alias: str,
+    model: RegisteredModel,
+    served: ServedModel | None,
+    state: ServedAlias | None,
+    problem: str | None,
+) -> None:
+    target = model.aliases.get(alias)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"#### {plain(alias)}", width="content")
+        if target:
+            st.badge(f"names v{plain(target)}", color="gray")
+        if problem:
+            st.badge("what serves is unknown", color="orange")
+        elif state and state.serves:
+            st.badge(f"serves v{plain(state.serves)}", color="green", icon=":material/check:")
+            if served and state.serves in served.versions:
+                engine_badge(served.versions[state.serves])
         else:
-            version, name, since, run = st.columns(4)
-            version.metric("Serves", f"Version {served.version}")
-            name.metric("Alias", serving.alias)
-            since.metric("Since", ago(served.since))
-            run.metric("Run", (served.run_id or "-")[:8], help=served.run_id)
-        if served and served.failure:
-            failed_load(served)
-        elif served and served.wanted != served.version:
-            st.info(
-                f"**{alias}** points at version {plain(served.wanted)}: it is being loaded.",
-                icon=":material/hourglass_top:",
+            st.badge("no version serves", color="gray")
+    if problem:
+        st.caption(plain(problem))
+    elif state is None:
+        st.caption("Promote a version: the model API then loads it within seconds.")
+    elif state.failure:
+        st.caption(f":red[Version {plain(state.failure.version)} could not be loaded.]")
+    elif state.wanted != state.serves:
+        st.caption(f"Version {plain(state.wanted)} is being loaded.")
+    else:
+        engine = served.versions.get(state.serves or "") if served else None
+        note = f" {plain(engine.note)}" if engine and engine.note else ""
+        st.caption(f"Since {ago(state.since)}.{note}")
+
+
+def _buttons(alias: str, model: RegisteredModel, versions: list[ModelVersion], where, beside):
+    now = model.aliases.get(alias)
+    others = [v.version for v in versions if v.version != now]
+    chosen = where.selectbox(
+        "Version",
+        others,
+        format_func=lambda version: f"Version {version}",
+        key=f"promote_version_{model.name}_{alias}",
+        disabled=not others,
+        placeholder="no other version",
+    )
+    back = promotion.rollback_target(model, alias)
+    with beside.container(horizontal=True, gap="small"):
+        if st.button(
+            "Promote",
+            key=f"promote_{alias}",
+            type="primary",
+            icon=":material/rocket_launch:",
+            disabled=chosen is None,
+        ):
+            st.session_state[_CHANGE] = Change(model.name, alias, now, chosen)
+        if st.button(
+            f"Roll back to v{back}" if back else "Roll back",
+            key=f"roll_back_{alias}",
+            icon=":material/undo:",
+            disabled=back is None,
+            help=None if back else "The history names no earlier version.",
+        ):
+            st.session_state[_CHANGE] = Change(model.name, alias, now, back)
+
+
+def _forget_change() -> None:
+    st.session_state.pop(_CHANGE, None)
+
+
+@st.dialog("Move an alias", icon=":material/rocket_launch:", on_dismiss=_forget_change)
+def _confirm(session: Session, change: Change) -> None:
+    before = f"version {change.before}" if change.before else "no version"
+    st.markdown(
+        f"**{plain(change.alias)}** of **{plain(change.model)}** changes from "
+        f"**{plain(before)}** to **version {plain(change.after)}**."
+    )
+    st.caption(
+        f"The model API loads version {plain(change.after)} beside what serves and then switches: "
+        "no request is dropped, and if it cannot be loaded, what serves now goes on. "
+        f"The history will name you, {plain(session.username)}."
+    )
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if st.button("Cancel", key="cancel_change"):
+            _forget_change()
+            st.rerun()
+        confirmed = st.button("Move it", key="confirm_change", type="primary")
+    if not confirmed:
+        return
+    try:
+        with st.spinner("Asking MLflow"):
+            promotion.apply(session.tracking, change, session.username)
+    except SignInRefused:
+        _forget_change()
+        raise
+    except ServiceError as error:
+        st.error(plain(error), icon=":material/block:")
+        if not isinstance(error, promotion.HistoryLost):
+            return
+    _forget_change()
+    session.refresh(board.MLFLOW, *(board.api_name(api, session) for api in session.apis))
+    st.session_state.setdefault(_FOLLOWED, {})[change.model] = (change, session.clock())
+    st.rerun()
+
+
+def _follow(session: Session, name: str) -> None:
+    """Show how a moved alias takes effect, until it has or the visitor has waited enough."""
+    change, began = st.session_state[_FOLLOWED][name]
+    waited = session.clock() - began
+    settled = _outcome(session, change) or waited > FOLLOW_SECONDS
+
+    def forget() -> None:
+        st.session_state[_FOLLOWED].pop(name, None)
+
+    @st.fragment(run_every=None if settled else 1.0)
+    def watch() -> None:
+        outcome = None
+        if not settled:
+            session.refresh(*(board.api_name(api, session) for api in session.apis))
+            outcome = _outcome(session, change)
+            if outcome or session.clock() - began > FOLLOW_SECONDS:
+                st.rerun()
+        outcome = outcome or _outcome(session, change)
+        said = f"**{plain(change.alias)}** names **version {plain(change.after)}** now"
+        if outcome == "serves":
+            st.success(f"{said}, and it serves.", icon=":material/check_circle:")
+        elif outcome == "failed":
+            st.error(f"{said}, but it could not be loaded.", icon=":material/error:")
+        elif settled:
+            st.warning(
+                f"{said}, but the model API has not taken it up in {FOLLOW_SECONDS} s.",
+                icon=":material/hourglass_disabled:",
             )
+        else:
+            st.info(f"{said}. The model API loads it…", icon=":material/hourglass_top:")
+        if settled:
+            st.button("Dismiss", key="dismiss_followed", on_click=forget, type="tertiary")
+
+    watch()
+
+
+def _outcome(session: Session, change: Change) -> str | None:
+    """`serves`, `failed`, or None while it is neither."""
+    served = board.serving(session).models.get(change.model)
+    alias = served.aliases.get(change.alias) if served else None
+    if alias is None:
+        return None
+    if alias.serves == change.after:
+        return "serves"
+    if alias.failure and alias.failure.version == change.after:
+        return "failed"
+    return None
+
+
+# ---- tables -----------------------------------------------------------------------------------
 
 
 def _versions(
@@ -78,13 +252,16 @@ def _versions(
     versions: list[ModelVersion],
     served: ServedModel | None,
 ) -> None:
-    runs = {v.version: _run(session, v) for v in versions[:VERSIONS_WITH_METRICS]}
-    metrics = sorted({key for run in runs.values() if run for key in run.metrics})
+    runs = board.known_runs(session, (v.run_id for v in versions[:VERSIONS_WITH_METRICS]))
+    metrics = sorted({key for run in runs.values() for key in run.metrics})
     table = pd.DataFrame(
-        _row(session, model, v, served, runs.get(v.version), metrics) for v in versions
+        _row(session, model, v, served, runs.get(v.run_id or ""), metrics) for v in versions
     )
-    empty_columns = [key for key in ("link", "description") if not table[key].any()]
-    table = table.drop(columns=empty_columns)
+    optional = ("link", "run_link", "description", "dataset")
+    unused = [key for key in optional if not table[key].any()]
+    if all(v.status == "READY" for v in versions):
+        unused.append("status")
+    table = table.drop(columns=unused)
     column = st.column_config
     st.dataframe(
         table,
@@ -96,10 +273,12 @@ def _versions(
             "aliases": column.ListColumn("Aliases"),
             "created": column.DatetimeColumn("Created", format="D MMM YYYY, HH:mm"),
             "status": column.TextColumn("Status", width="small"),
-            "run": column.TextColumn("Run"),
+            "run": column.TextColumn("From run", help="The run that made it"),
+            "run_link": column.LinkColumn("", display_text="Run", width="small"),
+            "dataset": column.TextColumn("Dataset", help="Name and digest of the training data"),
             "tags": column.ListColumn("Tags"),
             "description": column.TextColumn("Description"),
-            "link": column.LinkColumn("", display_text="Open", width="small"),
+            "link": column.LinkColumn("", display_text="Version", width="small"),
             **{f"metrics.{key}": column.NumberColumn(key, format="%.4g") for key in metrics},
         },
     )
@@ -115,25 +294,56 @@ def _row(
     run: Run | None,
     metrics: list[str],
 ) -> dict[str, object]:
+    serving = (
+        alias.name
+        for alias in (served.aliases.values() if served else ())
+        if alias.serves == version.version
+    )
+    dataset = run.datasets if run and run.datasets else _dataset_tag(version, run)
     return {
         "version": int(version.version),
-        "serves": "● now" if served and served.version == version.version else "",
+        "serves": "● now" if any(serving) else "",
         "aliases": model.aliases_of(version.version),
         "created": version.created,
         **{f"metrics.{key}": run.metrics.get(key) if run else None for key in metrics},
         "status": version.status.replace("_", " ").capitalize(),
         "run": run.name if run else (version.run_id or "")[:8],
+        "run_link": run and run_link(session.settings, run.experiment_id, run.id),
+        "dataset": ", ".join(dataset),
         "tags": [f"{key}: {value}" for key, value in sorted(version.tags.items())],
         "description": version.description,
         "link": version_link(session.settings, model.name, version.version),
     }
 
 
-def _run(session: Session, version: ModelVersion) -> Run | None:
-    try:
-        return board.run(session, version.run_id) if version.run_id else None
-    except Refused:
-        return None
+def _dataset_tag(version: ModelVersion, run: Run | None) -> tuple[str, ...]:
+    tags = {**(run.tags if run else {}), **version.tags}
+    return tuple(value[:12] for key, value in sorted(tags.items()) if key.startswith("dataset"))
+
+
+def _history(model: RegisteredModel) -> None:
+    moves = [
+        {"alias": alias, "version": move.version, "by": move.by, "at": move.at}
+        for alias in sorted(
+            key.removeprefix(promotion.TAG) for key in model.tags if key.startswith(promotion.TAG)
+        )
+        for move in promotion.history(model, alias)
+    ]
+    st.subheader("Who promoted what", anchor=False)
+    if not moves:
+        st.caption("No promotion was recorded yet.")
+        return
+    column = st.column_config
+    st.dataframe(
+        pd.DataFrame(moves).sort_values("at", ascending=False),
+        hide_index=True,
+        column_config={
+            "alias": column.TextColumn("Alias"),
+            "version": column.TextColumn("To version"),
+            "by": column.TextColumn("By"),
+            "at": column.DatetimeColumn("When", format="D MMM YYYY, HH:mm:ss"),
+        },
+    )
 
 
 if __name__ == "__main__" and (session := current()):

@@ -6,125 +6,163 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import board
-from dashboard.services import Refused
-from dashboard.serving import ServedModel
+from dashboard.board import Health
+from dashboard.serving import CHAMPION, ServedAlias, ServedModel
 from dashboard.session import Session, current
-from dashboard.tracking import RegisteredModel
-from dashboard.ui import ago, empty, failed_load, heading, metrics_line, number, plain, run_link
+from dashboard.tracking import RegisteredModel, Run
+from dashboard.ui import (
+    ago,
+    empty,
+    engine_badge,
+    failed_load,
+    heading,
+    metrics_line,
+    number,
+    plain,
+    run_link,
+)
 
-METRICS_PER_MODEL = 4
+METRICS_PER_MODEL = 3
+SERVICES_PER_ROW = 4
 
 
 def page(session: Session) -> None:
     """Draw the page."""
     heading("Overview", "Which model versions serve, how the services are, and what ran last.")
+    board.prepare(session)
     models = board.registered_models(session)
     serving = board.serving(session)
-    _numbers(session, models, serving)
-    st.subheader("Models", anchor=False)
-    if serving.problem:
-        st.warning(
-            f"What serves right now is unknown. {plain(serving.problem)}",
-            icon=":material/cloud_off:",
-        )
+    for served in serving.models.values():
+        failed_load(served)
     if serving.registry_error:
         st.warning(
             "The model API cannot follow MLflow right now: what serves goes on, a moved alias "
             "takes effect later. The reason is in the model API's log.",
             icon=":material/sync_problem:",
         )
-    for model in models:
-        _model(session, model, serving)
+    _services(session, serving)
+    st.subheader("Models", anchor=False)
+    if serving.problem:
+        st.warning(
+            f"What serves right now is unknown. {plain(serving.problem)}",
+            icon=":material/cloud_off:",
+        )
+    _models(session, models, serving)
+    st.subheader("Latest runs", anchor=False)
+    _latest_runs(session)
+
+
+def _services(session: Session, serving: board.Serving) -> None:
+    served = {
+        (model.name, version.number)
+        for model in serving.models.values()
+        for version in model.serving().values()
+    }
+    found = [*board.health(session), board.log_health(session, sorted(served))]
+    for start in range(0, len(found), SERVICES_PER_ROW):
+        row = found[start : start + SERVICES_PER_ROW]
+        columns = st.columns(len(row) if start == 0 else SERVICES_PER_ROW)
+        for column, health in zip(columns, row, strict=False):
+            with column.container(border=True, height="stretch", gap="xsmall"):
+                _service(health)
+
+
+def _service(health: Health) -> None:
+    color, icon = {
+        True: ("green", ":material/check_circle:"),
+        False: ("red", ":material/error:"),
+        None: ("gray", ":material/circle:"),
+    }[health.good]
+    st.caption(plain(health.name))
+    st.markdown(f":{color}[{icon}] **{plain(health.state.capitalize())}**")
+    if health.parts:
+        marks = (
+            f":{'green' if good else 'red'}[●]&nbsp;{plain(name).replace(' ', '&nbsp;')}"
+            for name, good in health.parts.items()
+        )
+        st.caption("&ensp; ".join(marks))
+    elif health.note:
+        st.caption(plain(health.note))
+
+
+def _models(session: Session, models: list[RegisteredModel], serving: board.Serving) -> None:
     if not models:
         empty(
             "No registered models yet",
             "Trigger the `wine` DAG in Airflow: it trains, registers and promotes one.",
             ":material/deployed_code:",
         )
-    st.subheader("Latest runs", anchor=False)
-    _latest_runs(session)
-
-
-def _numbers(session: Session, models: list[RegisteredModel], serving: board.Serving) -> None:
-    served = sum(1 for model in serving.models.values() if model.version)
-    failing = sum(1 for model in serving.models.values() if model.failure)
-    api = board.api_state(session)
-    mlflow = "away" if board.MLFLOW in session.old else "healthy"
-    columns = st.columns(4)
-    columns[0].metric("Registered models", len(models), border=True, height="stretch")
-    columns[1].metric(
-        "Serving now",
-        "unknown" if serving.problem else served,
-        delta=f"{failing} failed to load" if failing else None,
-        delta_color="inverse",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
-    )
-    for column, name, state in ((columns[2], "MLflow", mlflow), (columns[3], "Model API", api)):
-        good = state in ("healthy", "ready")
-        column.metric(
-            name,
-            state.capitalize(),
-            border=True,
-            height="stretch",
-            icon=":material/check_circle:" if good else ":material/error:",
-        )
-
-
-def _model(session: Session, model: RegisteredModel, serving: board.Serving) -> None:
-    served = serving.models.get(model.name)
-    version = (served.version if served else None) or model.aliases.get(serving.alias)
-    with st.container(border=True):
-        name, state, aliases, metrics = st.columns(
-            [2.4, 1.5, 1.5, 3.2], vertical_alignment="center"
-        )
-        name.markdown(f"**{plain(model.name)}**")
-        if model.description:
-            name.caption(plain(model.description))
-        with state:
-            _state(served, serving.problem is not None)
-        with aliases.container(gap="xsmall"):
-            for alias, target in sorted(model.aliases.items()):
-                st.badge(f"{plain(alias)} → v{plain(target)}", color="gray")
-            if not model.aliases:
-                st.caption("no alias")
-        with metrics:
-            _metrics(session, model, version, serving.alias)
-        if served and served.failure:
-            failed_load(served)
-
-
-def _state(served: ServedModel | None, unknown: bool) -> None:
-    if served and served.version:
-        st.badge(f"serves v{plain(served.version)}", color="green", icon=":material/check:")
-        st.caption(f"since {ago(served.since)}")
-    elif served and not served.failure:
-        st.badge(f"loads v{plain(served.wanted)}", color="blue", icon=":material/hourglass_top:")
-    elif unknown:
-        st.badge("unknown", color="orange")
-    else:
-        st.badge("does not serve", color="gray")
-
-
-def _metrics(session: Session, model: RegisteredModel, version: str | None, alias: str) -> None:
-    if version is None:
-        st.caption(f"Set the alias **{plain(alias)}** to a version to have it served.")
         return
-    run_id = next(
-        (v.run_id for v in board.versions(session, model.name) if v.version == version), None
-    )
-    try:
-        run = board.run(session, run_id) if run_id else None
-    except Refused:
-        run = None
+    board.prepare_versions(session, (model.name for model in models))
+    run_ids = {model.name: _run_id(session, model, serving) for model in models}
+    runs = board.known_runs(session, run_ids.values())
+    for model in sorted(models, key=lambda model: model.name not in serving.models):
+        run = runs.get(run_ids[model.name] or "")
+        with st.container(border=True):
+            _model(model, serving, run)
+
+
+def _run_id(session: Session, model: RegisteredModel, serving: board.Serving) -> str | None:
+    """The run of the version whose metrics stand for the model."""
+    served = serving.models.get(model.name)
+    champion = served.serving().get(CHAMPION) if served else None
+    version = champion.number if champion else model.aliases.get(CHAMPION)
+    found = board.versions(session, model.name)
+    return next((v.run_id for v in found if v.version == version), None)
+
+
+def _model(model: RegisteredModel, serving: board.Serving, run: Run | None) -> None:
+    served = serving.models.get(model.name)
+    name, aliases, metrics = st.columns([2, 4, 2.6], vertical_alignment="center")
+    with name.container(gap=None):
+        st.markdown(f"**{plain(model.name)}**")
+        if model.description:
+            st.caption(plain(model.description))
+    with aliases.container(gap="xsmall"):
+        if served and served.aliases:
+            for alias in sorted(
+                served.aliases.values(), key=lambda a: (a.name != CHAMPION, a.name)
+            ):
+                _alias(served, alias)
+        elif model.aliases and serving.problem is not None:
+            for alias, version in sorted(model.aliases.items()):
+                with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                    st.markdown(f"**{plain(alias)}** → v{plain(version)}", width="content")
+                    st.badge("unknown", color="orange")
+        else:
+            st.badge("does not serve", color="gray")
+            st.caption(f"Set the alias **{CHAMPION}** to a version to have it served.")
+    with metrics:
+        _metrics(run)
+
+
+def _alias(served: ServedModel, alias: ServedAlias) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{plain(alias.name)}**", width="content")
+        version = served.versions.get(alias.serves or "")
+        if alias.serves:
+            st.badge(f"serves v{plain(alias.serves)}", color="green", icon=":material/check:")
+        elif alias.failure:
+            st.badge("does not serve", color="red", icon=":material/close:")
+        if alias.failure:
+            st.badge(f"v{plain(alias.failure.version)} failed", color="red")
+        elif alias.wanted != alias.serves:
+            st.badge(f"loads v{plain(alias.wanted)}", color="blue", icon=":material/hourglass_top:")
+        if version:
+            engine_badge(version)
+        if alias.since:
+            st.caption(f"since {ago(alias.since)}", width="content")
+
+
+def _metrics(run: Run | None) -> None:
     if run is None or not run.metrics:
-        st.caption("Its run has no metrics.")
+        st.caption("Its run has no metrics." if run else "No metrics.")
         return
     shown = sorted(run.metrics.items())[:METRICS_PER_MODEL]
     for column, (key, value) in zip(st.columns(METRICS_PER_MODEL), shown, strict=False):
-        column.caption(plain(key))
-        column.markdown(f"**{plain(number(value))}**")
+        with column.container(gap=None):
+            st.caption(plain(key))
+            st.markdown(f"**{plain(number(value))}**")
 
 
 def _latest_runs(session: Session) -> None:

@@ -1,8 +1,10 @@
-"""Try it: a form made from the served model's signature, and its prediction."""
+"""Try it: a form made from the served model's signature, and what its aliases predict."""
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,52 +13,87 @@ import streamlit as st
 
 from dashboard import board, charts
 from dashboard.fields import LARGEST_INTEGER, Field, Kind, to_row
-from dashboard.services import ServiceError
-from dashboard.serving import Answer
+from dashboard.services import Refused, ServiceError
+from dashboard.serving import CHAMPION, Answer, ServedVersion, predict_path
 from dashboard.session import Session, current
-from dashboard.ui import away, empty, heading, plain
+from dashboard.ui import away, empty, engine_badge, heading, plain
 
 COLUMNS = 4
 
 _LAST = "try_it_last"
 
+type Outcome = Answer | ServiceError
+"""What an alias answered, or why it did not."""
+
 
 def page(session: Session) -> None:
     """Draw the page."""
     heading("Try it", "Send one input row to a served model and see what it predicts.")
+    board.prepare(session)
     serving = board.serving(session)
     if serving.problem:
         away(serving.problem)
         return
-    models = {name: model for name, model in serving.models.items() if model.version}
+    models = {name: model for name, model in serving.models.items() if model.serving()}
     if not models:
         empty(
             "No model serves yet",
-            f"Trigger the `wine` DAG in Airflow, or set the alias **{plain(serving.alias)}** to a "
+            f"Trigger the `wine` DAG in Airflow, or set the alias **{CHAMPION}** to a "
             "version in MLflow: the model API then loads it within seconds.",
             ":material/play_circle:",
         )
         return
-    name = st.selectbox("Model", list(models), key="try_model", persist_state="session")
-    model = models[name]
-    example = board.input_example(session, name, model.version)
-    st.caption(
-        f"Version {plain(model.version)} serves. "
-        + ("The form holds the example logged with it." if example else "")
-    )
-    values = _form(f"{name}_{model.version}", model.fields or (), example)
-    if values is not None:
-        _predict(session, name, model.fields or (), values)
-    problem, answer = st.session_state.get(_LAST, {}).get(name, (None, None))
-    if problem:
-        _show_problem(problem)
-    elif answer:
-        _show(answer)
+    left, right = st.columns([1, 1.6], vertical_alignment="bottom")
+    name = left.selectbox("Model", list(models), key="try_model", persist_state="session")
+    served = models[name].serving()
+    aliases = list(served)
+    if len(aliases) > 1:
+        aliases = (
+            right.pills(
+                "Alias: choose two to compare them",
+                aliases,
+                selection_mode="multi",
+                default=aliases[:1],
+                format_func=lambda alias: f"{alias} (v{served[alias].number})",
+                key=f"try_alias_{name}",
+            )
+            or list(served)[:1]
+        )
+    first = served[aliases[0]]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(
+            f"Version {plain(first.number)} serves as {plain(aliases[0])}. "
+            "The form holds the example logged with it.",
+            width="content",
+        )
+        engine_badge(first)
+    key = f"{name}_{first.number}"
+    inputs, slots = _form(key, first) if first.fields else _json_form(key, first)
+    if inputs is not None:
+        st.session_state.setdefault(_LAST, {})[key] = (
+            inputs,
+            _predict(session, name, aliases, inputs),
+        )
+    inputs, outcomes = st.session_state.get(_LAST, {}).get(key, (first.example, {}))
+    outcomes = {alias: outcome for alias, outcome in outcomes.items() if alias in aliases}
+    for outcome in outcomes.values():
+        if isinstance(outcome, Refused):
+            _mark(slots, outcome.fields)
+    if outcomes:
+        columns = st.columns(len(outcomes))
+        for column, (alias, outcome) in zip(columns, outcomes.items(), strict=True):
+            with column.container(border=True, height="stretch"):
+                _show(alias, outcome)
+    _curl(session, name, aliases[0], inputs)
 
 
-def _form(key: str, fields: Sequence[Field], example: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the visitor entered, None before they press the button."""
-    values = {}
+# ---- the form ---------------------------------------------------------------------------------
+
+
+def _form(key: str, version: ServedVersion) -> tuple[list[Any] | None, dict[str, Any]]:
+    """The row to send (None unless the visitor has just sent one), and a place below each field."""
+    fields, example = version.fields, version.row
+    values, slots = {}, {}
     with st.form(f"try_{key}"):
         for start in range(0, len(fields), COLUMNS):
             row = fields[start : start + COLUMNS]
@@ -65,8 +102,31 @@ def _form(key: str, fields: Sequence[Field], example: Mapping[str, Any]) -> dict
                     values[field.name] = _field(
                         field, example.get(field.name), f"try_{key}_{field.name}"
                     )
+                    slots[field.name] = st.empty()
         pressed = st.form_submit_button("Predict", type="primary", icon=":material/play_arrow:")
-    return values if pressed else None
+    if not pressed:
+        return None, slots
+    row, problems = to_row(fields, values)
+    _mark(slots, problems)
+    if problems:
+        st.session_state.get(_LAST, {}).pop(key, None)
+    return (None if problems else [row]), slots
+
+
+def _json_form(key: str, version: ServedVersion) -> tuple[Any, dict[str, Any]]:
+    """As `_form`, for a model that takes tensors: they are entered as JSON."""
+    with st.form(f"try_{key}"):
+        example = json.dumps(version.example)
+        text = st.text_area("Inputs (JSON)", example, height=200, key=f"try_{key}")
+        problem = st.empty()
+        pressed = st.form_submit_button("Predict", type="primary", icon=":material/play_arrow:")
+    if not pressed:
+        return None, {}
+    try:
+        return json.loads(text), {}
+    except ValueError as error:
+        problem.caption(f":red[:material/error: This is not JSON: {plain(error)}]")
+        return None, {}
 
 
 def _field(field: Field, example: Any, key: str) -> Any:
@@ -88,9 +148,16 @@ def _field(field: Field, example: Any, key: str) -> Any:
         case Kind.BOOLEAN:
             index = None if example is None else int(not example)
             return st.selectbox(label, [True, False], index=index, **common)
+        case Kind.CHOICE:
+            options = list(field.categories)
+            index = options.index(example) if example in options else None
+            return st.selectbox(label, options, index=index, **common)
         case Kind.MOMENT:
             moment = datetime.fromisoformat(example) if isinstance(example, str) else None
             return st.datetime_input(label, value=moment, key=key, help=common["help"])
+        case Kind.JSON:
+            text = "" if example is None else json.dumps(example)
+            return st.text_area(f"{label} (JSON)", text, **common)
         case Kind.TEXT:
             return st.text_input(label, "" if example is None else str(example), **common)
 
@@ -102,36 +169,59 @@ def _step(value: float | None) -> float:
     return 10.0 ** (math.floor(math.log10(abs(value))) - 1)
 
 
-def _predict(session: Session, name: str, fields: Sequence[Field], values: dict[str, Any]) -> None:
-    last = st.session_state.setdefault(_LAST, {})
-    try:
-        with st.spinner("Predicting"):
-            last[name] = (None, session.models.predict(name, [to_row(fields, values)]))
-    except (ServiceError, ValueError) as error:
-        last[name] = (str(error), None)
+def _mark(slots: Mapping[str, Any], problems: Mapping[str, str]) -> None:
+    for field, problem in problems.items():
+        if field in slots:
+            slots[field].caption(f":red[:material/error: {plain(problem)}]")
 
 
-def _show_problem(problem: str) -> None:
-    with st.container(border=True):
-        st.error("**No prediction.**", icon=":material/error:")
-        st.markdown("\n".join(f"- {plain(line)}" for line in problem.splitlines()))
+def _predict(
+    session: Session, name: str, aliases: Sequence[str], inputs: Any
+) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    with st.spinner("Predicting"):
+        for alias in aliases:
+            try:
+                outcomes[alias] = session.apis[0].predict(name, alias, inputs)
+            except ServiceError as error:
+                outcomes[alias] = error
+    return outcomes
 
 
-def _show(answer: Answer) -> None:
-    with st.container(border=True):
-        prediction, version, alias, run = st.columns([1.6, 1, 1, 1.4])
-        prediction.metric("Prediction", _value(answer.predictions[0]))
-        version.metric("Model version", answer.version)
-        alias.metric("Alias", answer.alias)
-        run.metric("Run", (answer.run_id or "-")[:8], help=answer.run_id)
-        if answer.probabilities:
-            st.altair_chart(
-                charts.probabilities(answer.probabilities[0]), alt="Probability of each class"
-            )
+# ---- the answer -------------------------------------------------------------------------------
+
+
+def _show(alias: str, outcome: Outcome) -> None:
+    if isinstance(outcome, ServiceError):
+        st.error(f"**No prediction of {plain(alias)}.**", icon=":material/error:")
+        st.markdown("\n".join(f"- {plain(line)}" for line in str(outcome).splitlines()))
+        return
+    st.metric("Prediction", _value(outcome.predictions[0]))
+    run = f", run {outcome.run_id[:8]}" if outcome.run_id else ""
+    st.caption(f"{plain(alias)}, version {plain(outcome.version)}{plain(run)}")
+    if outcome.probabilities:
+        st.altair_chart(
+            charts.probabilities(outcome.probabilities[0]), alt="Probability of each class"
+        )
 
 
 def _value(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _curl(session: Session, name: str, alias: str, inputs: Any) -> None:
+    url = session.settings.model_api_public_url or session.settings.model_api_url
+    body = json.dumps({"inputs": inputs})
+    with st.expander("The same from a shell", icon=":material/terminal:"):
+        st.code(
+            f"curl {shlex.quote(f'{url}/{predict_path(name, alias)}')} \\\n"
+            '  --header "Authorization: Bearer $MODEL_API_KEY" \\\n'
+            "  --header 'Content-Type: application/json' \\\n"
+            f"  --data {shlex.quote(body)}",
+            language="bash",
+            wrap_lines=True,
+        )
+        st.caption("Set `MODEL_API_KEY` to a key of yours.")
 
 
 if __name__ == "__main__" and (session := current()):

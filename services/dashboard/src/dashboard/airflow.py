@@ -1,0 +1,156 @@
+"""A small client for Airflow's REST API, with the dashboard's own read-only login."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+from urllib.parse import quote
+
+from dashboard.services import Away, SignInRefused, ask, open_client
+from dashboard.settings import Settings
+
+SERVICE = "Airflow"
+COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+RUNS = 60
+"""DAG runs read, newest first."""
+
+_TASKS = 100
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """One run of a DAG; `state` is Airflow's word, `seconds` so far while it runs."""
+
+    dag: str
+    id: str
+    state: str
+    kind: str
+    started: datetime | None
+    ended: datetime | None
+    by: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration in seconds, so far while it runs; None before it starts."""
+        return _seconds(self.started, self.ended)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a DAG run; `state` is `none` before it is scheduled."""
+
+    name: str
+    state: str
+    started: datetime | None
+    ended: datetime | None
+    attempt: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration in seconds, so far while it runs; None before it starts."""
+        return _seconds(self.started, self.ended)
+
+
+class Airflow:
+    """Airflow as the dashboard's user sees it.
+
+    Every method may raise `Away` or `Refused` of `dashboard.services`.
+    """
+
+    def __init__(self, url: str, username: str | None, password: str | None) -> None:
+        """Nothing is sent yet; without a username only `health` can be asked."""
+        self._http = open_client(url)
+        self._login = {"username": username, "password": password}
+        self._token: str | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """The client, None when the settings name no Airflow."""
+        if settings.airflow_api_url is None:
+            return None
+        return cls(settings.airflow_api_url, settings.airflow_username, settings.airflow_password)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def health(self) -> dict[str, str]:
+        """Status of each of `COMPONENTS`: `healthy`, `unhealthy` or `unknown`."""
+        answer = ask(self._http, SERVICE, "GET", "api/v2/monitor/health")
+        return {
+            name: str((answer.get(name) or {}).get("status") or "unknown") for name in COMPONENTS
+        }
+
+    def dag_runs(self) -> list[DagRun]:
+        """The newest `RUNS` runs of all DAGs, newest first."""
+        answer = self._ask(
+            "GET",
+            "api/v2/dags/~/dagRuns",
+            params={"limit": RUNS, "order_by": "-run_after"},
+        )
+        return [
+            DagRun(
+                dag=item["dag_id"],
+                id=item["dag_run_id"],
+                state=item["state"],
+                kind=item["run_type"],
+                started=_time(item["start_date"]),
+                ended=_time(item["end_date"]),
+                by=item.get("triggering_user_name"),
+            )
+            for item in answer["dag_runs"]
+        ]
+
+    def tasks(self, dag: str, run: str) -> list[Task]:
+        """The tasks of a run, in the order in which they started; those that have not, last."""
+        path = f"api/v2/dags/{quote(dag, safe='')}/dagRuns/{quote(run, safe='')}/taskInstances"
+        answer = self._ask("GET", path, params={"limit": _TASKS})
+        tasks = [
+            Task(
+                name=_task_name(item),
+                state=item["state"] or "none",
+                started=_time(item["start_date"]),
+                ended=_time(item["end_date"]),
+                attempt=item["try_number"],
+            )
+            for item in answer["task_instances"]
+        ]
+        return sorted(tasks, key=lambda task: (task.started is None, task.started, task.name))
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        # A token ends by itself, or with Airflow's secret: one new login, then it is a refusal.
+        for fresh in (self._token is None, True):
+            if fresh:
+                self._log_in()
+            try:
+                headers = {"Authorization": f"Bearer {self._token}"}
+                return ask(self._http, SERVICE, method, path, headers=headers, **options)
+            except SignInRefused:
+                self._token = None
+        raise Away(f"{SERVICE} does not accept the token it gave.")
+
+    def _log_in(self) -> None:
+        try:
+            self._token = ask(self._http, SERVICE, "POST", "auth/token", json=self._login)[
+                "access_token"
+            ]
+        except SignInRefused:
+            raise Away(
+                f"{SERVICE} does not accept the dashboard's login: check AIRFLOW_API_USERNAME "
+                "and AIRFLOW_API_PASSWORD."
+            ) from None
+
+
+def _task_name(item: dict[str, Any]) -> str:
+    if item["map_index"] < 0:
+        return item["task_id"]
+    return f"{item['task_id']} [{item.get('rendered_map_index') or item['map_index']}]"
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _seconds(started: datetime | None, ended: datetime | None) -> float | None:
+    return ((ended or datetime.now(UTC)) - started).total_seconds() if started else None
