@@ -42,13 +42,13 @@ def peer_environment(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: what it wants to be asked, and the sessions of its processes."""
+    """A running server: what it wants to be asked, and the processes that were started for it."""
 
     name: str
     port: int
     path: str
     headers: dict[str, str]
-    sessions: tuple[int, ...]
+    roots: tuple[int, ...]
     split: bool = True
 
     def body(self, frame: dict) -> bytes:
@@ -72,15 +72,17 @@ class Server:
         return total / 1024
 
     def pids(self) -> list[int]:
-        """Its processes."""
-        found = []
+        """Its processes: those that were started, and what they started."""
+        parents = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdecimal():
                 with suppress(OSError):
                     # The fields after the command's name, which may hold anything.
                     fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                    if int(fields[3]) in self.sessions:
-                        found.append(int(folder.name))
+                    parents[int(folder.name)] = int(fields[1])
+        found = list(self.roots)
+        for pid in found:
+            found.extend(child for child, parent in parents.items() if parent == pid)
         return found
 
 
@@ -102,6 +104,7 @@ def free_port() -> int:
 
 def ask(port: int, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
     """Ask once; status 0 if nothing answers."""
+    headers = {"Content-Type": "application/json"} | headers
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -136,7 +139,7 @@ def process(log: Path, *argv: str | Path, **variables: str) -> Iterator[subproce
 
 def wait_for(what: str, condition: object, child: subprocess.Popen, log: Path) -> None:
     """Wait until a server answers; end the bench with its log if it does not."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 120
     while not condition():
         if child.poll() is not None or time.monotonic() > deadline:
             sys.exit(f"{what} did not come up:\n{log.read_text()[-4000:]}")
