@@ -175,10 +175,12 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
     Raises:
         ValueError: a value is none that the model takes; the message names column and row.
     """
+    labels = values.index
+    values = values.reset_index(drop=True)
     missing = values.isna()
     if column.required and missing.any():
         row = int(missing.to_numpy().argmax())
-        raise ValueError(f"column {column.name!r}, row {row}: must not be missing")
+        raise ValueError(f"column {column.name!r}, row {labels[row]}: must not be missing")
     if column.type in ("float", "double") and values.dtype.kind in "iuf":
         dtype = SCALARS[column.type][1]
         if not np.isinf(converted := values.astype(dtype)).any():
@@ -201,7 +203,7 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
         try:
             checked.append(checked_value(column, value))
         except ValueError as error:
-            raise ValueError(f"column {column.name!r}, row {row}: {error}") from None
+            raise ValueError(f"column {column.name!r}, row {labels[row]}: {error}") from None
     return series_of(column, checked)
 
 

@@ -250,7 +250,7 @@ class Decoder:
 
         Raises:
             ValueError: the frame lacks a column, or has values that the model does not take; the
-                message names the column and the first such row.
+                message names the column and the first such row, by its label in the index.
         """
         import pandas as pd
 
@@ -263,7 +263,7 @@ class Decoder:
                     raise ValueError(f"the frame lacks the column {column.name!r}")
                 series[label] = series_of(column, [None] * len(frame))
                 continue
-            series[label] = series_from(column, frame[label].reset_index(drop=True))
+            series[label] = series_from(column, frame[label])
         batch = Batch(self, len(frame))
         batch._frame = pd.DataFrame(series)
         return batch

@@ -81,20 +81,24 @@ class Version:
                 ``no-probabilities`` if it tells none.
             Exception: whatever the model raises.
         """
-        if probabilities and self.classes is None:
+        try:
+            return self.compute(batch, probabilities)
+        except Problem:
+            raise
+        except Exception as error:
+            raise self.blame(batch, error) from error
+
+    def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
+        """Return the same, but do not look for the rows at fault when the model fails."""
+        if not probabilities:
+            return self._members(self._engine.predict(batch), batch.rows)
+        if self.classes is None:
             raise Problem(
                 HTTPStatus.UNPROCESSABLE_CONTENT,
                 "no-probabilities",
                 f"version {self.number} of {self.name!r} tells no probabilities",
             )
-        try:
-            if not probabilities:
-                return self._members(self._engine.predict(batch), batch.rows)
-            answer, table = self._engine.predict_both(batch)
-        except Problem:
-            raise
-        except Exception as error:
-            raise self._blame(batch, error) from error
+        answer, table = self._engine.predict_both(batch)
         return b'%b,"probabilities":%b' % (
             self._members(answer, batch.rows),
             self._of_classes(table),
@@ -160,8 +164,15 @@ class Version:
             raise RuntimeError(f"the model answers {rows} rows with {count(answer)} predictions")
         return b'"predictions":' + _encode(answer)
 
-    def _blame(self, batch: Batch, error: Exception) -> Exception:
-        """Return the problem of the rows at fault; the error itself if it is the model's own."""
+    def blame(self, batch: Batch, error: Exception) -> Exception:
+        """Return the problem of the rows at fault; the error itself if it is the model's own.
+
+        It asks the model row by row, and may take half a second.
+
+        Args:
+            batch: that the model failed on.
+            error: that it raised.
+        """
         example = self.decoder.decode(self.manifest["request"].encode(), 10**9)
         if not self._answers(example):
             return error
