@@ -26,6 +26,8 @@ COMPILED = {
     "forest": "onnx",
     "boosting": "onnx",
     "histograms": "treelite",
+    "scaled-forest": "onnx",
+    "xgboost-pipeline": "treelite",
     "multi-output": "onnx",
     "clusters": "onnx",
     "array": "onnx",

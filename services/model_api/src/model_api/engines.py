@@ -192,17 +192,23 @@ class OnnxFlavorEngine(Engine):
 
 
 class _Compiled(Engine):
-    """Options: ``file``; ``dtype`` that values are rounded to; ``output``, "index", "labels" or
+    """Options: ``file``; ``scaling``, what is done to the values first, operation by operation;
+    ``dtype`` that they are then rounded to; ``output``, "index", "labels" or
     "values"; ``flat``, whether one value a row answers, not a list of one.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         self._dtype = np.dtype(options["dtype"])
         self._flat = options["flat"]
+        self._scaling = [
+            (getattr(np, operation), np.array(values)) for operation, values in options["scaling"]
+        ]
         self.indexed = options["output"] == "index"
 
     def _rows(self, batch: Batch) -> np.ndarray:
         rows = batch.array()
+        for operation, values in self._scaling:
+            rows = operation(rows, values)
         if rows.dtype == self._dtype:
             return np.ascontiguousarray(rows)
         return self._rounded(batch, rows, self._dtype)
