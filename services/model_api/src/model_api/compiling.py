@@ -130,7 +130,7 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
     with warnings.catch_warnings():
         answers = _ask_original(decoder, example, original, source)
     rows = sum(answer.batch.rows for answer in answers)
-    failures: list[str] = []
+    failures: dict[str, list[str]] = {}
     tried: list[Tried] = []
     for candidate in [*_native(source, decoder), *_compiled(source, decoder, answers, work)]:
         try:
@@ -144,7 +144,7 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
         except Exception as error:
             logger.info("%s is not used: %s", candidate.engine, first_line(error))
             if candidate.compiled:
-                failures.append(f"{candidate.label}: {first_line(error)}")
+                failures.setdefault(_first_sentence(error), []).append(candidate.label)
     if tried:
         best = min(tried, key=lambda one: one.cost)
         chosen, note = best.candidate, _note(best, tried, source, rows, failures)
@@ -257,22 +257,28 @@ def _cost(candidate: Candidate, engine: Engine, example: Batch) -> float:
 
 
 def _note(
-    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: list[str]
+    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: dict[str, list[str]]
 ) -> str:
     if best.candidate.compiled:
         return (
             f"compiled to {_NAMES[best.candidate.engine]}: agrees with"
             f" {_NAMES.get(source.kind, source.kind)} on {rows} rows, {best.agreed}"
         )
-    slower = [f"{one.candidate.label} is slower" for one in tried if one.candidate.compiled]
+    slower = [one.candidate.label for one in tried if one.candidate.compiled]
+    failures = failures | ({"is slower": slower} if slower else {})
     return (
         f"served by {_NAMES[best.candidate.engine]} itself, which agrees with MLflow's pyfunc on"
-        f" {rows} rows, {best.agreed}{_because(failures + slower)}"
+        f" {rows} rows, {best.agreed}{_because(failures)}"
     )
 
 
-def _because(failures: list[str]) -> str:
-    return f"; not compiled, as {'; '.join(failures)}" if failures else ""
+def _because(failures: dict[str, list[str]]) -> str:
+    reasons = [f"{' and '.join(labels)}: {reason}" for reason, labels in failures.items()]
+    return f"; not compiled ({'; '.join(reasons)})" if reasons else ""
+
+
+def _first_sentence(error: Exception) -> str:
+    return first_line(error).split(". ")[0].rstrip(".")
 
 
 # ---- agreement ----------------------------------------------------------------------------------
@@ -417,7 +423,10 @@ def _compiled(
     source: _Source, decoder: Decoder, answers: list[Answers], work: Path
 ) -> Iterator[Candidate]:
     """Yield what the model can be compiled to; a compiler that refuses it says why."""
-    if source.estimator is None or source.method != "predict":
+    if source.estimator is None:
+        return
+    if source.method != "predict":
+        yield Candidate("onnx", failure=f"it predicts by {source.method}")
         return
     if not _categories_covered(source.estimator, decoder):
         yield Candidate("onnx", failure="it would take categories that the model itself refuses")
