@@ -298,6 +298,25 @@ variable "secret_recovery_window_days" {
   }
 }
 
+variable "model_api_clients" {
+  description = <<-EOT
+    Programs that ask the model API, each with a key of its own, which Secrets Manager draws. How often each may ask is
+    model_api_rates of the inventory. People and the dashboard have theirs already.
+  EOT
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([for name in var.model_api_clients : can(regex("^[a-z](-?[a-z0-9]){1,30}$", name)) && !contains(["default", "dashboard"], name)])
+    error_message = join("\n", [
+      for name in var.model_api_clients :
+      "model_api_clients: \"${name}\" cannot be a client; use 2 to 31 lowercase letters, digits and single hyphens, starting with a letter, but neither \"default\" nor \"dashboard\", which there are."
+      if !can(regex("^[a-z](-?[a-z0-9]){1,30}$", name)) || contains(["default", "dashboard"], name)
+    ])
+  }
+}
+
 variable "alerts" {
   description = <<-EOT
     Who hears of alarms: each address gets an e-mail from AWS that asks to confirm. monthly_budget_usd is of the whole

@@ -428,12 +428,15 @@ run "reject_unsafe" {
     vpc_cidr = "52.16.0.0/16"
     database = { backup_days = 0 }
     buckets  = { noncurrent_days = { dags = 30 } }
+    # The key of people has this name.
+    model_api_clients = ["shop", "default"]
   }
 
   expect_failures = [
     var.vpc_cidr,
     var.database,
     var.buckets,
+    var.model_api_clients,
   ]
 }
 

@@ -26,7 +26,12 @@ RELATIVE_TOLERANCE = 1e-5
 FEWEST_ROWS = 500
 # More nodes take minutes to convert, and gigabytes.
 MOST_NODES = 2_000_000
-_TIMING_SECONDS = 0.1
+# The newest that skl2onnx writes for all of its models.
+_TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
+_TIMING_SECONDS = 0.05
+# A library that a compiled model does without costs 150 MB and seconds of loading: it must be twice
+# as fast, at one row and at a hundred, to be worth that.
+_NATIVE_HANDICAP = 4
 
 _NAMES = {
     "onnx": "ONNX Runtime",
@@ -59,6 +64,26 @@ class Candidate:
     engine: str
     options: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it does without the library that the model was made with."""
+        return self.engine in ("onnx", "treelite")
+
+    @property
+    def label(self) -> str:
+        """Its name, for users."""
+        dtype = self.options.get("dtype") if self.compiled else None
+        return _NAMES[self.engine] + (f" ({dtype})" if dtype else "")
+
+
+@dataclass
+class Tried:
+    """A candidate that answers as the original does: how well, and how slowly."""
+
+    candidate: Candidate
+    agreed: str
+    cost: float
 
 
 @dataclass
@@ -96,36 +121,27 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
     answers = _ask_original(decoder, example, original, source)
     rows = sum(answer.batch.rows for answer in answers)
     failures: list[str] = []
-    tried: list[tuple[float, Candidate, str]] = []
+    tried: list[Tried] = []
     for candidate in [*_native(source, decoder), *_compiled(source, decoder, answers, work)]:
         try:
             if candidate.failure is not None:
                 raise Disagreement(candidate.failure)
+            if candidate.compiled and rows < FEWEST_ROWS:
+                raise Disagreement(f"only {rows} rows to compare on")
             engine = open_engine(candidate.engine, work, candidate.options)
             agreed = agree(engine, answers, source.classes)
+            tried.append(Tried(candidate, agreed, _cost(candidate, engine, example)))
         except Exception as error:
             logger.info("%s is not used: %s", candidate.engine, first_line(error))
-            if candidate.engine in ("onnx", "treelite"):
-                failures.append(f"{_describe(candidate)}: {first_line(error)}")
-            continue
-        if rows < FEWEST_ROWS and candidate.engine in ("onnx", "treelite"):
-            failures.append(f"{_describe(candidate)}: only {rows} rows to compare on")
-            continue
-        tried.append((_cost(engine, example), candidate, agreed))
-    used_to = _NAMES.get(source.kind, _NAMES["pyfunc"])
-    if not tried:
-        note = f"served by MLflow's pyfunc, as logged{_because(failures)}"
-        chosen = Candidate("pyfunc")
+            if candidate.compiled:
+                failures.append(f"{candidate.label}: {first_line(error)}")
+    if tried:
+        best = min(tried, key=lambda one: one.cost)
+        chosen, note = best.candidate, _note(best, tried, source, rows, failures)
     else:
-        _, chosen, agreed = min(tried, key=lambda entry: entry[0])
-        if chosen.engine in ("onnx", "treelite"):
-            note = f"compiled to {_NAMES[chosen.engine]}: agrees with {used_to} on {rows} rows, {agreed}"
-        else:
-            note = (
-                f"served by {_NAMES[chosen.engine]} itself, which agrees with MLflow's pyfunc on"
-                f" {rows} rows, {agreed}{_because(failures)}"
-            )
-    keep = chosen.options.get("file") if chosen.engine in ("onnx", "treelite") else None
+        chosen = Candidate("pyfunc")
+        note = f"served by MLflow's pyfunc, as logged{_because(failures)}"
+    keep = chosen.options.get("file") if chosen.compiled else None
     for file in work.glob("compiled-*"):
         if file.name != keep:
             file.unlink()
@@ -219,24 +235,35 @@ def _ask(batch: Batch, original: Any, source: _Source) -> Answers:
     return Answers(batch, predictions, table)
 
 
-def _cost(engine: Engine, example: Batch) -> float:
+def _cost(candidate: Candidate, engine: Engine, example: Batch) -> float:
     one, many = example.row(0), example.take([i % example.rows for i in range(100)])
     # The product: a row alone and a hundred together count alike.
-    return shortest(lambda: engine.predict(one), _TIMING_SECONDS) * shortest(
+    cost = shortest(lambda: engine.predict(one), _TIMING_SECONDS) * shortest(
         lambda: engine.predict(many), _TIMING_SECONDS
     )
+    return cost if candidate.compiled else cost * _NATIVE_HANDICAP
 
 
-def _describe(candidate: Candidate) -> str:
-    dtype = candidate.options.get("dtype")
-    return _NAMES[candidate.engine] + (f" ({dtype})" if dtype else "")
+def _note(
+    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: list[str]
+) -> str:
+    if best.candidate.compiled:
+        return (
+            f"compiled to {_NAMES[best.candidate.engine]}: agrees with"
+            f" {_NAMES.get(source.kind, source.kind)} on {rows} rows, {best.agreed}"
+        )
+    slower = [f"{one.candidate.label} is slower" for one in tried if one.candidate.compiled]
+    return (
+        f"served by {_NAMES[best.candidate.engine]} itself, which agrees with MLflow's pyfunc on"
+        f" {rows} rows, {best.agreed}{_because(failures + slower)}"
+    )
 
 
 def _because(failures: list[str]) -> str:
     return f"; not compiled, as {'; '.join(failures)}" if failures else ""
 
 
-# ---- agreement ------------------------------------------------------------------------------------
+# ---- agreement ----------------------------------------------------------------------------------
 
 
 def agree(engine: Engine, answers: list[Answers], classes: list[Any] | None) -> str:
@@ -250,6 +277,7 @@ def agree(engine: Engine, answers: list[Answers], classes: list[Any] | None) -> 
         Exception: the engine cannot answer.
     """
     farthest, ties, numbers = 0.0, 0, False
+    usual = _usual([_plain(known.predictions) for known in answers])
     for known in answers:
         if known.table is not None:
             found, table = engine.predict_both(known.batch)
@@ -264,7 +292,7 @@ def agree(engine: Engine, answers: list[Answers], classes: list[Any] | None) -> 
             ties += _compare_labels(alone, known, engine.indexed, classes)
             continue
         found = engine.predict(known.batch)
-        distance = _distance(found, known.predictions)
+        distance = _distance(_plain(found), _plain(known.predictions), usual)
         if distance is None:
             continue
         numbers = True
@@ -292,13 +320,22 @@ def _compare_labels(found: Any, known: Answers, indexed: bool, classes: list[Any
     return len(different)
 
 
-def _distance(found: Any, known: Any) -> float | None:
+def _usual(answers: list[Any]) -> Any:
+    """Return the usual size of numbers in answers, by name where they have names."""
+    if isinstance(answers[0], dict):
+        return {name: _usual([answer[name] for answer in answers]) for name in answers[0]}
+    if answers[0].dtype.kind != "f":
+        return 0.0
+    sizes = [np.abs(answer[np.isfinite(answer)]) for answer in answers]
+    return float(np.median([size.mean() for size in sizes if size.size] or [0.0]))
+
+
+def _distance(ours: Any, theirs: Any, usual: Any) -> float | None:
     """Return the largest relative distance of numbers; None of what else is equal."""
-    ours, theirs = _plain(found), _plain(known)
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        if ours.keys() != theirs.keys():
+    if isinstance(theirs, dict):
+        if not isinstance(ours, dict) or ours.keys() != theirs.keys():
             raise Disagreement("other outputs")
-        distances = [_distance(ours[name], theirs[name]) for name in ours]
+        distances = [_distance(ours[name], theirs[name], usual[name]) for name in theirs]
         return max((d for d in distances if d is not None), default=None)
     if ours.shape != theirs.shape:
         raise Disagreement(f"answers of shape {ours.shape}, not {theirs.shape}")
@@ -307,12 +344,12 @@ def _distance(found: Any, known: Any) -> float | None:
         if different:
             raise Disagreement(f"{different} of {ours.size} answers differ")
         return None
-    if (np.isfinite(ours) != np.isfinite(theirs)).any():
-        raise Disagreement("answers that are not finite differ")
     finite = np.isfinite(theirs)
+    if (np.isfinite(ours) != finite).any():
+        raise Disagreement("answers that are not finite differ")
     ours, theirs = ours[finite].astype(np.float64), theirs[finite].astype(np.float64)
     # What is small beside the usual answer is a difference of large numbers.
-    scale = np.abs(theirs) + (0.1 * np.median(np.abs(theirs)) if theirs.size else 0)
+    scale = np.abs(theirs) + usual
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(ours == theirs, 0.0, np.abs(ours - theirs) / scale)
     distance = float(relative.max(initial=0))
@@ -331,7 +368,7 @@ def _plain(answer: Any) -> Any:
     return np.asarray(answer)
 
 
-# ---- candidates -----------------------------------------------------------------------------------
+# ---- candidates ---------------------------------------------------------------------------------
 
 
 def _native(source: _Source, decoder: Decoder) -> Iterator[Candidate]:
@@ -399,7 +436,9 @@ def _onnx(source: _Source, decoder: Decoder, work: Path, flat: bool) -> Iterator
     for dtype in ("float32", "float64"):
         try:
             types, inputs = _onnx_inputs(estimator, decoder, dtype)
-            graph = to_onnx(estimator, initial_types=types, options=options)
+            graph = to_onnx(
+                estimator, initial_types=types, options=options, target_opset=_TARGET_OPSET
+            )
         except Exception as error:
             yield Candidate("onnx", {"dtype": dtype}, failure=first_line(error))
             continue
@@ -500,7 +539,7 @@ def _xgboost_core(source: _Source) -> Any:
     return core if best is None else core[:best]
 
 
-# ---- categories -----------------------------------------------------------------------------------
+# ---- categories ---------------------------------------------------------------------------------
 
 
 def known_categories(estimator: Any, decoder: Decoder) -> dict[str, list[Any]]:

@@ -185,7 +185,7 @@ class Batch:
         """Return what MLflow's pyfunc takes: a frame, an array, or a dict of arrays."""
         if self._tensors is None:
             return self.frame()
-        return self._tensors[None] if None in self._tensors else self._tensors
+        return self._tensors.get(None, self._tensors)
 
     def tensors(self) -> dict[str | None, np.ndarray] | None:
         """Return the tensors by name, the one without a name under None; None for columns."""
@@ -269,7 +269,7 @@ class Decoder:
         self._split = msgspec.json.Decoder(_Split)
         self._compile()
 
-    # ---- what it is ---------------------------------------------------------------------------
+    # ---- what it is -----------------------------------------------------------------------------
 
     def _common_type(self) -> np.dtype | None:
         if self.tensors:
@@ -320,7 +320,7 @@ class Decoder:
         order = [places.get(column.name) for column in self.columns]
         return decoder, lambda row: tuple([None if i is None else row[i] for i in order])
 
-    # ---- the fast way -------------------------------------------------------------------------
+    # ---- the fast way ---------------------------------------------------------------------------
 
     def decode(self, body: bytes, max_rows: int) -> Batch:
         """Return the rows of a request's body.
@@ -425,7 +425,7 @@ class Decoder:
         batch._frame = pd.DataFrame(series)
         return batch
 
-    # ---- the slow way -------------------------------------------------------------------------
+    # ---- the slow way ---------------------------------------------------------------------------
 
     def _explain(self, body: bytes, max_rows: int) -> Batch:
         document = _parse(body)
@@ -604,7 +604,7 @@ class Decoder:
                 raise _malformed(f"params: {name} {error}") from None
         return checked
 
-    # ---- documentation ------------------------------------------------------------------------
+    # ---- documentation --------------------------------------------------------------------------
 
     def body_schema(self) -> dict[str, Any]:
         """Return the JSON schema (2020-12, as in OpenAPI 3.1) of a request's body."""

@@ -50,7 +50,7 @@ def open_engine(name: str, folder: Path, options: dict[str, Any]) -> Engine:
     return ENGINES[name](folder, options)
 
 
-# ---- the libraries that models are made with ------------------------------------------------------
+# ---- the libraries that models are made with ----------------------------------------------------
 
 
 class PyfuncEngine(Engine):
@@ -187,7 +187,7 @@ class OnnxFlavorEngine(Engine):
         return feeds, tensors is None
 
 
-# ---- what models are compiled to ------------------------------------------------------------------
+# ---- what models are compiled to ----------------------------------------------------------------
 
 
 class _Compiled(Engine):
@@ -248,7 +248,8 @@ class CompiledOnnxEngine(_Compiled):
 
     def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
         table = self._run(batch)
-        return table.argmax(axis=1), table
+        # Floats of 32 bits sum up to a little more than 1.
+        return table.argmax(axis=1), np.minimum(table, 1, out=table)
 
 
 class TreeliteEngine(_Compiled):
@@ -287,7 +288,7 @@ ENGINES: dict[str, type[Engine]] = {
 }
 
 
-# ---- what they share ------------------------------------------------------------------------------
+# ---- what they share ----------------------------------------------------------------------------
 
 
 def table_of(scores: np.ndarray) -> np.ndarray:

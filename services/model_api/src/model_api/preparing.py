@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -35,9 +36,40 @@ _SAME = {
 }
 # What MLflow finds imported where a model is trained, but no prediction has use for.
 _IRRELEVANT = frozenset(
-    "boto3 botocore databricks-sdk dvc hyperopt ipykernel ipython ipywidgets jupyter jupyterlab"
-    " matplotlib mlflow notebook optuna pip pre-commit psutil psycopg2 psycopg2-binary pynvml"
-    " pytest ruff s3fs seaborn setuptools shap sqlalchemy tensorboard tqdm uv wandb wheel".split()
+    {
+        "boto3",
+        "botocore",
+        "databricks-sdk",
+        "dvc",
+        "hyperopt",
+        "ipykernel",
+        "ipython",
+        "ipywidgets",
+        "jupyter",
+        "jupyterlab",
+        "matplotlib",
+        "mlflow",
+        "notebook",
+        "optuna",
+        "pip",
+        "pre-commit",
+        "psutil",
+        "psycopg2",
+        "psycopg2-binary",
+        "pynvml",
+        "pytest",
+        "ruff",
+        "s3fs",
+        "seaborn",
+        "setuptools",
+        "shap",
+        "sqlalchemy",
+        "tensorboard",
+        "tqdm",
+        "uv",
+        "wandb",
+        "wheel",
+    }
 )
 
 
@@ -101,7 +133,7 @@ def prepare_downloaded(
 
 
 @contextlib.contextmanager
-def _temporary(folder: Path):  # noqa: ANN202
+def _temporary(folder: Path) -> Iterator[Path]:
     # Beside the folder, for the renaming at the end to be one step.
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -199,7 +231,7 @@ def _example_rows(batch: Batch) -> Any:
     tensors = batch.tensors()
     if tensors is not None:
         nested = {name: tensor.tolist() for name, tensor in tensors.items()}
-        return nested[None] if None in nested else nested
+        return nested.get(None, nested)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -23,7 +23,7 @@ FORMAT = 1
 
 # What asking a failed batch row by row may cost: its sender waits, and others with him.
 _BLAME_SECONDS = 0.5
-_WARMING_SECONDS = 0.2
+_WARMING_SECONDS = 0.03
 _WARMING_ROWS = 100
 
 
@@ -70,8 +70,8 @@ class Version:
     def predict(self, batch: Batch, probabilities: bool = False) -> bytes:
         """Return the answer as members of a JSON object, without its braces.
 
-        ``"predictions":[...]``, with probabilities also ``,"probabilities":[{class: p}, ...]``; what
-        is not finite is null.
+        ``"predictions":[...]``, with probabilities also ``,"probabilities":[{class: p}, ...]``;
+        what is not finite is null.
 
         Raises:
             Problem: 422 ``invalid-rows`` if the model refuses the values of some rows, 422
