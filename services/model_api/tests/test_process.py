@@ -191,7 +191,8 @@ def test_requests_in_flight_are_answered_before_it_ends(tmp_path: Path, state: P
             target=lambda: answers.append(post(service, "sleeper", [{"x": -123456.75}]))
         )
         asked.start()
-        eventually(lambda: "model_api_predictions_running 1.0" in _metrics(service))
+        eventually(lambda: "model_api_predictions_running 1.0" in _metrics(service) or answers)
+        assert not answers, answers[0].text
         service.process.terminate()
         asked.join()
         assert service.process.wait(timeout=20) == 0

@@ -5,6 +5,7 @@ original is not used, and the note that goes to the manifest says so.
 """
 
 import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from model_api import sampling
-from model_api.decoding import Batch, Decoder
+from model_api.batch import Batch
+from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER, Engine, load_estimator, one_thread, open_engine
 from model_api.version import count, first_line, shortest
 
@@ -118,7 +120,8 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
             description.signature.params.to_dict() if description.signature.params else None,
             categories,
         )
-    answers = _ask_original(decoder, example, original, source)
+    with warnings.catch_warnings():
+        answers = _ask_original(decoder, example, original, source)
     rows = sum(answer.batch.rows for answer in answers)
     failures: list[str] = []
     tried: list[Tried] = []
@@ -211,6 +214,8 @@ def _ask_original(
     decoder: Decoder, example: Batch, original: Any, source: _Source
 ) -> list[Answers]:
     answers = [_ask(example, original, source)]
+    # Of logarithms of negative numbers, and of arrays without names: what is drawn may be odd.
+    warnings.simplefilter("ignore")
     try:
         drawn = sampling.draw(decoder, example, source.estimator)
     except Exception as error:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from model_api.decoding import Batch, Column, Decoder
+from model_api.batch import Batch
+from model_api.decoding import Decoder
+from model_api.signature import Column
 
 ROWS = 1000
 # Beyond it nothing is drawn: 32 bits hold it, and its square in 64.
