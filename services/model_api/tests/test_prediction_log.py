@@ -86,7 +86,12 @@ class Host:
         for name, inputs in signatures.items():
             prepared = folder / "prepared" / name
             prepared.mkdir(parents=True)
-            manifest = {"name": name, "version": "1", "signature": {"inputs": inputs}}
+            manifest = {
+                "name": name,
+                "version": "1",
+                "signature": {"inputs": inputs},
+                "categories": None,
+            }
             (prepared / "manifest.json").write_text(json.dumps(manifest))
             models[name] = {"versions": {str(n): {"folder": f"prepared/{name}"} for n in range(9)}}
         (folder / "state.json").write_text(json.dumps({"models": models}))

@@ -407,7 +407,7 @@ class Decoder:
 
         Raises:
             ValueError: the frame lacks a column, or has values that the model does not take; the
-                message names the column and the first such row.
+                message names the column and the first such row, by its label in the index.
         """
         import pandas as pd
 
@@ -420,7 +420,7 @@ class Decoder:
                     raise ValueError(f"the frame lacks the column {column.name!r}")
                 series[label] = _series(column, [None] * len(frame))
                 continue
-            series[label] = _from_series(column, frame[label].reset_index(drop=True))
+            series[label] = _from_series(column, frame[label])
         batch = Batch(self, len(frame))
         batch._frame = pd.DataFrame(series)
         return batch
@@ -782,10 +782,12 @@ def _series(column: Column, values: list[Any]) -> "pd.Series":
 
 
 def _from_series(column: Column, values: "pd.Series") -> "pd.Series":
+    labels = values.index
+    values = values.reset_index(drop=True)
     missing = values.isna()
     if column.required and missing.any():
         row = int(missing.to_numpy().argmax())
-        raise ValueError(f"column {column.name!r}, row {row}: must not be missing")
+        raise ValueError(f"column {column.name!r}, row {labels[row]}: must not be missing")
     if column.type in ("float", "double") and values.dtype.kind in "iuf":
         dtype = _SCALARS[column.type][1]
         if not np.isinf(converted := values.astype(dtype)).any():
@@ -808,7 +810,7 @@ def _from_series(column: Column, values: "pd.Series") -> "pd.Series":
         try:
             checked.append(_checked(column, value))
         except ValueError as error:
-            raise ValueError(f"column {column.name!r}, row {row}: {error}") from None
+            raise ValueError(f"column {column.name!r}, row {labels[row]}: {error}") from None
     return _series(column, checked)
 
 

@@ -2,11 +2,11 @@
 
 import os
 
-from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
+from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, LocalFileSystem, S3FileSystem
 
 
 def locate(url: str) -> tuple[FileSystem, str]:
-    """Return the file system of a URL, and the path in it.
+    """Return the file system of a URL, and the path in it, as it stands: without %-escapes.
 
     S3 is found by ``AWS_ENDPOINT_URL`` and ``AWS_REGION``; credentials are those of the AWS SDK's
     own search, at last the instance's role.
@@ -15,10 +15,14 @@ def locate(url: str) -> tuple[FileSystem, str]:
         url: ``s3://bucket/prefix`` or ``file:///folder``.
 
     Raises:
-        pyarrow.ArrowInvalid: it is neither.
+        ValueError: it is neither.
     """
-    if not url.startswith("s3://"):
-        return FileSystem.from_uri(url)
+    scheme, _, path = url.partition("://")
+    path = path.rstrip("/")
+    if scheme == "file" and path.startswith("/"):
+        return LocalFileSystem(), path
+    if scheme != "s3" or not path:
+        raise ValueError(f"{url!r} is neither s3://bucket/prefix nor file:///folder")
     system = S3FileSystem(
         # pyarrow itself heeds the variable only where it makes the file system of a URL.
         endpoint_override=os.environ.get("AWS_ENDPOINT_URL"),
@@ -27,4 +31,4 @@ def locate(url: str) -> tuple[FileSystem, str]:
         connect_timeout=5,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
     )
-    return system, url.removeprefix("s3://").rstrip("/")
+    return system, path

@@ -11,6 +11,7 @@ import pyarrow as pa
 from model_api.decoding import Decoder
 from model_api.prediction_log.sender import Record
 from model_api.problems import Problem
+from model_api.version import MANIFEST, decoder_of
 
 # MLflow's types of columns; what is not here, such as an array, is written as JSON.
 _TYPES = {
@@ -142,9 +143,8 @@ class Tables:
         # Read anew for each file: a model that was made anew may have the same name and version.
         state = msgspec.json.decode((self._state_directory / "state.json").read_bytes())
         prepared = state["models"][group.name]["versions"][group.version]
-        manifest = self._state_directory / prepared["folder"] / "manifest.json"
-        signature = msgspec.json.decode(manifest.read_bytes())["signature"]
-        return Decoder(signature["inputs"], signature.get("params"))
+        manifest = self._state_directory / prepared["folder"] / MANIFEST
+        return decoder_of(msgspec.json.decode(manifest.read_bytes()))
 
 
 def _array(values: list[Any], mlflow_type: str) -> pa.Array:
