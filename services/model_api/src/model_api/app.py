@@ -43,6 +43,8 @@ logger = logging.getLogger("model_api.requests")
 
 def from_environment() -> ASGIApp:
     """Build the service of the environment's settings, for one worker process."""
+    # What a model's libraries warn of is one line of the log, too.
+    logging.captureWarnings(True)
     return create_app(Settings.from_environment())
 
 
