@@ -93,12 +93,12 @@ def test_without_a_reference_an_earlier_window_stands_in(
     app: App, world: World, serving: ModelApi, log: Path
 ) -> None:
     now = datetime.now(UTC)
-    log_predictions(log, MODEL, "1", now - timedelta(minutes=5), wines(250, seed=10))
+    log_predictions(log, MODEL, "1", now - timedelta(minutes=5), wines(250, seed=8))
     at = go(app(world.alice), "drift")
     assert "compared with its own earlier predictions" in at.info[0].value
     assert "its run logged no reference data" in shown(at)
     assert "Too few earlier predictions (0 of at least 200)" in shown(at)
-    log_predictions(log, MODEL, "1", now - timedelta(hours=30), wines(250, red=0.05, seed=11))
+    log_predictions(log, MODEL, "1", now - timedelta(hours=30), wines(250, red=0.05, seed=9))
     at = at.button(key="refresh").click().run()
     assert verdicts(at)["colour"] == "large drift" and verdicts(at)["alcohol"] == "stable"
 
