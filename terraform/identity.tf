@@ -7,19 +7,24 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
-  # Both also stand in the paths that Ansible gives to MLflow and to Airflow.
-  artifacts_prefix = "mlflow"
-  dags_prefix      = "dags"
+  # They also stand in the paths that Ansible gives to the services.
+  artifacts_prefix   = "mlflow"
+  dags_prefix        = "dags"
+  predictions_prefix = "predictions"
+  batch_prefix       = "batch"
 
   permissions_boundary = var.permissions_boundary == "" ? null : join("", [
     "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:policy/",
     var.permissions_boundary,
   ])
 
-  list_artifacts = {
-    actions    = ["s3:ListBucket"]
-    resources  = [aws_s3_bucket.main["artifacts"].arn]
-    conditions = [{ test = "StringLike", variable = "s3:prefix", values = ["${local.artifacts_prefix}/*"] }]
+  # Prefix of the artifacts bucket -> the right to list what is below it.
+  lists = {
+    for prefix in [local.artifacts_prefix, local.predictions_prefix, local.batch_prefix] : prefix => {
+      actions    = ["s3:ListBucket"]
+      resources  = [aws_s3_bucket.main["artifacts"].arn]
+      conditions = [{ test = "StringLike", variable = "s3:prefix", values = ["${prefix}/*"] }]
+    }
   }
   # Airflow first asks whether the bucket is there, and that request names no prefix.
   list_dags = {
@@ -28,11 +33,23 @@ locals {
     conditions = []
   }
 
-  # Role of a host -> its statements. What is missing here needs nothing of AWS: MLflow's server holds the artifacts for
-  # its clients, so model_api and dashboard do not.
+  # What was asked of the models, for drift: nobody changes it, and it expires (storage.tf).
+  read_predictions = {
+    actions    = ["s3:GetObject"]
+    resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.predictions_prefix}/*"]
+    conditions = []
+  }
+  # What batch scoring reads, and writes beside it.
+  batch_objects = {
+    actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.batch_prefix}/*"]
+    conditions = []
+  }
+
+  # Role of a host -> its statements. MLflow's server holds the models for its clients, so nobody else reads those.
   role_permissions = {
     mlflow = {
-      list = local.list_artifacts
+      list = local.lists[local.artifacts_prefix]
       # No version can be deleted: what was overwritten or deleted can be brought back.
       objects = {
         actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
@@ -47,6 +64,20 @@ locals {
         resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.dags_prefix}/*"]
         conditions = []
       }
+      list-batch = local.lists[local.batch_prefix]
+      batch      = local.batch_objects
+    }
+    # It adds predictions and sees none: who breaks in there finds out only what is asked from then on.
+    model_api = {
+      predictions = {
+        actions    = ["s3:PutObject", "s3:AbortMultipartUpload"]
+        resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.predictions_prefix}/*"]
+        conditions = []
+      }
+    }
+    dashboard = {
+      list-predictions = local.lists[local.predictions_prefix]
+      predictions      = local.read_predictions
     }
     edge = {
       metrics = {
@@ -89,8 +120,12 @@ locals {
       resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.artifacts_prefix}/*"]
       conditions = []
     }
-    list-artifacts = local.list_artifacts
-    list-dags      = local.list_dags
+    list-artifacts   = local.lists[local.artifacts_prefix]
+    list-predictions = local.lists[local.predictions_prefix]
+    predictions      = local.read_predictions
+    list-batch       = local.lists[local.batch_prefix]
+    batch            = local.batch_objects
+    list-dags        = local.list_dags
     dags = {
       actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
       resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.dags_prefix}/*"]
@@ -212,7 +247,7 @@ resource "aws_iam_role" "data_scientist" {
   count = length(var.data_scientists) > 0 ? 1 : 0
 
   name                 = "${local.prefix}-data-scientist"
-  description          = "Writes DAGs, reads artifacts"
+  description          = "Writes DAGs and batches, reads artifacts and predictions"
   assume_role_policy   = data.aws_iam_policy_document.data_scientists_assume.json
   permissions_boundary = local.permissions_boundary
 }

@@ -21,6 +21,9 @@ output "platform" {
     # Each secret is a JSON object.
     secrets = { for service, secret in aws_secretsmanager_secret.service : service => secret.arn }
 
+    # Client of the model API -> its secret, a JSON object with its key.
+    model_api_clients = { for name, secret in aws_secretsmanager_secret.model_api_client : name => secret.arn }
+
     services = local.services
 
     access = { document = aws_ssm_document.authorize.name }

@@ -76,6 +76,28 @@ resource "aws_s3_bucket_lifecycle_configuration" "main" {
     }
   }
 
+  dynamic "rule" {
+    for_each = each.key == "artifacts" ? [var.buckets.predictions_days] : []
+
+    content {
+      id     = "expire-predictions"
+      status = "Enabled"
+
+      filter {
+        prefix = "${local.predictions_prefix}/"
+      }
+
+      expiration {
+        days = rule.value
+      }
+
+      # They may hold what concerns people: gone is gone.
+      noncurrent_version_expiration {
+        noncurrent_days = 1
+      }
+    }
+  }
+
   depends_on = [aws_s3_bucket_versioning.main]
 }
 

@@ -256,15 +256,16 @@ variable "buckets" {
   description = <<-EOT
     The artifact and DAG buckets. Overwritten and deleted objects stay recoverable for noncurrent_days days. A run of
     Airflow may need the DAG files it started with until it ends, and again when somebody clears its tasks to repeat
-    them: a year outlasts that, and the files are small. force_destroy lets `terraform destroy` delete buckets that
-    still hold objects.
+    them: a year outlasts that, and the files are small. The prediction log forgets after predictions_days.
+    force_destroy lets `terraform destroy` delete buckets that still hold objects.
   EOT
   type = object({
     noncurrent_days = optional(object({
       artifacts = optional(number, 90)
       dags      = optional(number, 365)
     }), {})
-    force_destroy = optional(bool, false)
+    predictions_days = optional(number, 90)
+    force_destroy    = optional(bool, false)
   })
   default  = {}
   nullable = false
@@ -272,6 +273,11 @@ variable "buckets" {
   validation {
     condition     = contains(range(1, 1000), var.buckets.noncurrent_days.artifacts)
     error_message = "buckets.noncurrent_days.artifacts = ${var.buckets.noncurrent_days.artifacts}: use a whole number of days from 1 to 999."
+  }
+
+  validation {
+    condition     = contains(range(1, 1000), var.buckets.predictions_days)
+    error_message = "buckets.predictions_days = ${var.buckets.predictions_days}: use a whole number of days from 1 to 999."
   }
 
   validation {
@@ -289,6 +295,25 @@ variable "secret_recovery_window_days" {
   validation {
     condition     = contains(concat([0], range(7, 31)), var.secret_recovery_window_days)
     error_message = "secret_recovery_window_days = ${var.secret_recovery_window_days}: use 7 to 30, or 0 to delete at once."
+  }
+}
+
+variable "model_api_clients" {
+  description = <<-EOT
+    Programs that ask the model API, each with a key of its own, which Secrets Manager draws. How often each may ask is
+    model_api_rates of the inventory. People and the dashboard have theirs already.
+  EOT
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([for name in var.model_api_clients : can(regex("^[a-z](-?[a-z0-9]){1,30}$", name)) && !contains(["default", "dashboard"], name)])
+    error_message = join("\n", [
+      for name in var.model_api_clients :
+      "model_api_clients: \"${name}\" cannot be a client; use 2 to 31 lowercase letters, digits and single hyphens, starting with a letter, but neither \"default\" nor \"dashboard\", which there are."
+      if !can(regex("^[a-z](-?[a-z0-9]){1,30}$", name)) || contains(["default", "dashboard"], name)
+    ])
   }
 }
 
@@ -332,8 +357,9 @@ variable "snapshot_days" {
 
 variable "data_scientists" {
   description = <<-EOT
-    ARNs of IAM users and roles that may assume the role <project>-<environment>-data-scientist, which writes DAGs and
-    reads artifacts. Users must show a second factor. Without any, there is no such role.
+    ARNs of IAM users and roles that may assume the role <project>-<environment>-data-scientist, which writes DAGs
+    and batches to score, and reads artifacts and logged predictions. Users must show a second factor. Without any,
+    there is no such role.
   EOT
   type        = set(string)
   default     = []

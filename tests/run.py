@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,8 @@ STATE = PROJECT / ".lastro" / "tests"
 BIN = PROJECT / ".venv" / "bin"
 # The Python of the hosts, which the services' locks are made for.
 HOST_PYTHON = "3.13"
+# Service -> those whose code its environment also holds, as on the hosts.
+BESIDE = {"pipelines": ["model_api"]}
 # What a command says of its tests: once for all; or, for those that call pytest, run by run.
 COUNT = re.compile(r"^(?:Success! |Failure! )?(\d+) passed, (\d+) failed", re.MULTILINE)
 RUN = re.compile(r"\b\d+ (?:passed|failed|error).* in [\d.]+s")
@@ -93,12 +95,12 @@ def host_python() -> Path:
     return next(own.glob(f"cpython-{HOST_PYTHON}*/bin/python3"))
 
 
-def environment(name: str, *locks: Path, project: Path | None = None) -> Path:
+def environment(name: str, *locks: Path, projects: Sequence[Path] = ()) -> Path:
     """The bin/ of an environment with what the locks name, built once for each content of theirs.
 
-    A ``project`` is installed from where it lies: its changes need no new environment.
+    Our own ``projects`` are installed from where they lie: their changes need no new environment.
     """
-    sources = [*locks, *([project / "pyproject.toml"] if project else [])]
+    sources = [*locks, *(project / "pyproject.toml" for project in projects)]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     folder = STATE / "environments" / f"{name}-{digest}"
     if not (folder / ".complete").exists():
@@ -109,7 +111,7 @@ def environment(name: str, *locks: Path, project: Path | None = None) -> Path:
         run(*uv, "venv", "--python", host_python(), folder)
         hashed = [f"--requirements={lock}" for lock in locks]
         run(*uv, "pip", "install", into, "--require-hashes", "--only-binary=:all:", *hashed)
-        if project:
+        for project in projects:
             run(*uv, "pip", "install", into, "--no-deps", "--editable", project)
         (folder / ".complete").touch()
     return folder / "bin"
@@ -156,14 +158,22 @@ def iam() -> Iterator[Command]:
 
 def services() -> Iterator[Command]:
     """The tests of each service in an environment of its lock, beside real MLflow and Airflow."""
+    local_aws = environment(
+        "local_aws",
+        PROJECT / "locks/local_aws.txt",
+        PROJECT / "locks/test.txt",
+        projects=[PROJECT / "services/local_aws"],
+    )
     servers = {
+        "LASTRO_LOCAL_AWS_PYTHON": str(local_aws / "python"),
         "LASTRO_MLFLOW_SERVER": str(version_environment("mlflow") / "mlflow"),
         "LASTRO_AIRFLOW_PYTHON": str(version_environment("airflow") / "python"),
     }
     for project in sorted(PROJECT.glob("services/*/pyproject.toml")):
         service = project.parent.name
         locks = PROJECT / f"locks/{service}.txt", PROJECT / "locks/test.txt"
-        python = environment(service, *locks, project=project.parent) / "python"
+        projects = [project.parent.parent / name for name in (service, *BESIDE.get(service, ()))]
+        python = environment(service, *locks, projects=projects) / "python"
         yield pytest(service, f"services/{service}/tests", python=python, **servers)
 
 

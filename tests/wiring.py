@@ -43,6 +43,7 @@ CONTRACT: dict[str, Any] = {
     },
     "buckets": {"artifacts": "artifacts-bucket", "dags": "dags-bucket"},
     "secrets": {name: f"arn:aws:secretsmanager:eu-west-1:1:secret:{name}" for name in SERVICES},
+    "model_api_clients": {"shop": "arn:aws:secretsmanager:eu-west-1:1:secret:shop"},
     "services": {
         "mlflow": {"port": 5000},
         "airflow": {"port": 8080},
@@ -99,7 +100,8 @@ SECRETS: dict[str, dict[str, str]] = {
                 "mlflow_password",
             ),
             "model_api": ("bearer_key", "mlflow_password"),
-            "dashboard": ("cookie_secret",),
+            "dashboard": ("cookie_secret", "model_api_key"),
+            "model_api_clients": ("shop",),
         }.items()
     },
 }

@@ -26,9 +26,9 @@ run "hosts_may_do_what_their_roles_need" {
 
   assert {
     condition = { for host, permissions in local.host_permissions : host => keys(permissions) } == {
-      airflow = ["agent", "airflow-list", "airflow-objects"]
+      airflow = ["agent", "airflow-batch", "airflow-list", "airflow-list-batch", "airflow-objects"]
       mlflow  = ["agent", "mlflow-list", "mlflow-objects"]
-      serving = ["agent"]
+      serving = ["agent", "dashboard-list-predictions", "dashboard-predictions", "model_api-predictions"]
     }
     error_message = "permissions: ${jsonencode({ for host, permissions in local.host_permissions : host => keys(permissions) })}"
   }
@@ -65,7 +65,10 @@ run "one_host_may_do_what_all_need" {
   }
 
   assert {
-    condition     = keys(local.host_permissions.all) == ["agent", "airflow-list", "airflow-objects", "mlflow-list", "mlflow-objects"]
+    condition = keys(local.host_permissions.all) == [
+      "agent", "airflow-batch", "airflow-list", "airflow-list-batch", "airflow-objects", "dashboard-list-predictions",
+      "dashboard-predictions", "mlflow-list", "mlflow-objects", "model_api-predictions",
+    ]
     error_message = "a host's permissions must be the union of its roles'"
   }
 }

@@ -43,7 +43,7 @@ run "contract" {
   }
 
   assert {
-    condition     = keys(output.platform) == ["access", "account_id", "buckets", "database", "domain", "environment", "hosts", "project", "region", "secrets", "services"]
+    condition     = keys(output.platform) == ["access", "account_id", "buckets", "database", "domain", "environment", "hosts", "model_api_clients", "project", "region", "secrets", "services"]
     error_message = "platform has [${join(", ", keys(output.platform))}]; Ansible reads it by these names"
   }
 
@@ -90,7 +90,7 @@ run "contract" {
       mlflow    = ["admin_password", "auth_database_password", "database_password", "flask_secret_key"]
       airflow   = ["admin_password", "api_secret_key", "database_password", "fernet_key", "jwt_secret", "mlflow_password"]
       model_api = ["bearer_key", "mlflow_password"]
-      dashboard = ["cookie_secret"]
+      dashboard = ["cookie_secret", "model_api_key"]
     }
     error_message = "the keys of the secrets are part of the contract"
   }
@@ -98,6 +98,11 @@ run "contract" {
   assert {
     condition     = output.platform.access == { document = "lastro-test-authorize" }
     error_message = "platform.access must name the document that lets the controller in"
+  }
+
+  assert {
+    condition     = output.platform.model_api_clients == {}
+    error_message = "by default people and the dashboard are the model API's only clients"
   }
 
   assert {
@@ -117,6 +122,27 @@ run "contract" {
       compose         = { lastro_private_ip = "aws_private_ip_address", ec2_instance_id = "aws_instance_id" }
     }
     error_message = "the inventory must find this environment's running hosts, grouped by role"
+  }
+}
+
+run "clients_of_the_model_api" {
+  command = plan
+
+  variables {
+    model_api_clients = ["shop", "nightly-report"]
+  }
+
+  assert {
+    condition = (
+      keys(output.platform.model_api_clients) == ["nightly-report", "shop"]
+      && keys(aws_secretsmanager_secret_version.model_api_client) == ["nightly-report", "shop"]
+    )
+    error_message = "each client has a secret of its own"
+  }
+
+  assert {
+    condition     = keys(output.platform.secrets) == ["airflow", "dashboard", "mlflow", "model_api"]
+    error_message = "a client's secret is none of a service"
   }
 }
 
@@ -270,13 +296,21 @@ run "secure_by_default" {
 
   assert {
     condition = { for name, lifecycle in aws_s3_bucket_lifecycle_configuration.main :
-      name => one(one(lifecycle.rule).noncurrent_version_expiration).noncurrent_days
-    } == { artifacts = 90, dags = 365 }
+      name => [for rule in lifecycle.rule : one(rule.noncurrent_version_expiration).noncurrent_days]
+    } == { artifacts = [90, 1], dags = [365] }
     error_message = "old versions go, those of DAGs only when no run can need them any more"
   }
 
   assert {
-    condition     = alltrue([for lifecycle in aws_s3_bucket_lifecycle_configuration.main : one(one(lifecycle.rule).abort_incomplete_multipart_upload).days_after_initiation == 7])
+    condition = [
+      for rule in aws_s3_bucket_lifecycle_configuration.main["artifacts"].rule :
+      [one(rule.filter).prefix, tostring(one(rule.expiration).days)] if rule.id == "expire-predictions"
+    ] == [["predictions/", "90"]]
+    error_message = "logged predictions, and nothing else, must expire"
+  }
+
+  assert {
+    condition     = alltrue([for lifecycle in aws_s3_bucket_lifecycle_configuration.main : one(lifecycle.rule[0].abort_incomplete_multipart_upload).days_after_initiation == 7])
     error_message = "uploads that were given up must go"
   }
 

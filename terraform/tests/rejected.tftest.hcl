@@ -428,11 +428,24 @@ run "reject_unsafe" {
     vpc_cidr = "52.16.0.0/16"
     database = { backup_days = 0 }
     buckets  = { noncurrent_days = { dags = 30 } }
+    # The key of people has this name.
+    model_api_clients = ["shop", "default"]
   }
 
   expect_failures = [
     var.vpc_cidr,
     var.database,
     var.buckets,
+    var.model_api_clients,
   ]
+}
+
+run "reject_predictions_that_never_expire" {
+  command = plan
+
+  variables {
+    buckets = { predictions_days = 0 }
+  }
+
+  expect_failures = [var.buckets]
 }

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,9 @@ names = [str(source.relative_to(PROJECT)) for source, _ in SOURCES]
 def requirements(source: Path) -> list[Requirement]:
     """What a source asks for."""
     if source.suffix == ".toml":
-        return [
-            Requirement(line)
-            for line in tomllib.loads(source.read_text())["project"]["dependencies"]
-        ]
+        project = tomllib.loads(source.read_text())["project"]
+        extras = project.get("optional-dependencies", {}).values()
+        return [Requirement(line) for line in chain(project["dependencies"], *extras)]
     lines = (line.split("#")[0].strip() for line in source.read_text().splitlines())
     return [Requirement(line) for line in lines if line]
 

@@ -5,6 +5,7 @@ Each leaf of the contract is changed alone; exactly the places named here may ch
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ DATABASE_SERVER = {
 }
 REGION = {
     f"{service} {name}"
-    for service in ("mlflow", "airflow")
+    for service in SERVICES
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
 }
 MLFLOW_URL = {
@@ -76,7 +77,12 @@ ARROWS: dict[Path_, set[str]] = {
     ("domain",): PUBLIC_NAMES,
     ("database", "address"): DATABASE_SERVER,
     ("database", "port"): DATABASE_SERVER,
-    ("buckets", "artifacts"): {"mlflow MLFLOW_ARTIFACTS_DESTINATION"},
+    ("buckets", "artifacts"): {
+        "mlflow MLFLOW_ARTIFACTS_DESTINATION",
+        "airflow LASTRO_BATCH_URL",
+        "model_api MODEL_API_PREDICTION_LOG_URL",
+        "dashboard DASHBOARD_PREDICTION_LOG_URL",
+    },
     ("buckets", "dags"): {"airflow AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
     ("services", "mlflow", "port"): {"mlflow MLFLOW_PORT"} | MLFLOW_ADDRESS,
     ("services", "airflow", "port"): {"airflow AIRFLOW__API__PORT"} | AIRFLOW_ADDRESS,
@@ -108,6 +114,7 @@ NOT_WIRED = {
     ("database", "master_secret_arn"),
     ("access", "document"),
     *(("secrets", service) for service in SERVICES),
+    ("model_api_clients", "shop"),
     *(
         ("hosts", host, key)
         for host in CONTRACT["hosts"]
@@ -144,12 +151,14 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
     ("airflow", "api_secret_key"): {"airflow AIRFLOW__API__SECRET_KEY"},
     ("airflow", "jwt_secret"): {"airflow AIRFLOW__API_AUTH__JWT_SECRET"},
     ("airflow", "mlflow_password"): {"airflow MLFLOW_TRACKING_PASSWORD", "mlflow.mlflow_users"},
-    ("model_api", "bearer_key"): {"model_api MODEL_API_KEY", "dashboard MODEL_API_KEY"},
+    ("model_api", "bearer_key"): {"model_api.model_api_keys"},
     ("model_api", "mlflow_password"): {
         "model_api MLFLOW_TRACKING_PASSWORD",
         "mlflow.mlflow_users",
     },
+    ("model_api_clients", "shop"): {"model_api.model_api_keys"},
     ("dashboard", "cookie_secret"): {"dashboard STREAMLIT_SERVER_COOKIE_SECRET"},
+    ("dashboard", "model_api_key"): {"dashboard MODEL_API_KEY", "model_api.model_api_keys"},
 }
 
 # What tasks read beside what the service is given.
@@ -157,6 +166,7 @@ VARIABLES = {
     "databases": ("databases_server", "databases_applications"),
     "mlflow": ("mlflow_admin_password", "mlflow_users"),
     "airflow": ("airflow_admin_password", "airflow_memory_mib"),
+    "model_api": ("model_api_keys",),
 }
 
 
@@ -252,6 +262,23 @@ def test_the_region_of_the_environment_reaches_whoever_calls_aws(
     assert difference(before, places(wiring)) == REGION
 
 
+def test_each_client_of_the_model_api_has_its_own_key(wiring: Wiring) -> None:
+    host = wiring.groups["model_api"][0]
+    templar = wiring.templar(
+        host, "model_api", model_api_rates={"shop": {"requests_per_second": 5, "burst": 9}}
+    )
+    assert json.loads(wiring.render(templar, "keys.json.j2", "model_api")) == [
+        {"name": "default", "key": SECRETS["model_api"]["bearer_key"]},
+        {"name": "dashboard", "key": SECRETS["dashboard"]["model_api_key"]},
+        {
+            "name": "shop",
+            "key": SECRETS["model_api_clients"]["shop"],
+            "requests_per_second": 5,
+            "burst": 9,
+        },
+    ]
+
+
 def test_on_aws_no_endpoint_and_no_credentials_are_set(tmp_path: Path) -> None:
     wiring = Wiring(write_inventory(tmp_path, CONTRACT, "prod"))
     for name in SERVICES:
@@ -275,7 +302,7 @@ def test_on_aws_hosts_are_reached_by_ssh_and_the_controller_is_not(tmp_path: Pat
 
 
 def test_on_one_machine_the_endpoint_stands_in_for_aws(wiring: Wiring) -> None:
-    for name in ("mlflow", "airflow"):
+    for name in SERVICES:
         environment = wiring.service(name).environment
         assert environment["AWS_ENDPOINT_URL"] == "http://10.42.255.4:4566"
         assert environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] == "http://10.42.255.4:4566"

@@ -78,7 +78,11 @@ def contents(account: Account) -> None:
     )
     s3.put_object(Bucket="somebody-elses", Key="mlflow/model", Body=b"x")
     for environment in LAYOUTS:
-        for bucket, key in (("artifacts", "mlflow/1/model"), ("dags", "dags/wine.py")):
+        for bucket, key in (
+            ("artifacts", "mlflow/1/model"),
+            ("artifacts", "predictions/model=wine/version=1/old.parquet"),
+            ("dags", "dags/wine.py"),
+        ):
             s3.put_object(Bucket=f"lastro-{environment}-{bucket}-{ACCOUNT}", Key=key, Body=b"x")
         s3.put_object(
             Bucket=f"lastro-{environment}-artifacts-{ACCOUNT}", Key="elsewhere", Body=b"x"

@@ -157,6 +157,32 @@ AIRFLOW = (
         delete_version(DAGS, "dags/wine.py"),
     ],
 )
+BATCH = (
+    [
+        put(ARTIFACTS, "batch/in/new.csv"),
+        get(ARTIFACTS, "batch/in/new.csv"),
+        list_(ARTIFACTS, "batch/in/"),
+        Call("s3.create_multipart_upload", {"Bucket": ARTIFACTS, "Key": "batch/out/large"}),
+        delete(ARTIFACTS, "batch/in/new.csv"),
+    ],
+    [
+        delete_version(ARTIFACTS, "batch/in/new.csv"),
+        put(ARTIFACTS, "batches/new.csv"),
+    ],
+)
+ADD_PREDICTIONS = [
+    put(ARTIFACTS, "predictions/model=wine/version=1/new.parquet"),
+    Call("s3.create_multipart_upload", {"Bucket": ARTIFACTS, "Key": "predictions/large"}),
+]
+READ_PREDICTIONS = [
+    get(ARTIFACTS, "predictions/model=wine/version=1/old.parquet"),
+    list_(ARTIFACTS, "predictions/model=wine/"),
+]
+# What is logged stays as it is.
+ALTER_PREDICTIONS = [
+    delete(ARTIFACTS, "predictions/model=wine/version=1/old.parquet"),
+    delete_version(ARTIFACTS, "predictions/model=wine/version=1/old.parquet"),
+]
 DATA_SCIENTIST = (
     [
         put(DAGS, "dags/theirs.py"),
@@ -165,6 +191,8 @@ DATA_SCIENTIST = (
         delete(DAGS, "dags/theirs.py"),
         get(ARTIFACTS, "mlflow/1/model"),
         list_(ARTIFACTS, "mlflow/"),
+        *READ_PREDICTIONS,
+        *BATCH[0],
     ],
     [
         delete_version(DAGS, "dags/wine.py"),
@@ -172,8 +200,12 @@ DATA_SCIENTIST = (
         put(ARTIFACTS, "mlflow/1/model"),
         delete(ARTIFACTS, "mlflow/1/model"),
         get(ARTIFACTS, "elsewhere"),
+        *ADD_PREDICTIONS,
+        *ALTER_PREDICTIONS,
+        *BATCH[1],
     ],
 )
+SCORING = [*BATCH[0], *ADD_PREDICTIONS, *READ_PREDICTIONS, *ALTER_PREDICTIONS]
 OTHER_ENVIRONMENT = [
     get(ONE_ARTIFACTS, "mlflow/1/model"),
     put(ONE_ARTIFACTS, "mlflow/1/model"),
@@ -204,23 +236,47 @@ def of(environment: str, calls: list[Call]) -> list[Call]:
 CALLS: dict[str, tuple[list[Call], list[Call]]] = {
     "lastro-dev-mlflow": (
         MLFLOW[0],
-        [*MLFLOW[1], *AIRFLOW[0], *AIRFLOW[1], *OTHER_ENVIRONMENT, *NOBODY],
+        [*MLFLOW[1], *AIRFLOW[0], *AIRFLOW[1], *SCORING, *OTHER_ENVIRONMENT, *NOBODY],
     ),
     "lastro-dev-airflow": (
-        AIRFLOW[0],
-        [*AIRFLOW[1], *MLFLOW[0], *MLFLOW[1], *OTHER_ENVIRONMENT, *NOBODY],
+        [*AIRFLOW[0], *BATCH[0]],
+        [
+            *AIRFLOW[1],
+            *BATCH[1],
+            *ADD_PREDICTIONS,
+            *READ_PREDICTIONS,
+            *ALTER_PREDICTIONS,
+            *MLFLOW[0],
+            *MLFLOW[1],
+            *OTHER_ENVIRONMENT,
+            *NOBODY,
+        ],
     ),
     "lastro-dev-serving": (
-        [],
-        [*MLFLOW[0], *AIRFLOW[0], *AIRFLOW[1], *OTHER_ENVIRONMENT, *NOBODY],
+        [*ADD_PREDICTIONS, *READ_PREDICTIONS],
+        [
+            *ALTER_PREDICTIONS,
+            *BATCH[0],
+            *MLFLOW[0],
+            *AIRFLOW[0],
+            *AIRFLOW[1],
+            *OTHER_ENVIRONMENT,
+            *NOBODY,
+        ],
     ),
     "lastro-dev-edge": (
         [],
-        [*MLFLOW[0], *AIRFLOW[0], *AIRFLOW[1], *OTHER_ENVIRONMENT, *NOBODY],
+        [*MLFLOW[0], *AIRFLOW[0], *AIRFLOW[1], *SCORING, *OTHER_ENVIRONMENT, *NOBODY],
     ),
     "lastro-prod-all": (
-        of("prod", [*MLFLOW[0], *AIRFLOW[0]]),
-        [*of("prod", [*MLFLOW[1], *AIRFLOW[1]]), *MLFLOW[0], *AIRFLOW[0], *NOBODY],
+        of("prod", [*MLFLOW[0], *AIRFLOW[0], *BATCH[0], *ADD_PREDICTIONS, *READ_PREDICTIONS]),
+        [
+            *of("prod", [*MLFLOW[1], *AIRFLOW[1], *BATCH[1], *ALTER_PREDICTIONS]),
+            *MLFLOW[0],
+            *AIRFLOW[0],
+            *SCORING,
+            *NOBODY,
+        ],
     ),
     "lastro-dev-data-scientist": (
         DATA_SCIENTIST[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import json
 import re
 import socket
@@ -302,6 +303,26 @@ class Platform:
             }
         return boto3.client(service, region_name=self.contract["region"], **options)
 
+    def objects(self, prefix: str) -> dict[str, bytes]:
+        """What lies below a prefix of the artifacts bucket."""
+        s3, bucket = self.aws("s3"), self.contract["buckets"]["artifacts"]
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+    def parquet(self, content: bytes) -> list[dict[str, Any]]:
+        """The rows of a small Parquet file, read on a host: there pyarrow is installed."""
+        script = (
+            "import base64, io, json, sys; import pyarrow.parquet as pq;"
+            "table = pq.read_table(io.BytesIO(base64.b64decode(sys.argv[1])));"
+            "print(json.dumps(table.to_pylist(), default=str))"
+        )
+        python = "/opt/lastro/pipelines/current/venv/bin/python"
+        encoded = base64.b64encode(content).decode()
+        result = self.host("airflow").run(f"%s -c %s {encoded}", python, script)
+        assert result.rc == 0, result.stderr
+        return json.loads(result.stdout)
+
     def secret(self, service: str) -> dict[str, str]:
         """The secret of a service, or of the database's master user."""
         arn = (
@@ -386,9 +407,10 @@ class Platform:
             **options,
         )
 
-    def trigger(self, dag: str) -> str:
+    def trigger(self, dag: str, **parameters: str) -> str:
         """Start a run of a DAG; its id."""
-        answer = self.airflow("POST", f"dags/{dag}/dagRuns", json={"logical_date": None})
+        asked = {"logical_date": None, "conf": parameters}
+        answer = self.airflow("POST", f"dags/{dag}/dagRuns", json=asked)
         assert answer.status_code == 200, answer.text
         return answer.json()["dag_run_id"]
 

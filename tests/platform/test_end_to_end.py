@@ -15,6 +15,7 @@ import subprocess
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -90,6 +91,65 @@ def test_artifacts_are_in_their_bucket(platform: Platform) -> None:
     ]
     assert any(key.endswith("MLmodel") for key in keys)
     assert any(key.endswith(".png") for key in keys)
+
+
+def test_a_batch_is_scored_as_requests_are(platform: Platform) -> None:
+    example = platform.example()
+    rows = [{name: value * factor for name, value in example.items()} for factor in (1, 0.7, 1.4)]
+    lines = [
+        ",".join(("id", *example)),
+        *(",".join(map(str, (i, *rows[i].values()))) for i in range(3)),
+    ]
+    s3, bucket = platform.aws("s3"), platform.contract["buckets"]["artifacts"]
+    s3.put_object(Bucket=bucket, Key="batch/in/wines/a.csv", Body="\n".join(lines).encode())
+    try:
+        run = platform.trigger("batch_score", source="in/wines", target="out")
+        wait_for(
+            "the batch",
+            lambda: platform.run_state("batch_score", run) in ("success", "failed"),
+            180,
+        )
+        assert platform.run_state("batch_score", run) == "success"
+        written = platform.objects("batch/out/")
+        version = platform.champion()
+        own = f"version={version}/run={requests.utils.quote(run, safe='')}"
+        prefix = f"batch/out/model=wine-classifier/{own}"
+        assert written.keys() == {
+            f"{prefix}/{name}" for name in ("part-00000.parquet", "_lineage.json", "_SUCCESS")
+        }
+        scored = platform.parquet(written[f"{prefix}/part-00000.parquet"])
+        assert [row["prediction"] for row in scored] == platform.predict(*rows).json()[
+            "predictions"
+        ]
+        assert [(row["id"], row["model_version"]) for row in scored] == [
+            (str(i), version) for i in range(3)
+        ]
+        lineage = json.loads(written[f"{prefix}/_lineage.json"])
+        assert (lineage["version"], lineage["alias"], lineage["rows"]) == (version, "champion", 3)
+        logged = platform.mlflow("GET", "runs/get", params={"run_id": lineage["mlflow_run_id"]})
+        assert logged.json()["run"]["info"]["status"] == "FINISHED"
+    finally:
+        for key in platform.objects("batch/"):
+            s3.delete_object(Bucket=bucket, Key=key)
+
+
+def test_predictions_are_logged_in_s3(platform: Platform) -> None:
+    row = platform.example()
+    answer = platform.predict(row, row)
+    predictions, request = answer.json()["predictions"], answer.headers["x-request-id"]
+
+    def logged() -> list[dict[str, Any]]:
+        return [
+            found
+            for key, content in platform.objects("predictions/model=wine-classifier/").items()
+            if f"/version={platform.champion()}/" in key
+            for found in platform.parquet(content)
+            if found["request_id"] == request
+        ]
+
+    found = wait_for("the logged prediction", logged)
+    assert [(entry["row"], entry["prediction"]) for entry in found] == list(enumerate(predictions))
+    assert all(row.items() <= entry.items() for entry in found)
 
 
 def test_verify(platform: Platform) -> None:

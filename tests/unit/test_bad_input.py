@@ -32,7 +32,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "airflow_memory_mib": 2048,
     },
     "model_api": {
-        "model_api_key": LONG,
+        "model_api_keys": [{"name": "default", "key": LONG}],
         "model_api_tracking_uri": "http://mlflow:5000",
         "model_api_tracking_username": "model_api",
         "model_api_tracking_password": LONG,
@@ -106,8 +106,26 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     "short key of the model API": (
         "model_api",
         "preflight",
-        {"model_api_key": "short"},
-        ["model_api_key has 5 characters", "32 or more"],
+        {"model_api_keys": [{"name": "default", "key": LONG}, {"name": "shop", "key": "short"}]},
+        ["model_api_keys has a short key for shop", "32 or more"],
+    ),
+    "old name of the key of the model API": (
+        "model_api",
+        "preflight",
+        {"model_api_key": LONG},
+        ["model_api_key -> model_api_keys"],
+    ),
+    "rate of nobody": (
+        "model_api",
+        "preflight",
+        {"model_api_rates": {"shop": {"requests_per_second": 5}}},
+        ["model_api_rates names shop", "model_api_keys has default"],
+    ),
+    "rate of nothing": (
+        "model_api",
+        "preflight",
+        {"model_api_rates": {"default": {"requests_per_second": 0}}},
+        ["model_api_rates has no usable rate for default", "above 0"],
     ),
     "tracking URI that is no URL": (
         "model_api",
@@ -207,8 +225,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     "required variable missing": (
         "model_api",
         "main",
-        {"model_api_key": None},
-        ["model_api_key"],
+        {"model_api_keys": None},
+        ["model_api_keys"],
     ),
 }
 

@@ -1,10 +1,9 @@
-"""What the tests share: settings, a registry in memory, small models, real servers."""
+"""What the tests share: real servers, and patience."""
 
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,68 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
-import pandas as pd
 import pytest
-from mlflow.types import DataType
-
-from model_api.model import Model
-from model_api.schema import Column, RowSchema
-from model_api.settings import Settings
-
-KEY = "0123456789abcdef" * 4
-AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
-
-
-def make_settings(**changes: Any) -> Settings:
-    """Return settings that point nowhere and poll often."""
-    values = {"tracking_uri": "http://127.0.0.1:9", "key": KEY, "poll_seconds": 0.02}
-    return Settings(**values | changes)
-
-
-def make_model(version: str = "1", **changes: Any) -> Model:
-    """Return a model that adds its two inputs."""
-    values: dict[str, Any] = {
-        "name": "sum",
-        "version": version,
-        "run_id": f"run-{version}",
-        "schema": RowSchema([Column("a", DataType.double, True), Column("n", DataType.long, True)]),
-        "estimator": lambda frame: (frame["a"] + frame["n"]).to_numpy(),
-        "probabilities": None,
-        "example": pd.DataFrame({"a": [1.5, 2.0], "n": [1, 2]}),
-    }
-    return Model(**values | changes)
-
-
-class MemoryRegistry:
-    """A registry whose answers a test sets; an exception in place of a value is raised."""
-
-    def __init__(self) -> None:
-        self.aliases: dict[str, str | None] | Exception = {}
-        self.models: dict[tuple[str, str], Model | Exception] = {}
-        self.loads: list[tuple[str, str]] = []
-
-    def champions(self) -> dict[str, str | None]:
-        """Return the aliases."""
-        if isinstance(self.aliases, Exception):
-            raise self.aliases
-        return dict(self.aliases)
-
-    def load(self, name: str, version: str) -> Model:
-        """Return the model."""
-        self.loads.append((name, version))
-        model = self.models[name, version]
-        if isinstance(model, Exception):
-            raise model
-        return model
-
-
-@pytest.fixture
-def registry() -> MemoryRegistry:
-    """Return a registry whose model ``sum`` has the champion 1."""
-    memory = MemoryRegistry()
-    memory.aliases = {"sum": "1"}
-    memory.models["sum", "1"] = make_model("1")
-    return memory
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
@@ -160,20 +98,4 @@ def mlflow_server(folder: Path) -> Iterator[Process]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     with running([executable, "server"], environment, folder, port, "/health") as server:
-        yield server
-
-
-@contextmanager
-def model_api(folder: Path, tracking_uri: str) -> Iterator[Process]:
-    """Run the service as it runs in production."""
-    port = free_port()
-    environment = {
-        "MODEL_API_KEY": KEY,
-        "MODEL_API_PORT": str(port),
-        "MODEL_API_POLL_SECONDS": "0.3",
-        "MODEL_API_REGISTRY_TIMEOUT_SECONDS": "2",
-        "MLFLOW_TRACKING_URI": tracking_uri,
-    }
-    command = [sys.executable, "-m", "model_api"]
-    with running(command, environment, folder, port, "/health/live") as server:
         yield server

@@ -1,82 +1,202 @@
-"""The HTTP contract, on a registry in memory."""
+"""The HTTP contract, through real connections, on a store in memory."""
 
+import logging
+import re
+import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import httpx2 as httpx
 import pytest
-from conftest import AUTHORIZED, MemoryRegistry, eventually, make_model, make_settings
-from fastapi.testclient import TestClient
-
-from model_api.app import create_app
+from conftest import eventually
+from serving import (
+    AUTHORIZED,
+    KEY,
+    MemoryStore,
+    MemoryVersion,
+    send_raw,
+    served,
+    write_keys,
+)
 
 ROW = {"a": 1.5, "n": 2}
 PREDICT = "/models/sum/predict"
+MEGABYTE = 1024**2
+
+
+def refuse(batch: Any) -> list[Any]:
+    raise ValueError("Found unknown categories ['mauve'] in column 0 during transform")
+
+
+def fail(batch: Any) -> list[Any]:
+    raise RuntimeError(f"internals {batch.array()}")
+
+
+class Hold:
+    """A prediction that takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def __call__(self, batch: Any) -> list[Any]:
+        self.begun.release()
+        assert self.go.wait(20)
+        return [0] * batch.rows
+
+
+def fill(store: MemoryStore) -> MemoryStore:
+    """Give a store the versions of the tests, and nothing else."""
+    store.__init__(  # type: ignore[misc]
+        MemoryVersion("3", classes=["low", "high"]),
+        MemoryVersion(name="refusing", answer=refuse),
+        MemoryVersion(name="failing", answer=fail),
+    )
+    return store
 
 
 @pytest.fixture
-def client(registry: MemoryRegistry) -> Iterator[TestClient]:
-    app = create_app(make_settings(max_rows=5, max_body_bytes=1000), registry)
-    with TestClient(app, headers=AUTHORIZED) as client:
-        eventually(lambda: client.get("/models").json()["models"])
-        eventually(lambda: client.get("/models").json()["models"][0]["version"])
-        yield client
+def store() -> MemoryStore:
+    return fill(MemoryStore())
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[httpx.Client, MemoryStore]]:
+    store = MemoryStore()
+    folder = tmp_path_factory.mktemp("service")
+    with served(folder, store, max_rows=5, max_body_bytes=100_000) as client:
+        yield client, store
+
+
+@pytest.fixture
+def filled(service: tuple[httpx.Client, MemoryStore]) -> MemoryStore:
+    """The store of the service that `client` asks."""
+    return fill(service[1])
+
+
+@pytest.fixture
+def client(service: tuple[httpx.Client, MemoryStore], filled: MemoryStore) -> httpx.Client:
+    client = service[0]
+    client.headers.update(AUTHORIZED)
+    return client
+
+
+def metric(client: httpx.Client, name: str, **labels: str) -> float:
+    """Return the sum of the samples with these labels."""
+    total = 0.0
+    for line in client.get("/metrics").text.splitlines():
+        found = re.fullmatch(rf"{name}(?:{{(.*)}})? (\S+)", line)
+        if found and labels.items() <= dict(re.findall(r'(\w+)="(.*?)"', found[1] or "")).items():
+            total += float(found[2])
+    return total
+
+
+# ---- answers ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "body",
     [
+        [ROW, {"a": 0, "n": 1}],
         {"inputs": [ROW, {"a": 0, "n": 1}]},
+        {"instances": [[1.5, 2], [0, 1]]},
         {"dataframe_records": [ROW, {"a": 0, "n": 1}]},
         {"dataframe_split": {"columns": ["n", "a"], "data": [[2, 1.5], [1, 0]], "index": [7, 8]}},
     ],
 )
-def test_predictions_name_the_model(client: TestClient, body: dict) -> None:
-    answer = client.post(PREDICT, json=body)
+@pytest.mark.parametrize("last", ["predict", "invocations"])
+def test_predictions_name_the_model(client: httpx.Client, body: Any, last: str) -> None:
+    answer = client.post(f"/models/sum/{last}", json=body)
     assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {
         "predictions": [3.5, 1.0],
-        "model": {"name": "sum", "version": "1", "alias": "champion", "run_id": "run-1"},
+        "model": {"name": "sum", "version": "3", "alias": "champion", "run_id": "a" * 32},
     }
 
 
-def test_probabilities_are_told_on_demand(client: TestClient, registry: MemoryRegistry) -> None:
-    refused = client.post(PREDICT, params={"probabilities": True}, json={"inputs": [ROW]})
-    assert refused.status_code == 422
-    assert refused.json()["type"] == "urn:model-api:no-probabilities"
-    registry.models["sum", "2"] = make_model(
-        "2", probabilities=lambda frame: [{"low": 0.25, "high": 0.75}] * len(frame)
-    )
-    registry.aliases = {"sum": "2"}
-    eventually(lambda: client.get("/models").json()["models"][0]["version"] == "2")
-    answer = client.post(PREDICT, params={"probabilities": True}, json={"inputs": [ROW]})
-    assert answer.json()["probabilities"] == [{"low": 0.25, "high": 0.75}]
-    assert "probabilities" not in client.post(PREDICT, json={"inputs": [ROW]}).json()
-
-
-def test_a_prediction_that_is_no_number_is_null(
-    client: TestClient, registry: MemoryRegistry
-) -> None:
-    registry.models["sum", "2"] = make_model("2", estimator=lambda f: [float("nan")] * len(f))
-    registry.aliases = {"sum": "2"}
-    eventually(lambda: client.get("/models").json()["models"][0]["version"] == "2")
-    assert client.post(PREDICT, json={"inputs": [ROW]}).json()["predictions"] == [None]
-
-
-@pytest.mark.parametrize("path", ["/models", PREDICT, "/models/other/predict"])
 @pytest.mark.parametrize(
-    "header",
+    ("path", "alias", "version"),
     [
-        None,
-        "Bearer ",
-        "Bearer wrong",
-        "Basic YTpi",
-        "Bearer \xe9",
-        AUTHORIZED["Authorization"][:-1],
+        ("aliases/champion", "champion", "3"),
+        ("aliases/challenger", "challenger", "4"),
+        ("versions/3", None, "3"),
+        ("versions/4", None, "4"),
     ],
 )
-def test_nothing_is_told_without_the_key(client: TestClient, path: str, header: str | None) -> None:
-    client.headers.pop("Authorization")
+@pytest.mark.parametrize("last", ["predict", "invocations"])
+def test_any_alias_and_any_version_can_be_asked(
+    client: httpx.Client, filled: MemoryStore, path: str, alias: str, version: str, last: str
+) -> None:
+    filled.aliases["sum", "challenger"] = MemoryVersion("4")
+    answer = client.post(f"/models/sum/{path}/{last}", json=[ROW])
+    assert answer.status_code == 200
+    assert answer.json()["model"]["alias"] == alias
+    assert answer.json()["model"]["version"] == version
+
+
+def test_an_alias_that_moves_is_followed_by_the_next_request(
+    client: httpx.Client, filled: MemoryStore
+) -> None:
+    for number in ("3", "4", "3"):
+        filled.aliases["sum", "champion"] = MemoryVersion(number)
+        assert client.post(PREDICT, json=[ROW]).json()["model"]["version"] == number
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [("", False), ("probabilities=true", True), ("probabilities=False", False), ("x=y", False)],
+)
+def test_probabilities_are_told_on_demand(client: httpx.Client, query: str, told: bool) -> None:
+    answer = client.post(f"{PREDICT}?{query}", json=[ROW]).json()
+    assert answer.get("probabilities") == ([{"low": 0.5, "high": 0.5}] if told else None)
+
+
+def test_the_list_tells_what_serves(client: httpx.Client, filled: MemoryStore) -> None:
+    filled.failure = {"version": "9", "reason": "no such artifact", "attempts": 2, "at": "..."}
+    listing = client.get("/models").json()
+    assert [model["name"] for model in listing["models"]] == ["failing", "refusing", "sum"]
+    assert listing["models"][2]["aliases"]["champion"]["failure"]["reason"] == "no such artifact"
+    assert listing["registry_error"] is None
+
+
+def test_it_is_ready_when_the_store_is(client: httpx.Client, filled: MemoryStore) -> None:
+    assert client.get("/health/ready").json() == {"status": "ready"}
+    filled.not_ready_reason = "the models are being loaded"
+    answer = client.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "the models are being loaded"
+    assert client.get("/health/live").json()["status"] == "alive"
+
+
+# ---- keys -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/models"),
+        ("GET", "/metrics"),
+        ("GET", "/openapi.json"),
+        ("POST", PREDICT),
+        ("POST", "/models/other/predict"),
+        ("GET", "/nothing"),
+        ("GET", "/docs/../models"),
+    ],
+)
+@pytest.mark.parametrize(
+    "header",
+    [None, "Bearer", "Bearer wrong", "Basic YTpi", "Bearer \xe9", f"Bearer {KEY[:-1]}", KEY],
+)
+def test_nothing_is_told_without_a_key(
+    client: httpx.Client, method: str, path: str, header: str | None
+) -> None:
+    del client.headers["Authorization"]
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
-    method = "GET" if path == "/models" else "POST"
     answer = client.request(method, path, headers=headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -84,149 +204,377 @@ def test_nothing_is_told_without_the_key(client: TestClient, path: str, header: 
     assert answer.json()["type"] == "urn:model-api:unauthorized"
 
 
-def test_health_and_documentation_are_open(client: TestClient) -> None:
-    client.headers.pop("Authorization")
-    for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
-        assert client.get(path).status_code == 200, path
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/health/ready", "/docs", "/docs/docs.js", "/docs/swagger-ui.js"]
+)
+def test_health_and_the_empty_page_are_open(client: httpx.Client, path: str) -> None:
+    del client.headers["Authorization"]
+    assert client.get(path).status_code == 200
+
+
+@pytest.fixture
+def own_client(tmp_path: Path, store: MemoryStore) -> Iterator[httpx.Client]:
+    with served(tmp_path, store) as client:
+        yield client
+
+
+def test_keys_are_exchanged_without_a_restart(
+    own_client: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = own_client
+
+    def status(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        return client.get("/models", headers=headers).status_code
+
+    new = "fedcba9876543210" * 4
+    assert status(new) == 401
+    write_keys(tmp_path / "keys.json", {"name": "new", "key": new}, {"name": "tests", "key": KEY})
+    eventually(lambda: status(new) == 200, seconds=5)
+    write_keys(tmp_path / "keys.json", {"name": "new", "key": "short"})
+    eventually(lambda: metric(client, "model_api_keys_file_broken") == 1, seconds=5)
+    assert (status(new), status(KEY)) == (200, 200)
+    write_keys(tmp_path / "keys.json", {"name": "new", "key": new})
+    eventually(lambda: status(KEY) == 401, seconds=5)
+    [line] = [record for record in caplog.records if "stay as they were" in record.message]
+    assert "fewer than 32 characters" in line.message
+    assert "short" not in line.message.replace(str(tmp_path), "")
+
+
+def test_a_key_may_ask_so_often_and_no_more(tmp_path: Path, store: MemoryStore) -> None:
+    write_keys(
+        tmp_path / "keys.json",
+        {"name": "slow", "key": KEY, "requests_per_second": 0.01, "burst": 3},
+        {"name": "free", "key": "fedcba9876543210" * 4},
+    )
+    with served(tmp_path, store) as client:
+        assert [client.post(PREDICT, json=[ROW]).status_code for _ in range(3)] == [200] * 3
+        refused = client.post(PREDICT, json=[ROW])
+        assert refused.status_code == 429
+        assert refused.json()["type"] == "urn:model-api:rate-limited"
+        assert 90 < int(refused.headers["retry-after"]) <= 100
+        assert client.get("/models").status_code == 429
+        client.headers["Authorization"] = "Bearer " + "fedcba9876543210" * 4
+        assert client.post(PREDICT, json=[ROW]).status_code == 200
+        assert metric(client, "model_api_requests_total", key="slow", status="429") == 1
+        assert metric(client, "model_api_requests_total", key="slow", status="200") == 3
+
+
+# ---- bad input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "kind", "detail"),
+    ("body", "status", "kind", "row", "field"),
     [
-        ('{"inputs": [', 400, "invalid-json", "not JSON"),
-        ("[]", 422, "invalid-body", "exactly one of"),
-        ("{}", 422, "invalid-body", "exactly one of"),
-        ('{"inputs": [], "dataframe_records": []}', 422, "invalid-body", "exactly one of"),
-        ('{"instances": [1]}', 422, "invalid-body", "exactly one of inputs, dataframe_records"),
-        ('{"inputs": {"a": [1]}}', 422, "invalid-body", "must be a list"),
-        ('{"inputs": []}', 422, "invalid-body", "no rows"),
-        ('{"dataframe_split": []}', 422, "invalid-body", "columns and data"),
-        ('{"dataframe_split": {"columns": ["a"]}}', 422, "invalid-body", "columns and data"),
-        (
-            '{"dataframe_split": {"columns": ["a", "a"], "data": []}}',
-            422,
-            "invalid-body",
-            "a name twice",
-        ),
-        (
-            '{"dataframe_split": {"columns": [1], "data": []}}',
-            422,
-            "invalid-body",
-            "a list of names",
-        ),
-        (
-            '{"dataframe_split": {"columns": ["a"], "data": 1}}',
-            422,
-            "invalid-body",
-            "a list of rows",
-        ),
-        (
-            '{"dataframe_split": {"columns": ["a", "n"], "data": [[1, 2], [1]]}}',
-            422,
-            "invalid-body",
-            "row 1: must be a list of 2 values",
-        ),
-        ('{"inputs": [{}, {}, {}, {}, {}, {}]}', 413, "too-many-rows", "has 6 rows; at most 5"),
-        ('{"inputs": "' + "x" * 1000 + '"}', 413, "body-too-large", "1000 bytes"),
+        (b'[{"a": "x", "n": 1}]', 422, "invalid-rows", 0, "a"),
+        (b'[{"a": 1, "n": 1}, {"a": true, "n": 1}]', 422, "invalid-rows", 1, "a"),
+        (b'[{"a": NaN, "n": 1}]', 422, "invalid-rows", 0, "a"),
+        (b'[{"a": 1, "n": 1.5}]', 422, "invalid-rows", 0, "n"),
+        (b'[{"a": 1}]', 422, "invalid-rows", 0, "n"),
+        (b'[{"a": 1, "n": 1, "z": 0}]', 422, "invalid-rows", 0, "z"),
+        (b'[{"a": 1, "n": 1' + b"0" * 5000 + b"}]", 422, "invalid-rows", 0, "n"),
+        (b'[{"a": 1e999, "n": 1}]', 422, "invalid-rows", 0, "a"),
+        (b"[]", 422, "invalid-body", None, None),
+        (b"{}", 422, "invalid-body", None, None),
+        (b"", 400, "invalid-json", None, None),
+        (b'{"inputs": [', 400, "invalid-json", None, None),
+        (b'[{"a": 1, "n": 1, "\xff": 1}]', 400, "invalid-json", None, None),
+        (b"[" * 50_000, 400, "invalid-json", None, None),
+        (b'{"inputs":' * 9_000, 400, "invalid-json", None, None),
+        (b"[" + b'{"a":1,"n":1},' * 5 + b'{"a":1,"n":1}]', 413, "too-many-rows", None, None),
+        (b"x" * 100_001, 413, "body-too-large", None, None),
+        (b"\x00\x01\x02" * 30_000, 400, "invalid-json", None, None),
     ],
 )
 def test_bad_bodies_are_explained(
-    client: TestClient, body: str, status: int, kind: str, detail: str
+    client: httpx.Client, body: bytes, status: int, kind: str, row: int | None, field: str | None
 ) -> None:
     answer = client.post(PREDICT, content=body)
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
-    assert problem["type"] == f"urn:model-api:{kind}"
+    assert (answer.status_code, problem["type"]) == (status, f"urn:model-api:{kind}"), problem
+    assert answer.headers["content-type"] == "application/problem+json"
     assert problem["status"] == status
     assert problem["instance"] == PREDICT
-    assert detail in problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["detail"]
+    if field is not None:
+        assert [(e["row"], e["field"]) for e in problem["errors"]] == [(row, field)]
+    assert client.post(PREDICT, json=[ROW]).status_code == 200
 
 
-def test_a_body_of_undeclared_length_is_cut_off(client: TestClient) -> None:
-    answer = client.post(PREDICT, content=(b"x" * 100 for _ in range(100)))
+@pytest.mark.parametrize("declared", [True, False])
+def test_megabytes_of_garbage_are_answered(client: httpx.Client, declared: bool) -> None:
+    parts = [b"\x9d" * MEGABYTE] * 10
+    answer = client.post(PREDICT, content=b"".join(parts) if declared else iter(parts))
     assert answer.status_code == 413
+    assert "100000 bytes" in answer.json()["detail"]
+    assert client.post(PREDICT, json=[ROW]).status_code == 200
 
 
-def test_bad_rows_are_explained(client: TestClient) -> None:
-    answer = client.post(PREDICT, json={"inputs": [ROW, {"a": 1, "n": 1.5}, {"n": 1, "z": 0}]})
+def test_what_the_model_refuses_is_no_fault_of_the_service(client: httpx.Client) -> None:
+    answer = client.post("/models/refusing/predict", json=[ROW])
     assert answer.status_code == 422
-    problem = answer.json()
-    assert problem["type"] == "urn:model-api:invalid-rows"
-    assert [(e["row"], e["field"]) for e in problem["errors"]] == [(1, "n"), (2, "a"), (2, "z")]
+    assert answer.json()["type"] == "urn:model-api:invalid-rows"
+    assert "unknown categories ['mauve']" in answer.json()["errors"][0]["detail"]
 
 
-def test_an_unknown_model_names_the_known_ones(client: TestClient) -> None:
-    answer = client.post("/models/other/predict", json={"inputs": [ROW]})
-    assert answer.status_code == 404
-    assert answer.json()["type"] == "urn:model-api:unknown-model"
-    assert "there are: sum" in answer.json()["detail"]
+@pytest.mark.parametrize(
+    ("headers", "status", "word"),
+    [
+        ({"Content-Type": "text/csv"}, 415, "Content-Type: application/json"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415, "application/json"),
+        ({"Content-Type": "application/json; charset=latin-1"}, 415, "UTF-8"),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415, "Encoding"),
+        ({"Content-Type": "application/json; charset=UTF-8"}, 200, None),
+        ({"Content-Type": "Application/JSON"}, 200, None),
+        ({}, 200, None),
+    ],
+)
+def test_only_json_is_taken(
+    client: httpx.Client, headers: dict, status: int, word: str | None
+) -> None:
+    answer = client.post(PREDICT, content=b'[{"a": 1, "n": 2}]', headers=headers)
+    assert answer.status_code == status
+    if word is not None:
+        assert word in answer.json()["detail"]
 
 
-def test_unknown_paths_and_methods_are_problems_too(client: TestClient) -> None:
-    for answer in (client.get("/nothing"), client.delete("/models")):
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["status"] == answer.status_code
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("POST", "/models/other/predict", 404, "unknown-model"),
+        ("POST", "/models/sum/aliases/other/predict", 404, "unknown-model"),
+        ("POST", "/models/sum/versions/9/predict", 503, "not-loaded"),
+        ("POST", "/models//predict", 404, "not-found"),
+        ("POST", "/models/sum/predict/", 404, "not-found"),
+        ("GET", "/nothing", 404, "not-found"),
+        ("GET", PREDICT, 405, "method-not-allowed"),
+        ("DELETE", PREDICT, 405, "method-not-allowed"),
+        ("DELETE", "/models", 405, "method-not-allowed"),
+        ("POST", f"{PREDICT}?probabilities=perhaps", 422, "invalid-parameters"),
+        ("POST", "/models/refusing/predict?probabilities=true", 422, "no-probabilities"),
+    ],
+)
+def test_what_is_not_there_is_a_problem_too(
+    client: httpx.Client, method: str, path: str, status: int, kind: str
+) -> None:
+    content = b'[{"a": 1, "n": 2}]' if method == "POST" else None
+    answer = client.request(method, path, content=content, follow_redirects=False)
+    assert (answer.status_code, answer.json()["type"]) == (status, f"urn:model-api:{kind}")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    if status == 405:
+        assert answer.headers["allow"] in ("POST", "GET")
+    if status == 503:
+        assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_a_fault_of_the_model_is_no_leak(registry: MemoryRegistry) -> None:
-    def fail_on_three(frame):
-        if (frame["n"] == 3).any():
-            raise ValueError("internals")
-        return [0] * len(frame)
+def test_what_is_no_http_is_a_problem_too(client: httpx.Client) -> None:
+    received = send_raw(client, b"what\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in received
+    assert b"urn:model-api:invalid-http" in received
 
-    registry.models["sum", "1"] = make_model("1", estimator=fail_on_three)
-    app = create_app(make_settings(), registry)
-    with TestClient(app, headers=AUTHORIZED, raise_server_exceptions=False) as client:
-        eventually(lambda: client.post(PREDICT, json={"inputs": [ROW]}).status_code == 200)
-        answer = client.post(PREDICT, json={"inputs": [{"a": 0, "n": 3}]})
+
+def test_a_fault_of_the_model_leaks_nothing(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = client.post("/models/failing/predict", json=[{"a": 123.456, "n": 2}])
     assert answer.status_code == 500
     assert answer.json()["type"] == "urn:model-api:internal-error"
     assert "internals" not in answer.text
+    [record] = [r for r in caplog.records if r.message == "a prediction failed"]
+    assert record.fields["error"] == "RuntimeError"
+    assert record.fields["request_id"] == answer.headers["x-request-id"]
+    assert any("test_app.py" in frame for frame in record.fields["where"])
+    assert not any("123.456" in str(vars(record)) for record in caplog.records)
 
 
-def test_without_registry_or_model_it_is_not_ready(registry: MemoryRegistry) -> None:
-    registry.aliases = OSError("connection refused")
-    with TestClient(create_app(make_settings(), registry), headers=AUTHORIZED) as client:
-        eventually(lambda: "refused" in client.get("/health/ready").json()["detail"])
-        assert client.get("/health/ready").status_code == 503
-        assert client.get("/health/live").status_code == 200
-        answer = client.post(PREDICT, json={"inputs": [ROW]})
-        assert answer.status_code == 503
-        assert int(answer.headers["retry-after"]) >= 1
-        assert "connection refused" in answer.json()["detail"]
-        registry.aliases = {"sum": "1"}
-        eventually(lambda: client.post(PREDICT, json={"inputs": [ROW]}).status_code == 200)
-        assert client.get("/health/ready").status_code == 200
+# ---- limits -----------------------------------------------------------------------------------
 
 
-def test_the_list_tells_what_serves_and_what_failed(
-    client: TestClient, registry: MemoryRegistry
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, store: MemoryStore) -> None:
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    with served(tmp_path, store, body_seconds=0.3) as client:
+        received = send_raw(client, f"{head}Content-Length: 20\r\n\r\n[{{".encode())
+        assert received.startswith(b"HTTP/1.1 408 ")
+        assert b"urn:model-api:body-timeout" in received
+
+
+def test_a_client_that_goes_away_is_no_failure(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    registry.models["sum", "2"] = OSError("no such artifact")
-    registry.aliases = {"sum": "2"}
-    eventually(lambda: client.get("/models").json()["models"][0]["last_error"])
-    listing = client.get("/models").json()
-    [status] = listing["models"]
-    assert listing["alias"] == "champion"
-    assert listing["registry_error"] is None
-    assert (status["name"], status["version"], status["run_id"]) == ("sum", "1", "run-1")
-    assert status["wanted_version"] == "2"
-    assert status["last_error"] == {"version": "2", "reason": "no such artifact"}
-    assert status["since"].endswith("+00:00")
-    assert status["signature"] == [
-        {"name": "a", "type": "double", "required": True},
-        {"name": "n", "type": "long", "required": True},
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    address = (client.base_url.host, client.base_url.port)
+    with caplog.at_level(logging.INFO), socket.create_connection(address) as connection:
+        connection.sendall(f"{head}Content-Length: 20\r\n\r\n[{{".encode())
+        connection.close()
+        eventually(
+            lambda: any(getattr(r, "fields", {}).get("status") == 499 for r in caplog.records)
+        )
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_long_prediction_holds_up_nobody(tmp_path: Path) -> None:
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(), MemoryVersion(name="long", answer=hold, seconds=1))
+    with served(tmp_path, store) as client:
+        slow = threading.Thread(
+            target=client.post, args=["/models/long/predict"], kwargs={"json": [ROW]}
+        )
+        slow.start()
+        assert hold.begun.acquire(timeout=10)
+        assert client.post(PREDICT, json=[ROW]).status_code == 200
+        hold.go.set()
+        slow.join()
+
+
+def test_what_is_too_much_is_told_to_come_back(tmp_path: Path) -> None:
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
+    statuses: list[int] = []
+    with served(tmp_path, store, threads=1, queue=1) as client:
+
+        def ask() -> None:
+            statuses.append(client.post("/models/long/predict", json=[ROW]).status_code)
+
+        askers = [threading.Thread(target=ask) for _ in range(2)]
+        for asker in askers:
+            asker.start()
+        assert hold.begun.acquire(timeout=10)
+        eventually(lambda: metric(client, "model_api_predictions_waiting") == 1)
+        assert metric(client, "model_api_requests_in_flight") == 2
+        refused = client.post("/models/long/predict", json=[ROW])
+        assert refused.status_code == 429
+        assert refused.json()["type"] == "urn:model-api:overloaded"
+        assert int(refused.headers["retry-after"]) >= 1
+        hold.go.set()
+        for asker in askers:
+            asker.join()
+        assert statuses == [200, 200]
+        assert client.post("/models/long/predict", json=[ROW]).status_code == 200
+
+
+def test_requests_beyond_the_concurrency_are_refused(tmp_path: Path) -> None:
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
+    with served(tmp_path, store, concurrency=1) as client:
+        asker = threading.Thread(
+            target=client.post, args=["/models/long/predict"], kwargs={"json": [ROW]}
+        )
+        asker.start()
+        assert hold.begun.acquire(timeout=10)
+        refused = client.post("/models/long/predict", json=[ROW])
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:model-api:overloaded")
+        hold.go.set()
+        asker.join()
+
+
+def test_a_prediction_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
+    with served(tmp_path, store, prediction_seconds=0.2) as client:
+        answer = client.post("/models/long/predict", json=[ROW])
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:model-api:prediction-timeout"
+        hold.go.set()
+
+
+# ---- ids, metrics, logs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("a/b:c~", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("\xe9", False)],
+)
+@pytest.mark.parametrize("path", [PREDICT, "/models/other/predict", "/models", "/health/live"])
+def test_a_sane_request_id_is_kept(client: httpx.Client, given: str, kept: bool, path: str) -> None:
+    method = "POST" if path.endswith("predict") else "GET"
+    headers = {"x-request-id": given.encode("latin-1")}
+    answer = client.request(method, path, headers=headers)
+    assert (answer.headers["x-request-id"] == given) is kept
+
+
+def test_made_request_ids_differ(client: httpx.Client) -> None:
+    ids = {client.post(PREDICT, json=[ROW]).headers["x-request-id"] for _ in range(20)}
+    assert len(ids) == 20
+    assert all(re.fullmatch(r"[\x21-\x7e]{8,128}", i) for i in ids)
+
+
+def test_requests_are_counted_by_model_version_key_and_status(
+    client: httpx.Client, filled: MemoryStore
+) -> None:
+    filled.aliases["sum", "champion"] = MemoryVersion("77")
+    filled.failure = {"version": "78", "reason": "torn", "attempts": 4, "at": "..."}
+    before = metric(client, "model_api_problems_total", kind="invalid-rows")
+    for body in ([ROW], [ROW], [{}]):
+        client.post(PREDICT, json=body)
+    labels = {"model": "sum", "version": "77", "key": "tests"}
+    assert metric(client, "model_api_requests_total", status="200", **labels) == 2
+    assert metric(client, "model_api_requests_total", status="422", **labels) == 1
+    assert metric(client, "model_api_prediction_seconds_count", model="sum", version="77") == 2
+    assert metric(client, "model_api_problems_total", kind="invalid-rows") == before + 1
+    served_by = {"model": "sum", "alias": "champion"}
+    assert metric(client, "model_api_loaded", version="77", engine="test", **served_by) == 1
+    assert metric(client, "model_api_load_failures", **served_by) == 4
+    assert 0 <= metric(client, "model_api_alias_age_seconds", **served_by) < 60
+    assert metric(client, "model_api_registry_up") == 1
+    assert 0 <= metric(client, "model_api_registry_age_seconds") < 60
+
+
+def test_unknown_names_make_no_series(client: httpx.Client) -> None:
+    client.post("/models/stray/predict", json=[ROW])
+    client.post("/models/sum/aliases/stray/predict", json=[ROW])
+    client.post("/models/sum/versions/stray/predict", json=[ROW])
+    assert "stray" not in client.get("/metrics").text
+    assert metric(client, "model_api_requests_total", model="", status="404") >= 2
+
+
+def test_failures_leave_a_line_and_successes_none(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="model_api.requests"):
+        client.post(PREDICT, json=[ROW])
+        assert not caplog.records
+        client.post(PREDICT, json=[{"a": 123.456}], headers={"x-request-id": "that-one"})
+    [record] = caplog.records
+    fields = record.fields
+    assert fields.pop("seconds") > 0
+    assert fields == {
+        "path": PREDICT,
+        "status": 422,
+        "request_id": "that-one",
+        "key": "tests",
+        "client": "127.0.0.1",
+        "problem": "invalid-rows",
+        "model": "sum",
+        "version": "3",
+    }
+    assert "123.456" not in str(vars(record))
+    assert KEY not in str(vars(record))
+
+
+def test_every_request_leaves_a_line_on_demand(
+    tmp_path: Path, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        served(tmp_path, store, log_requests="all") as client,
+        caplog.at_level(logging.INFO, logger="model_api.requests"),
+    ):
+        client.post(PREDICT, json=[ROW])
+    assert [r.fields["status"] for r in caplog.records if r.fields["path"] == PREDICT] == [200]
+
+
+def test_predictions_are_offered_to_the_log(tmp_path: Path, store: MemoryStore) -> None:
+    offered: list[tuple[Any, ...]] = []
+
+    class Log:
+        def offer(self, *record: Any) -> None:
+            offered.append(record)
+
+    with served(tmp_path, store, Log()) as client:
+        answer = client.post(PREDICT, content=b'[{"a":1,"n":2}]', headers={"x-request-id": "r"})
+        client.post(PREDICT, json=[{}])
+    assert offered == [
+        ("sum", "3", "champion", "r", b'[{"a":1,"n":2}]', answer.content),
     ]
-    assert client.post(PREDICT, json={"inputs": [ROW]}).json()["model"]["version"] == "1"
-
-
-def test_the_documentation_can_authorize(client: TestClient) -> None:
-    document = client.get("/openapi.json").json()
-    [(name, scheme)] = document["components"]["securitySchemes"].items()
-    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
-    operation = document["paths"]["/models/{name}/predict"]["post"]
-    assert operation["security"] == [{name: []}]
-    assert "inputs" in str(operation["requestBody"])
-    assert {"400", "401", "404", "413", "422", "503"} <= operation["responses"].keys()
-    assert client.get("/health/live").json()["version"] == document["info"]["version"]

@@ -1,27 +1,46 @@
 """Logs for the journal."""
 
+import json
 import logging
 import sys
 
-from model_api.logs import NoHealthChecks, SingleLine
+from model_api.logs import JsonLine, without_values
 
 
-def test_a_traceback_is_one_line() -> None:
+def record(message: str, *arguments: object) -> logging.LogRecord:
+    return logging.LogRecord("x", logging.ERROR, "", 0, message, arguments, sys.exc_info())
+
+
+def test_a_traceback_is_in_one_line() -> None:
     try:
         raise ValueError("two\nlines")
     except ValueError:
-        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", None, sys.exc_info())
-    line = SingleLine("%(message)s").format(record)
+        line = JsonLine().format(record("failed:\n%s", "so"))
     assert "\n" not in line
-    assert "ValueError: two\\nlines" in line
+    fields = json.loads(line)
+    assert fields["level"] == "error"
+    assert fields["message"] == "failed:\nso"
+    assert "ValueError: two\nlines" in fields["traceback"]
 
 
-def test_health_checks_are_not_logged() -> None:
-    def record(path: str) -> logging.LogRecord:
-        arguments = ("127.0.0.1:1", "GET", path, "1.1", 200)
-        return logging.LogRecord("uvicorn.access", logging.INFO, "", 0, "%s", arguments, None)
+def test_fields_are_members_of_the_line() -> None:
+    entry = record("POST")
+    entry.exc_info = None
+    entry.fields = {"status": 200, "path": "/models"}
+    assert json.loads(JsonLine().format(entry)) == {
+        "level": "error",
+        "logger": "x",
+        "message": "POST",
+        "status": 200,
+        "path": "/models",
+    }
 
-    keep = NoHealthChecks().filter
-    assert not keep(record("/health/live"))
-    assert not keep(record("/health/ready"))
-    assert keep(record("/models"))
+
+def test_a_models_error_is_told_without_its_message() -> None:
+    try:
+        raise ValueError("the payload")
+    except ValueError as error:
+        told = without_values(error)
+    assert told["error"] == "ValueError"
+    assert "test_logs.py" in told["where"][0]
+    assert "payload" not in str(told).replace("test_logs.py", "")

@@ -1,181 +1,261 @@
-"""How the store follows the registry, one look at a time."""
+"""What one worker has in memory, as the state changes under it."""
 
-import numpy as np
+import threading
+import weakref
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
 import pytest
-from conftest import MemoryRegistry, make_model
+from conftest import eventually
 
-from model_api.store import ModelStore, NotLoaded, UnknownModel
+from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder
+from model_api.store import NotLoaded, Store, UnknownModel
+
+NOW = datetime.now(UTC)
 
 
-class Clock:
-    """A clock that a test moves."""
+class FakeVersion:
+    """An opened version, as far as a store looks into it."""
 
-    now = 0.0
+    def __init__(self, folder: Path) -> None:
+        self.number = folder.name.split("-")[1]
+        self.folder = folder
 
-    def __call__(self) -> float:
-        return self.now
+    def describe(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+
+class Stage:
+    """A state, and a store that reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = StateFolder(path)
+        self.folder.make()
+        self.state = State(polled_at=datetime.now(UTC))
+        self.opened: list[str] = []
+        self.open: Callable[[Path], Any] = FakeVersion
+        self.store = Store(path, opener=self._open)
+
+    def _open(self, folder: Path) -> Any:
+        self.opened.append(folder.name)
+        return self.open(folder)
+
+    def serve(self, number: str | None, name: str = "wine", **aliases: str) -> Alias:
+        """Write a state in which the champion is this version."""
+        model = Model(created=1, latest=9)
+        entry = Alias(wanted=number or "1", moved_at=NOW, serves=number, since=NOW)
+        model.aliases = {"champion": entry} | {
+            alias: Alias(wanted=n, moved_at=NOW, serves=n) for alias, n in aliases.items()
+        }
+        for n in {number, *aliases.values()} - {None}:
+            model.versions[n] = Prepared(f"prepared/wine-{n}-x", "here")  # type: ignore[index]
+        self.state.models[name] = model
+        self.write()
+        return entry
+
+    def write(self) -> None:
+        self.folder.write(self.state)
+
+    def champion(self, name: str = "wine") -> str:
+        return self.store.alias(name, "champion").number
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
 
 
-@pytest.fixture
-def store(registry: MemoryRegistry, clock: Clock) -> ModelStore:
-    return ModelStore(registry, poll_seconds=2, clock=clock)
+def test_a_moved_alias_is_followed_and_the_old_version_is_freed(stage: Stage) -> None:
+    stage.serve("1")
+    stage.store.look()
+    assert stage.champion() == "1"
+    old = weakref.ref(stage.store.alias("wine", "champion"))
+    in_flight = stage.store.alias("wine", "champion")
+    stage.serve("2")
+    stage.store.look()
+    assert stage.champion() == "2"
+    assert in_flight.number == "1" and old() is in_flight
+    del in_flight
+    assert old() is None
 
 
-def test_a_moved_alias_is_followed(store: ModelStore, registry: MemoryRegistry) -> None:
-    store.poll()
-    assert store.get("sum").version == "1"
-    registry.models["sum", "2"] = make_model("2")
-    registry.aliases = {"sum": "2"}
-    store.poll()
-    assert store.get("sum").version == "2"
+def test_nothing_is_opened_twice(stage: Stage) -> None:
+    stage.serve("1", challenger="1")
+    for _ in range(3):
+        stage.store.look()
+        stage.write()
+    assert stage.opened == ["wine-1-x"]
+    assert stage.store.alias("wine", "challenger") is stage.store.alias("wine", "champion")
 
 
-def test_an_alias_that_stays_costs_no_load(store: ModelStore, registry: MemoryRegistry) -> None:
-    store.poll()
-    store.poll()
-    assert registry.loads == [("sum", "1")]
+def test_while_the_new_version_is_opened_the_old_one_answers(stage: Stage) -> None:
+    stage.serve("1")
+    stage.store.start()
+    eventually(lambda: stage.store.ready)
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slowly(folder: Path) -> FakeVersion:
+        opening.set()
+        assert go_on.wait(20)
+        return FakeVersion(folder)
+
+    stage.open = slowly
+    stage.serve("2")
+    assert opening.wait(20)
+    assert stage.champion() == "1"
+    assert stage.store.version("wine", "1").number == "1"
+    go_on.set()
+    eventually(lambda: stage.champion() == "2")
+    stage.store.stop()
 
 
-def test_moving_back_needs_no_load(store: ModelStore, registry: MemoryRegistry) -> None:
-    store.poll()
-    registry.models["sum", "2"] = make_model("2")
-    registry.aliases = {"sum": "2"}
-    store.poll()
-    registry.models["sum", "1"] = OSError("the artifacts are gone")
-    registry.aliases = {"sum": "1"}
-    store.poll()
-    assert store.get("sum").version == "1"
+def test_a_version_that_cannot_be_opened_leaves_the_old_one_and_shows(stage: Stage) -> None:
+    stage.serve("1")
+    stage.store.look()
+
+    def fail(folder: Path) -> FakeVersion:
+        raise MemoryError("no memory for it")
+
+    stage.open = fail
+    stage.serve("2")
+    stage.store.look()
+    stage.store.look()
+    assert stage.champion() == "1"
+    [wine] = stage.store.describe()
+    assert wine["aliases"]["champion"]["version"] == "1"
+    assert wine["aliases"]["champion"]["wanted_version"] == "2"
+    assert "no memory" in wine["aliases"]["champion"]["failure"]["reason"]
+    # Not at each look: that would take the processor from requests.
+    assert stage.opened == ["wine-1-x", "wine-2-x"]
+    # Prepared anew, it is tried at once.
+    stage.open = FakeVersion
+    stage.state.models["wine"].versions["2"] = Prepared("prepared/wine-2-y", "here")
+    stage.write()
+    stage.store.look()
+    assert stage.champion() == "2"
+    assert stage.store.describe()[0]["aliases"]["champion"]["failure"] is None
 
 
-def _raise(frame: object) -> None:
-    raise ValueError("no such feature")
+def test_a_version_prepared_anew_takes_over_from_itself(stage: Stage) -> None:
+    stage.serve("1")
+    stage.store.look()
+    stage.state.models["wine"].versions["1"] = Prepared("prepared/wine-1-y", "there")
+    stage.write()
+    stage.store.look()
+    assert stage.store.alias("wine", "champion").folder.name == "wine-1-y"
 
 
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        (OSError("no such artifact"), "no such artifact"),
-        (make_model("2", example=None), "no input example"),
-        (make_model("2", estimator=_raise), "no such feature"),
-        (make_model("2", estimator=lambda frame: np.zeros(1)), "with 1 predictions"),
-        (make_model("2", probabilities=_raise), "no such feature"),
-    ],
-)
-def test_a_version_that_fails_never_serves(
-    store: ModelStore, registry: MemoryRegistry, broken: object, reason: str
-) -> None:
-    store.poll()
-    registry.models["sum", "2"] = broken
-    registry.aliases = {"sum": "2"}
-    store.poll()
-    assert store.get("sum").version == "1"
-    [status] = store.describe()
-    assert status["version"] == "1"
-    assert status["wanted_version"] == "2"
-    assert status["last_error"]["version"] == "2"
-    assert reason in status["last_error"]["reason"]
+def test_a_model_that_is_gone_is_unknown_and_freed(stage: Stage) -> None:
+    stage.serve("1")
+    stage.serve("2", name="beer")
+    stage.store.look()
+    old = weakref.ref(stage.store.alias("wine", "champion"))
+    del stage.state.models["wine"]
+    stage.write()
+    stage.store.look()
+    with pytest.raises(UnknownModel, match=r"'wine'.*beer"):
+        stage.store.alias("wine", "champion")
+    assert old() is None
 
 
-def test_a_failure_is_tried_again_ever_more_seldom(
-    store: ModelStore, registry: MemoryRegistry, clock: Clock
-) -> None:
-    registry.models["sum", "1"] = OSError("away")
-    tried = []
-    for second in range(0, 200, 2):
-        clock.now = second
-        before = len(registry.loads)
-        store.poll()
-        if len(registry.loads) > before:
-            tried.append(second)
-    assert tried == [0, 4, 12, 28, 60, 120, 180]
-    with pytest.raises(NotLoaded, match="version 1 of 'sum' cannot serve: away"):
-        store.get("sum")
-    registry.models["sum", "1"] = make_model("1")
-    clock.now = 300
-    store.poll()
-    assert store.get("sum").version == "1"
-    assert store.describe()[0]["last_error"] is None
-
-
-def test_a_newer_version_does_not_wait_for_the_broken_one(
-    store: ModelStore, registry: MemoryRegistry
-) -> None:
-    registry.models["sum", "1"] = OSError("away")
-    store.poll()
-    registry.models["sum", "2"] = make_model("2")
-    registry.aliases = {"sum": "2"}
-    store.poll()
-    assert store.get("sum").version == "2"
-
-
-def test_moving_back_to_what_serves_clears_the_failure(
-    store: ModelStore, registry: MemoryRegistry
-) -> None:
-    store.poll()
-    registry.models["sum", "2"] = OSError("broken")
-    registry.aliases = {"sum": "2"}
-    store.poll()
-    registry.aliases = {"sum": "1"}
-    store.poll()
-    assert store.describe()[0]["last_error"] is None
-
-
-def test_it_is_ready_when_every_model_has_been_tried(
-    store: ModelStore, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ready_during_load = []
-    load = registry.load
-
-    def watched_load(name: str, version: str) -> object:
-        ready_during_load.append(store.ready)
-        return load(name, version)
-
-    monkeypatch.setattr(registry, "load", watched_load)
-    registry.aliases = {"sum": "1", "broken": "1"}
-    registry.models["broken", "1"] = OSError("the artifacts are gone")
-    store.poll()
-    assert ready_during_load == [False, False]
-    assert store.ready
-
-
-def test_a_registry_that_goes_away_changes_nothing_that_serves(
-    store: ModelStore, registry: MemoryRegistry
-) -> None:
-    assert not store.ready
-    store.poll()
-    registry.aliases = OSError("connection refused")
-    store.poll()
-    assert store.get("sum").version == "1"
-    assert store.registry_error == "connection refused"
-    assert store.ready
+def test_what_is_asked_for_and_is_not_there_is_told(stage: Stage) -> None:
+    with pytest.raises(NotLoaded, match="not been asked"):
+        stage.store.alias("wine", "champion")
+    entry = stage.serve(None)
+    stage.store.look()
+    with pytest.raises(NotLoaded, match="version 1 of 'wine' is being prepared"):
+        stage.store.alias("wine", "champion")
+    with pytest.raises(UnknownModel, match=r"'wine' serves as 'challenger'.*champion"):
+        stage.store.alias("wine", "challenger")
+    entry.failure = Failure("1", "it has no signature", 1, NOW)
+    stage.write()
+    stage.store.look()
+    with pytest.raises(NotLoaded, match="cannot serve: it has no signature"):
+        stage.store.alias("wine", "champion")
+    stage.state.registry_error = "connection refused"
+    stage.write()
+    stage.store.look()
     with pytest.raises(NotLoaded, match="connection refused"):
-        store.get("other")
+        stage.store.alias("beer", "champion")
 
 
-def test_a_model_without_the_alias_does_not_serve(
-    store: ModelStore, registry: MemoryRegistry
-) -> None:
-    registry.aliases = {"sum": "1", "draft": None}
-    store.poll()
-    with pytest.raises(UnknownModel, match="no version of 'draft' has the alias"):
-        store.get("draft")
-    with pytest.raises(UnknownModel, match="there are: sum"):
-        store.get("other")
-    registry.aliases = {"sum": None}
-    store.poll()
-    with pytest.raises(UnknownModel, match="no version of 'sum' has the alias"):
-        store.get("sum")
+@pytest.mark.parametrize("number", ["0", "10", "007", "1.0", "-1", "one", "", "٣"])
+def test_a_number_that_is_none_is_never_asked_for(stage: Stage, number: str) -> None:
+    stage.serve("1")
+    stage.store.look()
+    with pytest.raises(UnknownModel):
+        stage.store.version("wine", number)
+    stage.store.look()
+    assert list(stage.folder.wishes()) == []
 
 
-def test_one_broken_model_does_not_stop_the_others(
-    store: ModelStore, registry: MemoryRegistry
-) -> None:
-    registry.aliases = {"broken": "1", "sum": "1"}
-    registry.models["broken", "1"] = OSError("broken")
-    store.poll()
-    assert store.get("sum").version == "1"
+def test_a_version_is_asked_for_by_its_number(stage: Stage) -> None:
+    stage.serve("1")
+    stage.store.look()
+    with pytest.raises(NotLoaded, match="version 5 of 'wine' is being prepared"):
+        stage.store.version("wine", "5")
+    stage.store.look()
+    assert [wish[:2] for wish in stage.folder.wishes()] == [("wine", "5")]
+    stage.state.models["wine"].versions["5"] = Prepared("prepared/wine-5-x", "here", NOW)
+    stage.write()
+    stage.store.look()
+    assert stage.store.version("wine", "5").number == "5"
+    assert stage.champion() == "1"
+    # What is in use says so, else the follower would let it go.
+    stage.folder.forget("wine", "5")
+    stage.store._said.clear()
+    stage.store.version("wine", "5")
+    stage.store.look()
+    assert [wish[:2] for wish in stage.folder.wishes()] == [("wine", "5")]
+    stage.state.models["wine"].versions["5"].last_used = None
+    stage.write()
+    stage.store.look()
+    assert "5" not in stage.store.describe()[0]["versions"]
+
+
+def test_ready_once_all_has_been_tried(stage: Stage) -> None:
+    assert not stage.store.ready
+    entry = stage.serve(None)
+    stage.serve("2", name="beer")
+    stage.store.look()
+    assert not stage.store.ready and "being loaded" in str(stage.store.not_ready_reason)
+    entry.failure = Failure("1", "it has no signature", 1, NOW)
+    stage.write()
+    stage.store.look()
+    assert stage.store.ready and stage.store.not_ready_reason is None
+    # A model that comes later takes no host out of service.
+    stage.serve(None, name="gin")
+    stage.store.look()
+    assert stage.store.ready
+
+
+def test_ready_with_the_registry_away_only_while_something_serves(stage: Stage) -> None:
+    stage.state.registry_error = "connection refused"
+    stage.write()
+    stage.store.look()
+    assert not stage.store.ready and "connection refused" in str(stage.store.not_ready_reason)
+    stage.serve("1")
+    stage.store.look()
+    assert stage.store.ready
+
+
+def test_a_follower_that_is_silent_is_missed(stage: Stage) -> None:
+    stage.serve("1")
+    stage.state.polled_at = datetime.now(UTC) - timedelta(minutes=5)
+    stage.write()
+    stage.store.look()
+    assert "model-api-follower" in str(stage.store.registry_error)
+    assert stage.store.ready and stage.champion() == "1"
+
+
+def test_a_torn_state_changes_nothing(stage: Stage) -> None:
+    stage.serve("1")
+    stage.store.look()
+    stage.folder.file.write_bytes(b"{")
+    stage.store.look()
+    assert stage.champion() == "1"
+    stage.serve("2")
+    stage.store.look()
+    assert stage.champion() == "2"

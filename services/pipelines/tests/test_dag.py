@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from lastro_pipelines import steps
+from lastro_pipelines import data, steps
 
 DAGS = Path(__file__).parents[3] / "dags"
 
@@ -20,8 +21,25 @@ sys.exit(0 if dag.test().state == "success" else 1)
 """
 
 INSPECT = """
-from wine import dag
-print(dag.dag_id, dag.max_active_runs, dag.catchup, sorted(dag.task_ids))
+from batch_score import dag as batch_score
+from wine import dag as wine
+for dag in (wine, batch_score):
+    print(dag.dag_id, dag.max_active_runs, dag.catchup, sorted(dag.task_ids))
+"""
+
+SCORE = """
+import sys
+from batch_score import dag
+sys.exit(0 if dag.test(run_conf={"source": "in/today", "target": "out"}).state == "success" else 1)
+"""
+
+REFUSE = """
+from batch_score import dag
+for source in ("file:///etc", "http://example.com/in", ""):
+    try:
+        dag.test(run_conf={"source": source})
+    except Exception as error:
+        print(type(error).__name__)
 """
 
 
@@ -70,6 +88,7 @@ def test_it_imports_without_the_pipelines_package(airflow: Airflow) -> None:
     printed = airflow.run("-c", INSPECT)
     assert "wine 1 False" in printed
     assert "['register_and_promote', 'train_logistic_regression'" in printed
+    assert "batch_score 1 False ['score']" in printed
 
 
 def test_it_trains_and_promotes(airflow: Airflow, tracking: str) -> None:
@@ -77,3 +96,22 @@ def test_it_trains_and_promotes(airflow: Airflow, tracking: str) -> None:
     airflow.run("-c", RUN, LASTRO_PIPELINES_PYTHON=sys.executable, MLFLOW_TRACKING_URI=tracking)
     registered = MlflowClient(tracking, tracking).get_registered_model(steps.MODEL_NAME)
     assert registered.aliases == {steps.ALIAS: "1"}
+
+
+def test_it_scores_what_lies_below_a_prefix(
+    airflow: Airflow, tracking: str, tmp_path: Path
+) -> None:
+    # The version that the test before trained and promoted.
+    wines = data.load().head(5)
+    (tmp_path / "in" / "today").mkdir(parents=True)
+    wines.to_csv(tmp_path / "in" / "today" / "wines.csv", index=False)
+    environment = {
+        "LASTRO_PIPELINES_PYTHON": sys.executable,
+        "MLFLOW_TRACKING_URI": tracking,
+        "LASTRO_BATCH_URL": f"file://{tmp_path}",
+    }
+    airflow.run("-c", SCORE, **environment)
+    [done] = tmp_path.glob("out/model=wine-classifier/version=1/run=*/_SUCCESS")
+    scored = pd.read_parquet(done.parent / "part-00000.parquet")
+    assert list(scored["prediction"]) == list(wines[data.TARGET])
+    assert airflow.run("-c", REFUSE, **environment).split().count("ParamValidationError") == 3

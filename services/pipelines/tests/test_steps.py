@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import mlflow.artifacts
 import mlflow.sklearn
 import pandas as pd
 import pytest
@@ -100,6 +101,16 @@ def test_the_first_run_makes_the_best_candidate_champion(pipeline: Pipeline) -> 
         assert run.data.metrics.keys() >= {"log_loss", "accuracy", "f1_macro"}
         files = {file.path for file in pipeline.client.list_artifacts(run.info.run_id)}
         assert {"confusion_matrix.png", "importance.png"} <= files
+        reference = mlflow.artifacts.download_artifacts(
+            run_id=run.info.run_id, artifact_path="reference/reference.parquet"
+        )
+        rows = pd.read_parquet(reference)
+        assert list(rows.columns) == [*data.FEATURES, "prediction"]
+        trained_on = data.split(data.check(data.load())).train
+        pd.testing.assert_frame_equal(
+            rows[list(data.FEATURES)], trained_on[list(data.FEATURES)].reset_index(drop=True)
+        )
+        assert set(rows["prediction"]) <= set(data.CULTIVARS)
     assert lowest.data.metrics["test_log_loss"] == summary["metrics"]["log_loss"]
     files = {file.path for file in pipeline.client.list_artifacts(parent.info.run_id)}
     assert files == {"data.json", "summary.json"}
@@ -109,6 +120,23 @@ def test_the_first_run_makes_the_best_candidate_champion(pipeline: Pipeline) -> 
     assert registered.tags["pipeline_run_id"] == pipeline.run_id
     assert registered.tags["dataset_hash"] == parent.data.tags["dataset_hash"]
     assert registered.tags["decision"] == summary["reason"]
+
+
+def test_a_large_reference_is_drawn_always_the_same(pipeline: Pipeline) -> None:
+    features = pd.DataFrame({"a": range(5000)})
+    model = DummyClassifier(strategy="constant", constant=1).fit([[0]], [1])
+    mlflow.set_experiment(pipeline.experiment)
+    drawn = []
+    for _ in range(2):
+        with mlflow.start_run() as run:
+            steps.tracking.log_reference(model, features)
+        path = mlflow.artifacts.download_artifacts(
+            run_id=run.info.run_id, artifact_path="reference/reference.parquet"
+        )
+        drawn.append(pd.read_parquet(path))
+    assert len(drawn[0]) == steps.tracking.REFERENCE_ROWS
+    assert drawn[0]["a"].is_unique and drawn[0]["a"].max() > 4000
+    pd.testing.assert_frame_equal(*drawn)
 
 
 @pytest.mark.parametrize("candidate", CANDIDATES)

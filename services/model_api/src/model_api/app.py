@@ -1,245 +1,387 @@
-"""The HTTP side: routes, the key, and answers."""
+"""The service: what every request passes, and the routes that are no predictions."""
 
+import asyncio
+import itertools
+import logging
+import re
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Annotated, Any
+from time import perf_counter
+from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
-from pydantic_core import to_json
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
-from model_api import payload, problems
+from model_api import documentation, metrics, problems
+from model_api.keys import Keys
+from model_api.limits import Disconnected, Rates, Threads
+from model_api.logs import without_values
+from model_api.metrics import Metrics
+from model_api.predict import PredictionLog, Predictor, target
+from model_api.prediction_log import PredictionLog as SocketLog
 from model_api.problems import Problem
-from model_api.registry import MlflowRegistry, Registry
-from model_api.schema import InvalidRows
 from model_api.settings import Settings
-from model_api.store import ModelStore, NotLoaded, UnknownModel
+from model_api.store import Store
 
-_bearer = HTTPBearer(auto_error=False, description="The key in MODEL_API_KEY")
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_OPEN = frozenset(("/health/live", "/health/ready", *documentation.PATHS))
+_SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_TICK_SECONDS = 0.5
 
-class ModelReference(BaseModel):
-    """Which model gave an answer."""
-
-    name: str
-    version: str
-    alias: str
-    run_id: str | None
-
-
-class Prediction(BaseModel):
-    """One prediction a row, in the rows' order."""
-
-    predictions: list[Any]
-    probabilities: list[dict[str, float]] | None = None
-    model: ModelReference
+logger = logging.getLogger("model_api.requests")
 
 
-class ModelColumn(BaseModel):
-    """One input of a model."""
-
-    name: str
-    type: str
-    required: bool
+def from_environment() -> ASGIApp:
+    """Build the service of the environment's settings, for one worker process."""
+    return create_app(Settings.from_environment())
 
 
-class LoadError(BaseModel):
-    """Why a version does not serve."""
-
-    version: str
-    reason: str
-
-
-class ModelStatus(BaseModel):
-    """One registered model: the version that serves, and the one that should."""
-
-    name: str
-    version: str | None
-    run_id: str | None
-    since: str | None
-    wanted_version: str
-    last_error: LoadError | None
-    signature: list[ModelColumn] | None
-    example: dict[str, Any] | None
-
-
-class Models(BaseModel):
-    """All models that the alias names."""
-
-    alias: str
-    registry_error: str | None
-    models: list[ModelStatus]
-
-
-def create_app(settings: Settings, registry: Registry | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, store: Store | None = None, log: PredictionLog | None = None
+) -> ASGIApp:
     """Build the service.
 
     Args:
-        settings: see `Settings`.
-        registry: where models come from; by default the MLflow server of the settings.
+        settings: see `Settings`; with a ``runtime_directory``.
+        store: the models; by default what the follower prepares in the settings' folder.
+        log: takes the predictions; by default the socket of the prediction log.
 
     Returns:
-        An app that follows the registry from its start-up to its shutdown.
+        An ASGI app that follows the state of the store from its start-up to its shutdown.
+
+    Raises:
+        KeysError: the file of keys is not acceptable.
     """
-    store = ModelStore(
-        registry
-        or MlflowRegistry(settings.tracking_uri, settings.alias, settings.registry_timeout_seconds),
-        settings.poll_seconds,
-    )
+    if settings.runtime_directory is None:
+        raise ValueError("the settings lack a runtime_directory")
+    store = store or Store(settings.state_directory)
+    log = log or SocketLog.from_environment()
+    keys = Keys(settings.keys_file)
+    counted = Metrics()
+    threads = Threads(settings.threads, settings.queue)
+    predictor = Predictor(store, settings, counted, threads, log)
+
+    async def tick() -> None:
+        while True:
+            keys.refresh()
+            counted.sample(
+                in_flight=predictor.in_flight,
+                running=threads.running,
+                waiting=threads.waiting,
+                keys_broken=keys.broken,
+            )
+            if isinstance(log, SocketLog):
+                counted.log(log.offered, log.dropped)
+            await asyncio.sleep(_TICK_SECONDS)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store.start()
+        ticking = asyncio.create_task(tick())
         yield
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
+        threads.stop()
         store.stop()
 
     app = FastAPI(
         title="Model API",
         version=version("model-api"),
-        description="Serves the model versions that the registry's alias names.",
+        description=documentation.DESCRIPTION,
         lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
         redoc_url=None,
     )
-    problems.install(app)
-    app.include_router(_health(store, app.version))
-    app.include_router(_models(store, settings))
-    return app
-
-
-def _health(store: ModelStore, package_version: str) -> APIRouter:
-    router = APIRouter(prefix="/health", tags=["health"])
-
-    @router.get("/live")
-    async def live() -> dict[str, str]:
-        """Tell that the process runs, and its version."""
-        return {"status": "alive", "version": package_version}
-
-    @router.get("/ready", responses=problems.responses(HTTPStatus.SERVICE_UNAVAILABLE))
-    async def ready() -> dict[str, str]:
-        """Tell whether every model has been tried once, and the registry answers or a model can."""
-        if not store.ready:
-            reason = (
-                f"no model is loaded, and the registry does not answer: {store.registry_error}"
-                if store.registry_error
-                else "the models are being loaded"
-            )
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", reason)
-        return {"status": "ready"}
-
-    return router
-
-
-def _models(store: ModelStore, settings: Settings) -> APIRouter:
-    key = settings.key.get_secret_value().encode()
-    retry_after = {"Retry-After": str(max(1, round(settings.poll_seconds)))}
-
-    async def require_key(
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-    ) -> None:
-        given = credentials.credentials.encode() if credentials else b""
-        if not secrets.compare_digest(given, key):
-            raise Problem(
-                HTTPStatus.UNAUTHORIZED,
-                "unauthorized",
-                "send the header `Authorization: Bearer <key>` with the service's key",
-                headers={"WWW-Authenticate": 'Bearer realm="model-api"'},
-            )
-
-    router = APIRouter(
-        prefix="/models",
-        tags=["models"],
-        dependencies=[Depends(require_key)],
-        responses=problems.responses(HTTPStatus.UNAUTHORIZED),
+    _explain_errors(app)
+    _add_routes(app, store)
+    documentation.add_routes(app, store)
+    return Gate(
+        app,
+        predictor,
+        keys,
+        Rates(settings.runtime_directory / "rates"),
+        counted,
+        slow_seconds=settings.slow_seconds if settings.log_requests == "failed" else 0,
     )
 
-    @router.get("")
-    async def models() -> Models:
-        """List the models: what serves, since when, what it takes, and what failed."""
-        return Models.model_validate(
+
+class Gate:
+    """What every request passes: it gets an id, shows a key, is counted, answered and logged.
+
+    Args:
+        app: answers what is no prediction.
+        predictor: answers what is.
+        keys: who may ask.
+        rates: and how often.
+        counted: metrics of this process.
+        slow_seconds: requests that take longer leave a line, as those do that fail.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        predictor: Predictor,
+        keys: Keys,
+        rates: Rates,
+        counted: Metrics,
+        slow_seconds: float,
+    ) -> None:
+        self._app = app
+        self._predictor = predictor
+        self._keys = keys
+        self._rates = rates
+        self._metrics = counted
+        self._slow_seconds = slow_seconds
+        # Unique by the process's part, at the cost of a number.
+        self._ids = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request: the interface of ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        headers = dict(scope["headers"])
+        path = scope["path"]
+        request_id = self._request_id(headers)
+        key = ""
+        asked = target(path)
+        try:
+            if path not in _OPEN:
+                caller = self._keys.caller(headers.get(b"authorization"))
+                if caller is None:
+                    raise _unauthorized()
+                key = caller.name
+                if caller.requests_per_second is not None:
+                    self._rates.take(caller)
+            if asked is None:
+                status = await self._pass_on(scope, receive, send, request_id)
+                taken = perf_counter() - began
+                if status >= 400 or taken >= self._slow_seconds:
+                    self._log(scope, request_id, key, status, taken)
+                return
+            if scope["method"] != "POST":
+                raise problems.from_status(405, headers={"Allow": "POST"})
+            content, bound = await self._predictor.answer(
+                asked, scope["query_string"], headers, receive, request_id
+            )
+        except Problem as problem:
+            await self._refuse(problem, scope, send, request_id, key, asked is not None, began)
+            return
+        except Disconnected:
+            self._log(scope, request_id, key, 499, perf_counter() - began)
+            return
+        except Exception as error:
+            await self._fail(error, scope, send, request_id, key, asked is not None, began)
+            return
+        await send(
             {
-                "alias": settings.alias,
-                "registry_error": store.registry_error,
-                "models": store.describe(),
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(content)),
+                    (b"x-request-id", request_id.encode()),
+                ],
             }
         )
-
-    def answer(name: str, body: bytes, with_probabilities: bool) -> bytes:
-        try:
-            model = store.get(name)
-        except UnknownModel as error:
-            raise Problem(HTTPStatus.NOT_FOUND, "unknown-model", str(error)) from None
-        except NotLoaded as error:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, "not-loaded", str(error), headers=retry_after
-            ) from None
-        if with_probabilities and model.probabilities is None:
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_CONTENT,
-                "no-probabilities",
-                f"version {model.version} of {name!r} tells no probabilities",
+        await send({"type": "http.response.body", "body": content})
+        taken = perf_counter() - began
+        bound.series.observe(taken)
+        bound.series.count(key, 200)
+        if taken >= self._slow_seconds:
+            version = bound.version
+            self._log(
+                scope, request_id, key, 200, taken, model=version.name, version=version.number
             )
+
+    def _request_id(self, headers: dict[bytes, bytes]) -> str:
+        given = headers.get(b"x-request-id")
+        if given is not None and _SANE_ID.fullmatch(given):
+            return given.decode()
+        return next(self._ids)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> int:
+        status = 0
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
         try:
-            frame = model.schema.frame(payload.rows(body, settings.max_rows))
-        except InvalidRows as error:
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_CONTENT,
-                "invalid-rows",
-                f"{error.count} value(s) do not fit the inputs of {name!r}",
-                errors=error.errors,
-            ) from None
-        result: dict[str, Any] = {"predictions": model.predict(frame)}
-        if with_probabilities and model.probabilities is not None:
-            result["probabilities"] = model.probabilities(frame)
-        result["model"] = {
-            "name": name,
-            "version": model.version,
-            "alias": settings.alias,
-            "run_id": model.run_id,
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            # It has been answered.
+            logger.error("a request failed", exc_info=error, extra={"fields": {"id": request_id}})
+        return status
+
+    async def _refuse(
+        self,
+        problem: Problem,
+        scope: Scope,
+        send: Send,
+        request_id: str,
+        key: str,
+        prediction: bool,
+        began: float,
+    ) -> None:
+        status = problem.status.value
+        self._metrics.problems.labels(problem.kind).inc()
+        fields: dict[str, Any] = {"problem": problem.kind}
+        if prediction:
+            bound = getattr(problem, "bound", None)
+            (bound.series if bound else self._metrics.unfound).count(key, status)
+            if bound:
+                fields |= {"model": bound.version.name, "version": bound.version.number}
+        content = problem.document(scope["path"], request_id)
+        headers = [
+            (b"content-type", problems.MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(content)),
+            (b"x-request-id", request_id.encode()),
+        ]
+        for name, value in (problem.headers or {}).items():
+            headers.append((name.lower().encode(), value.encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+        self._log(scope, request_id, key, status, perf_counter() - began, **fields)
+
+    async def _fail(
+        self,
+        error: Exception,
+        scope: Scope,
+        send: Send,
+        request_id: str,
+        key: str,
+        prediction: bool,
+        began: float,
+    ) -> None:
+        logger.error(
+            "a prediction failed",
+            extra={"fields": {"request_id": request_id, **without_values(error)}},
+        )
+        await self._refuse(_internal_error(), scope, send, request_id, key, prediction, began)
+
+    def _log(
+        self, scope: Scope, request_id: str, key: str, status: int, seconds: float, **fields: Any
+    ) -> None:
+        client = scope.get("client")
+        logger.log(
+            logging.INFO if status < 500 else logging.ERROR,
+            "%s",
+            scope["method"],
+            extra={
+                "fields": {
+                    "path": scope["path"],
+                    "status": status,
+                    "seconds": round(seconds, 6),
+                    "request_id": request_id,
+                    "key": key,
+                    "client": client[0] if client else None,
+                    **fields,
+                }
+            },
+        )
+
+
+def _unauthorized() -> Problem:
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthorized",
+        "send the header `Authorization: Bearer <key>` with one of the service's keys",
+        headers={"WWW-Authenticate": 'Bearer realm="model-api"'},
+    )
+
+
+def _internal_error() -> Problem:
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal-error",
+        "the request could not be answered; the service's log has the reason, by the request's id",
+    )
+
+
+def _add_routes(app: FastAPI, store: Store) -> None:
+    def listing() -> dict[str, Any]:
+        polled_at = store.polled_at
+        return {
+            "registry_error": store.registry_error,
+            "polled_at": polled_at.isoformat() if polled_at else None,
+            "models": store.describe(),
         }
-        # JSON has no NaN: a model's NaN becomes null.
-        return to_json(result, inf_nan_mode="null")
 
-    @router.post(
-        "/{name}/predict",
-        response_model=Prediction,
-        responses=problems.responses(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.CONTENT_TOO_LARGE,
-            HTTPStatus.UNPROCESSABLE_CONTENT,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-        ),
-        openapi_extra=payload.OPENAPI_BODY,
-    )
-    async def predict(name: str, request: Request, probabilities: bool = False) -> Response:
-        """Predict one value a row, with the version that the alias names."""
-        body = await _read(request, settings.max_body_bytes)
-        # In a thread: a large model or batch must not hold up the others' requests.
-        content = await run_in_threadpool(answer, name, body, probabilities)
-        return Response(content, media_type="application/json")
+    @app.get("/health/live", tags=["health"])
+    async def live() -> dict[str, str]:
+        """Tell that the process runs, and its version."""
+        return {"status": "alive", "version": app.version}
 
-    return router
+    @app.get("/health/ready", tags=["health"], responses=problems.responses(503))
+    async def ready() -> dict[str, str]:
+        """Tell whether there are models to answer with."""
+        if not store.ready:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "not-ready",
+                store.not_ready_reason,
+                headers={"Retry-After": "2"},
+            )
+        return {"status": "ready"}
+
+    @app.get("/models", tags=["models"], response_class=Response, responses=documentation.MODELS)
+    async def models() -> Response:
+        """List the models: what serves under which alias, what it takes, and what failed."""
+        return Response(msgspec.json.encode(listing()), media_type="application/json")
+
+    @app.get("/metrics", tags=["metrics"], response_class=Response, responses=documentation.METRICS)
+    def prometheus() -> Response:
+        """Return the metrics of all worker processes, as Prometheus takes them."""
+        return Response(metrics.expose(listing), media_type=metrics.CONTENT_TYPE)
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    """Return the body, without ever holding more of it than the limit."""
-    too_large = Problem(
-        HTTPStatus.CONTENT_TOO_LARGE,
-        "body-too-large",
-        f"the body is larger than {limit} bytes: send fewer rows at a time",
-        headers={"Connection": "close"},
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
+def _explain_errors(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+
+    def answer(request: Request, problem: Problem) -> Response:
+        return Response(
+            problem.document(request.url.path, request.state.request_id),
+            problem.status.value,
+            headers=problem.headers,
+            media_type=problems.MEDIA_TYPE,
+        )
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> Response:
+        return answer(request, error)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        return answer(request, problems.from_status(error.status_code, error.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def _parameters(request: Request, error: RequestValidationError) -> Response:
+        detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return answer(
+            request, Problem(HTTPStatus.UNPROCESSABLE_CONTENT, "invalid-parameters", detail)
+        )
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        # Starlette raises it again after the answer: `Gate` logs it.
+        return answer(request, _internal_error())

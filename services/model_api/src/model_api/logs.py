@@ -1,39 +1,52 @@
-"""Logs for the journal: one line a record, no health checks."""
+"""Logs for the journal: one JSON object a line, and never a request's payload."""
 
 import logging
+import traceback
 from typing import Any
 
+import msgspec
 
-class SingleLine(logging.Formatter):
-    """Folds a record of several lines, such as a traceback, into one."""
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class JsonLine(logging.Formatter):
+    """Writes a record as one line of JSON; the members in ``record.fields`` are added.
+
+    The journal adds the time.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
-        return super().format(record).replace("\n", "\\n")
+        line: dict[str, Any] = {
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return _encode(line).decode()
 
 
-class NoHealthChecks(logging.Filter):
-    """Drops uvicorn's access records of the health paths."""
+def without_values(error: BaseException) -> dict[str, Any]:
+    """Return what may be logged of an error that a model raised: its message may quote the payload.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether to keep the record; the third argument is the path."""
-        arguments = record.args
-        return not (
-            isinstance(arguments, tuple)
-            and len(arguments) > 2
-            and str(arguments[2]).startswith("/health/")
-        )
+    Returns:
+        The type of the error, and where it was raised.
+    """
+    return {
+        "error": type(error).__name__,
+        "where": [
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)[-8:]
+        ],
+    }
 
 
 CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        # The journal adds the time.
-        "line": {"()": SingleLine, "format": "%(levelname)s %(name)s: %(message)s"},
-    },
-    "filters": {"no-health-checks": {"()": NoHealthChecks}},
+    "formatters": {"line": {"()": JsonLine}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"uvicorn.access": {"filters": ["no-health-checks"], "level": "INFO"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
 }

@@ -1,19 +1,14 @@
 """Errors as RFC 9457 problem documents (``application/problem+json``)."""
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
-from starlette.exceptions import HTTPException
+import msgspec
 
 MEDIA_TYPE = "application/problem+json"
 
-logger = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
 
 
 class Problem(Exception):
@@ -43,69 +38,72 @@ class Problem(Exception):
         self.headers = headers
         self.members = members
 
-    def response(self, request: Request) -> JSONResponse:
-        """Return the HTTP answer."""
-        content = {
-            "type": f"urn:model-api:{self.kind}",
-            "title": self.status.phrase,
-            "status": self.status.value,
-            "detail": self.detail,
-            "instance": request.url.path,
-            **self.members,
-        }
-        return JSONResponse(content, self.status.value, headers=self.headers, media_type=MEDIA_TYPE)
+    def document(self, path: str, request_id: str) -> bytes:
+        """Return the document, JSON.
+
+        Args:
+            path: of the request.
+            request_id: of the request.
+        """
+        return _encode(
+            {
+                "type": f"urn:model-api:{self.kind}",
+                "title": self.status.phrase,
+                "status": self.status.value,
+                "detail": self.detail,
+                "instance": path,
+                "request_id": request_id,
+                **self.members,
+            }
+        )
 
 
-class ProblemDocument(BaseModel):
-    """The shape of every error, for the OpenAPI document."""
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "request_id"],
+    "properties": {
+        "type": {"type": "string", "description": "the kind of problem: `urn:model-api:<kind>`"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "what is wrong, and what to do"},
+        "instance": {"type": "string", "description": "the path that was asked"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "description": "of rows that do not fit: the first 20",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "row": {"type": ["integer", "null"], "description": "counted from 0"},
+                    "field": {"type": ["string", "null"]},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+        "count": {"type": "integer", "description": "how many errors there are"},
+    },
+}
+"""The shape of every error, for the OpenAPI document."""
 
-    model_config = ConfigDict(extra="allow")
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-
-
-def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe these errors for the OpenAPI document."""
     return {
-        status.value: {
-            "description": status.phrase,
-            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status in statuses
     }
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
-
-    @app.exception_handler(Problem)
-    async def _problem(request: Request, error: Problem) -> JSONResponse:
-        return error.response(request)
-
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        status = HTTPStatus(error.status_code)
-        problem = Problem(
-            status, status.phrase.lower().replace(" ", "-"), error.detail, headers=error.headers
-        )
-        return problem.response(request)
-
-    @app.exception_handler(RequestValidationError)
-    async def _parameters(request: Request, error: RequestValidationError) -> JSONResponse:
-        detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return Problem(HTTPStatus.UNPROCESSABLE_CONTENT, "invalid-parameters", detail).response(
-            request
-        )
-
-    @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-        # Starlette raises it again after the answer, so that the server's log has the traceback.
-        return Problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "internal-error",
-            "the request could not be answered; the service's log has the reason",
-        ).response(request)
+def from_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
+    """Return the problem of an HTTP status that has no more to tell, such as an unknown path."""
+    known = HTTPStatus(status)
+    details = {404: "there is no such path", 405: "this path does not take that method"}
+    return Problem(
+        known,
+        known.phrase.lower().replace(" ", "-"),
+        details.get(status, known.description or known.phrase),
+        headers=headers,
+    )

@@ -1,53 +1,56 @@
-"""Settings, read from the environment."""
+"""Settings of the HTTP side, read from the environment."""
 
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MINIMUM_KEY_LENGTH = 32
-_PLACEHOLDERS = ("change", "example", "placeholder", "secret", "password", "todo", "xxxx", "your")
+Seconds = Annotated[float, Field(gt=0, le=600)]
 
 
 class Settings(BaseSettings):
-    """What the service needs to know; each field is the variable ``MODEL_API_<FIELD>``.
-
-    MLflow's own variables say where the registry is: ``MLFLOW_TRACKING_URI`` (required),
-    ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``.
-    """
+    """What the HTTP side needs to know; each field is the variable ``MODEL_API_<FIELD>``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MODEL_API_",
-        frozen=True,
-        # An error message must not repeat the key.
-        hide_input_in_errors=True,
-        populate_by_name=True,
+        env_prefix="MODEL_API_", frozen=True, env_ignore_empty=True, populate_by_name=True
     )
 
-    tracking_uri: Annotated[str, Field(min_length=1, validation_alias="MLFLOW_TRACKING_URI")]
-    key: SecretStr
+    keys_file: Path
+    """The bearer keys, see `model_api.keys`."""
+    state_directory: Path = Path("/var/lib/model_api")
+    """Where the follower keeps the prepared versions and ``state.json``."""
+    runtime_directory: Annotated[
+        Path | None,
+        Field(validation_alias=AliasChoices("MODEL_API_RUNTIME_DIRECTORY", "RUNTIME_DIRECTORY")),
+    ] = None
+    """Of the worker processes' shared counters, emptied at start; best in memory.
+
+    By default a temporary one; systemd sets ``RUNTIME_DIRECTORY``.
+    """
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    alias: Annotated[str, Field(min_length=1)] = "champion"
-    poll_seconds: PositiveFloat = 2.0
-    registry_timeout_seconds: PositiveInt = 5
-    max_rows: PositiveInt = 1000
-    max_body_bytes: PositiveInt = 2 * 1024 * 1024
-
-    @field_validator("key")
-    @classmethod
-    def _refuse_weak_keys(cls, key: SecretStr) -> SecretStr:
-        value = key.get_secret_value()
-        if len(value) < MINIMUM_KEY_LENGTH:
-            raise ValueError(
-                f"must have at least {MINIMUM_KEY_LENGTH} characters:"
-                " make one with `openssl rand -hex 32`"
-            )
-        if len(set(value)) < 8 or any(word in value.lower() for word in _PLACEHOLDERS):
-            raise ValueError("looks like a placeholder: make a key with `openssl rand -hex 32`")
-        if not value.isascii() or any(character.isspace() for character in value):
-            raise ValueError("must be ASCII without blanks, as it travels in an HTTP header")
-        return key
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Processes that answer."""
+    max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Of one request."""
+    max_body_bytes: Annotated[int, Field(ge=1, le=1024**3)] = 2 * 1024**2
+    """Of one request."""
+    body_seconds: Seconds = 10
+    """For a request's body to arrive."""
+    prediction_seconds: Seconds = 10
+    """For a prediction, waiting for a thread included."""
+    inline_seconds: Annotated[float, Field(ge=0, le=0.1)] = 0.001
+    """Expected time below which a prediction needs no thread of its own."""
+    threads: Annotated[int, Field(ge=1, le=64)] = 2
+    """Of each process, for predictions that take longer."""
+    queue: Annotated[int, Field(ge=0, le=10_000)] = 32
+    """Predictions of each process that may wait for a thread."""
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 256
+    """Prediction requests that each process takes at a time, those being read included."""
+    log_requests: Literal["all", "failed"] = "failed"
+    """Which requests leave a line: all, or those that failed or took `slow_seconds`."""
+    slow_seconds: Seconds = 1
 
     @classmethod
     def from_environment(cls) -> Self:

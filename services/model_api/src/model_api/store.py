@@ -1,221 +1,388 @@
-"""The models that serve, kept in step with the registry by a thread of their own."""
+"""What one worker has in memory, kept in step with the state by a thread of its own."""
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from model_api.model import Model
-from model_api.registry import Registry
+import msgspec
+
+from model_api.state import Model, State, StateFolder
+from model_api.version import Version, open_version
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_BACK_OFF = 60.0
+type Key = tuple[str, str]
+"""Name of a model, and number of a version or an alias."""
+
+LONGEST_BACK_OFF = 60.0
+# How often a version that is in use by its number says so.
+USE_SECONDS = 60.0
+# The follower writes every ten seconds; one that is silent for so long is not there.
+SILENT = timedelta(seconds=60)
+# Whoever waits for the interpreter, such as the requests, gets it from the thread that opens a
+# version after so many seconds, and not after Python's usual 5 ms.
+SWITCH_SECONDS = 0.0005
 
 
 class UnknownModel(LookupError):
-    """The registry has no such model, or the alias names none of its versions."""
+    """The registry has no such model, alias or version."""
 
 
 class NotLoaded(LookupError):
-    """There may be such a model, but none of its versions is in memory."""
+    """There is such a version, but this worker cannot answer with it yet."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A version that could not be made to serve.
+class Opened:
+    """A version in memory, and where it came from."""
 
-    Attributes:
-        version: which.
-        reason: why.
-        attempts: how often it was tried.
-        retry_at: when to try again, by the store's clock.
-    """
+    version: Version
+    folder: str
 
-    version: str
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a prepared version could not be opened here."""
+
+    folder: str
     reason: str
     attempts: int
+    at: datetime
     retry_at: float
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One registered model: what serves, what served before, and what failed since."""
+class Store:
+    """The versions in memory. Readers never wait and need no lock.
 
-    wanted: str
-    serving: Model | None = None
-    previous: Model | None = None
-    failure: Failure | None = None
-
-
-class ModelStore:
-    """Follows the registry's alias; readers never wait for it.
-
-    The thread alone writes, and replaces whole entries, so a reader needs no lock and sees either
-    the old model or the new one.
+    The thread alone writes, and replaces whole mappings: a reader sees what was or what is. A
+    version is freed when the last request that got hold of it is done.
 
     Args:
-        registry: where models come from.
-        poll_seconds: how long to wait between two looks at the registry.
-        clock: seconds of a monotonic clock.
+        folder: of the state, which the follower writes.
+        interval: seconds between two looks at it.
+        opener: opens a prepared folder.
     """
 
     def __init__(
         self,
-        registry: Registry,
-        poll_seconds: float,
-        clock: Callable[[], float] = time.monotonic,
+        folder: Path,
+        interval: float = 0.2,
+        opener: Callable[[Path], Version] = open_version,
     ) -> None:
-        self._registry = registry
-        self._poll_seconds = poll_seconds
-        self._clock = clock
-        self._entries: dict[str, Entry] = {}
-        self._known: frozenset[str] = frozenset()
-        self._registry_error: str | None = "the registry has not been asked yet"
-        # Whether every model that the registry first named has been tried.
+        self._folder = StateFolder(folder)
+        self._interval = interval
+        self._open = opener
+        self._state: State | None = None
+        self._signature: object = None
+        self._opened: dict[Key, Opened] = {}
+        self._by_alias: MappingProxyType[Key, Version] = MappingProxyType({})
+        self._by_number: MappingProxyType[Key, Version] = MappingProxyType({})
+        self._troubles: dict[Key, Trouble] = {}
         self._settled = False
+        self._asked: set[Key] = set()
+        self._said: dict[Key, float] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="registry-poller", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def start(self) -> None:
-        """Start to follow the registry."""
+        """Start to follow the state."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop to follow it; does not wait for a call to the registry that is under way."""
+        """Stop to follow it; does not wait for a version that is being opened."""
         self._stop.set()
+
+    # ---- for requests ---------------------------------------------------------------------------
+    def alias(self, name: str, alias: str) -> Version:
+        """Return the version that serves under an alias.
+
+        Raises:
+            UnknownModel: there is none; the message says what there is.
+            NotLoaded: it is not in memory yet, or the registry is away.
+        """
+        try:
+            return self._by_alias[name, alias]
+        except KeyError:
+            raise self._no_alias(name, alias) from None
+
+    def version(self, name: str, number: str) -> Version:
+        """Return a version by its number; one that is not in memory is asked for.
+
+        Raises:
+            UnknownModel: there is none.
+            NotLoaded: it is not in memory yet: to be asked for again.
+        """
+        version = self._by_number.get((name, number))
+        if version is None:
+            raise self._no_version(name, number)
+        self._asked.add((name, number))
+        return version
+
+    # ---- what it is like ------------------------------------------------------------------------
+    @property
+    def polled_at(self) -> datetime | None:
+        """When the follower last asked the registry, as far as it has said."""
+        return self._state.polled_at if self._state else None
 
     @property
     def registry_error(self) -> str | None:
-        """Why the registry did not answer the last time; None if it did."""
-        return self._registry_error
+        """Why the registry was not heard the last time; None if it was."""
+        state = self._state
+        if state is None or state.polled_at is None:
+            return "the registry has not been asked yet"
+        if datetime.now(UTC) - state.polled_at > SILENT:
+            return (
+                "nobody asks it since"
+                f" {state.polled_at:%Y-%m-%d %H:%M:%S} UTC: does model-api-follower run?"
+            )
+        return state.registry_error
 
     @property
     def ready(self) -> bool:
-        """Whether every model has been tried once, and the registry answers or a model can."""
-        return self._settled and (
-            self._registry_error is None or any(e.serving for e in self._entries.values())
-        )
+        """Whether every version has been tried once, and the registry answers or one serves."""
+        return self._settled and (self.registry_error is None or bool(self._by_alias))
 
-    def get(self, name: str) -> Model:
-        """Return the model that serves under that name.
-
-        Raises:
-            UnknownModel: there is none; the message lists those there are.
-            NotLoaded: there should be one, but it is not in memory, or the registry is away.
-        """
-        entry = self._entries.get(name)
-        if entry is not None and entry.serving is not None:
-            return entry.serving
-        if self._registry_error is not None:
-            raise NotLoaded(f"the registry does not answer: {self._registry_error}")
-        if entry is not None:
-            failed = entry.failure
-            raise NotLoaded(
-                f"version {failed.version} of {name!r} cannot serve: {failed.reason}"
-                if failed
-                else f"version {entry.wanted} of {name!r} is being loaded"
-            )
-        if name in self._known:
-            raise UnknownModel(f"no version of {name!r} has the alias that serves")
-        served = ", ".join(sorted(self._entries)) or "none"
-        raise UnknownModel(f"there is no model {name!r}; there are: {served}")
+    @property
+    def not_ready_reason(self) -> str | None:
+        """Why it is not ready; None if it is."""
+        if self.ready:
+            return None
+        if (error := self.registry_error) and not self._by_alias:
+            return f"no model is loaded, and the registry is not heard: {error}"
+        return "the models are being loaded"
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return what serves, and what does not, as JSON; one object a model, by name."""
-        return [_describe(name, entry) for name, entry in sorted(self._entries.items())]
+        """Return every model that has a followed alias or a version in memory, as JSON.
 
-    def poll(self) -> None:
-        """Look at the registry once, and load what its aliases name."""
-        try:
-            champions = self._registry.champions()
-        except Exception as error:
-            if self._registry_error != str(error):
-                logger.warning("the registry does not answer: %s", error)
-            self._registry_error = str(error)
-            return
-        if self._registry_error is not None:
-            logger.info("the registry answers")
-        wanted = {name: version for name, version in champions.items() if version is not None}
-        for name in self._entries.keys() - wanted.keys():
-            logger.warning("%s: no version has the alias any more, it no longer serves", name)
-        # Entries first: a model that is about to be loaded is not an unknown one.
-        self._entries = {
-            name: replace(self._entries.get(name) or Entry(version), wanted=version)
-            for name, version in wanted.items()
+        One object a model, by name: ``name``; ``aliases``, each with ``version`` (what answers, or
+        None), ``since``, ``wanted_version``, ``moved_at``, ``previous_version`` and ``failure``
+        (``version``, ``reason``, ``attempts``, ``at``; or None); ``versions``, what each version
+        in memory says of itself; and ``failures``, of versions that were asked for by number.
+        """
+        state = self._state or State()
+        return [
+            description
+            for name, model in sorted(state.models.items())
+            if (description := self._describe(name, model))
+        ]
+
+    def _describe(self, name: str, model: Model) -> dict[str, Any] | None:
+        versions = {n: v for (of, n), v in self._by_number.items() if of == name}
+        if not (model.aliases or versions):
+            return None
+        aliases = {}
+        for alias, entry in sorted(model.aliases.items()):
+            serving = self._by_alias.get((name, alias))
+            trouble = self._troubles.get((name, entry.serves or ""))
+            failure = msgspec.to_builtins(entry.failure)
+            if failure is None and trouble is not None:
+                failure = {
+                    "version": entry.serves,
+                    "reason": trouble.reason,
+                    "attempts": trouble.attempts,
+                    "at": msgspec.to_builtins(trouble.at),
+                }
+            aliases[alias] = {
+                "version": serving.number if serving else None,
+                "since": msgspec.to_builtins(entry.since) if serving else None,
+                "wanted_version": entry.wanted,
+                "moved_at": msgspec.to_builtins(entry.moved_at),
+                "previous_version": entry.previous,
+                "failure": failure,
+            }
+        named = {entry.wanted for entry in model.aliases.values()}
+        return {
+            "name": name,
+            "aliases": aliases,
+            "versions": {n: v.describe() for n, v in sorted(versions.items(), key=_as_number)},
+            "failures": [
+                msgspec.to_builtins(f) for n, f in model.failures.items() if n not in named
+            ],
         }
-        self._known = frozenset(champions)
-        self._registry_error = None
-        for name in wanted:
-            self._follow(name)
-        self._settled = True
 
+    def _no_alias(self, name: str, alias: str) -> LookupError:
+        state = self._state
+        model = state.models.get(name) if state else None
+        if model is not None and (entry := model.aliases.get(alias)):
+            if entry.serves is not None:
+                trouble = self._troubles.get((name, entry.serves))
+                return NotLoaded(
+                    f"version {entry.serves} of {name!r} cannot be opened: {trouble.reason}"
+                    if trouble
+                    else f"version {entry.serves} of {name!r} is being loaded"
+                )
+            failed = entry.failure
+            return NotLoaded(
+                f"version {failed.version} of {name!r} cannot serve: {failed.reason}"
+                if failed
+                else f"version {entry.wanted} of {name!r} is being prepared"
+            )
+        if error := self.registry_error:
+            return NotLoaded(f"the registry is not heard: {error}")
+        if model is not None:
+            others = ", ".join(sorted(model.aliases)) or "none"
+            return UnknownModel(
+                f"no version of {name!r} serves as {alias!r}; aliases that serve: {others}"
+            )
+        return self._no_model(name)
+
+    def _no_version(self, name: str, number: str) -> LookupError:
+        state = self._state
+        model = state.models.get(name) if state else None
+        if model is None:
+            if error := self.registry_error:
+                return NotLoaded(f"the registry is not heard: {error}")
+            return self._no_model(name)
+        # No zeros in front: 07 would be another name of 7, and be kept twice.
+        if not (number.isascii() and number.isdecimal() and str(int(number)) == number):
+            return UnknownModel(f"{number!r} is no number of a version; they are 1, 2, 3 ...")
+        if not 1 <= int(number) <= model.latest:
+            return UnknownModel(
+                f"there is no version {number} of {name!r}; the last one is {model.latest}"
+            )
+        self._asked.add((name, number))
+        if failure := model.failures.get(number):
+            return NotLoaded(f"version {number} of {name!r} cannot serve: {failure.reason}")
+        if trouble := self._troubles.get((name, number)):
+            return NotLoaded(f"version {number} of {name!r} cannot be opened: {trouble.reason}")
+        return NotLoaded(
+            f"version {number} of {name!r} is being prepared, as it was asked for: ask again"
+        )
+
+    def _no_model(self, name: str) -> UnknownModel:
+        state = self._state or State()
+        served = ", ".join(sorted(n for n, m in state.models.items() if m.aliases)) or "none"
+        return UnknownModel(f"there is no model {name!r}; there are: {served}")
+
+    # ---- the thread -----------------------------------------------------------------------------
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self.poll()
+                self.look()
             except Exception:
-                # The thread must outlive a fault of its own: without it, no alias is followed.
-                logger.exception("a look at the registry failed")
-            self._stop.wait(self._poll_seconds)
+                # Without the thread no alias is followed: it outlives a fault of its own.
+                logger.exception("the state could not be followed")
+            self._stop.wait(self._interval)
 
-    def _follow(self, name: str) -> None:
-        entry = self._entries[name]
-        if entry.serving is not None and entry.serving.version == entry.wanted:
-            if entry.failure is not None:
-                self._entries[name] = replace(entry, failure=None)
+    def look(self) -> None:
+        """Bring what is in memory in step with the state."""
+        self._pass_on_wishes()
+        self._read()
+        if self._state is None:
             return
-        failure = entry.failure if entry.failure and entry.failure.version == entry.wanted else None
-        if failure is not None and self._clock() < failure.retry_at:
+        while (missing := self._missing()) is not None and not self._stop.is_set():
+            self._load(*missing)
+            self._publish()
+            # While a large one was opened, the alias may have moved on.
+            self._read()
+        self._publish()
+        self._settled = self._settled or self._all_tried()
+
+    def _read(self) -> None:
+        signature = self._folder.signature()
+        if signature == self._signature:
             return
         try:
-            model = self._obtain(name, entry)
+            state = self._folder.read()
+        except msgspec.MsgspecError as error:
+            logger.error("%s is not a state, all stays as it is: %s", self._folder.file, error)
+            state = self._state
+        self._signature = signature
+        if state is not None:
+            self._state = state
+
+    def _wanted(self) -> dict[Key, str]:
+        """Return the folder of each version that is to be in memory."""
+        assert self._state is not None
+        wanted = {}
+        for name, model in self._state.models.items():
+            serve = {entry.serves for entry in model.aliases.values()}
+            for number, prepared in model.versions.items():
+                if number in serve or prepared.last_used is not None:
+                    wanted[name, number] = prepared.folder
+        return wanted
+
+    def _missing(self) -> tuple[Key, str] | None:
+        for key, folder in self._wanted().items():
+            opened = self._opened.get(key)
+            if opened is not None and opened.folder == folder:
+                continue
+            trouble = self._troubles.get(key)
+            if trouble is None or trouble.folder != folder or time.monotonic() > trouble.retry_at:
+                return key, folder
+        return None
+
+    def _load(self, key: Key, folder: str) -> None:
+        name, number = key
+        try:
+            version = self._open(self._folder.path / folder)
         except Exception as error:
-            self._entries[name] = replace(entry, failure=self._failed(name, entry, failure, error))
+            earlier = self._troubles.get(key)
+            attempts = earlier.attempts + 1 if earlier and earlier.folder == folder else 1
+            wait = min(2.0**attempts, LONGEST_BACK_OFF)
+            reason = str(error) or type(error).__name__
+            now = datetime.now(UTC)
+            self._troubles[key] = Trouble(folder, reason, attempts, now, time.monotonic() + wait)
+            logger.warning("%s: version %s cannot be opened: %s", name, number, reason)
             return
-        self._entries[name] = Entry(entry.wanted, serving=model, previous=entry.serving)
-        logger.info("%s: version %s serves (run %s)", name, model.version, model.run_id)
+        self._troubles.pop(key, None)
+        self._opened[key] = Opened(version, folder)
+        logger.info("%s: version %s is loaded", name, number)
 
-    def _obtain(self, name: str, entry: Entry) -> Model:
-        if entry.previous is not None and entry.previous.version == entry.wanted:
-            return entry.previous
-        model = self._registry.load(name, entry.wanted)
-        model.rehearse()
-        return model
+    def _publish(self) -> None:
+        """Let requests see what is to serve; drop what is not to be in memory any more."""
+        assert self._state is not None
+        wanted = self._wanted()
+        by_alias: dict[Key, Version] = {}
+        for name, model in self._state.models.items():
+            for alias, entry in model.aliases.items():
+                if entry.serves is None:
+                    continue
+                opened = self._opened.get((name, entry.serves))
+                if opened is not None:
+                    by_alias[name, alias] = opened.version
+                elif (name, alias) in self._by_alias:
+                    # What served goes on until the new one is open.
+                    by_alias[name, alias] = self._by_alias[name, alias]
+        self._opened = {key: opened for key, opened in self._opened.items() if key in wanted}
+        self._troubles = {key: t for key, t in self._troubles.items() if key in wanted}
+        by_number = {key: opened.version for key, opened in self._opened.items()}
+        # What serves under an alias can be asked for by its number, too.
+        for (name, _), version in by_alias.items():
+            by_number.setdefault((name, version.number), version)
+        self._by_alias = MappingProxyType(by_alias)
+        self._by_number = MappingProxyType(by_number)
 
-    def _failed(
-        self, name: str, entry: Entry, earlier: Failure | None, error: Exception
-    ) -> Failure:
-        attempts = earlier.attempts + 1 if earlier else 1
-        reason = str(error) or type(error).__name__
-        wait = min(self._poll_seconds * 2**attempts, _LONGEST_BACK_OFF)
-        logger.warning(
-            "%s: version %s cannot serve (attempt %d, next in %.0f s), %s: %s",
-            name,
-            entry.wanted,
-            attempts,
-            wait,
-            f"version {entry.serving.version} goes on" if entry.serving else "none serves",
-            reason,
+    def _all_tried(self) -> bool:
+        assert self._state is not None
+        if self._state.polled_at is None:
+            return False
+        tried = self._opened.keys() | self._troubles.keys()
+        return all(
+            entry.failure is not None if entry.serves is None else (name, entry.serves) in tried
+            for name, model in self._state.models.items()
+            for entry in model.aliases.values()
         )
-        return Failure(entry.wanted, reason, attempts, self._clock() + wait)
+
+    def _pass_on_wishes(self) -> None:
+        """Tell the follower which versions are asked for by their numbers, now and then."""
+        asked, self._asked = self._asked, set()
+        now = time.monotonic()
+        for key in asked:
+            known = key in self._by_number
+            if now - self._said.get(key, -USE_SECONDS) >= (USE_SECONDS if known else 1.0):
+                self._folder.wish(*key)
+                self._said[key] = now
+        self._said = {key: at for key, at in self._said.items() if now - at < USE_SECONDS}
 
 
-def _describe(name: str, entry: Entry) -> dict[str, Any]:
-    model = entry.serving
-    return {
-        "name": name,
-        "version": model.version if model else None,
-        "run_id": model.run_id if model else None,
-        "since": model.since.isoformat(timespec="seconds") if model else None,
-        "wanted_version": entry.wanted,
-        "last_error": (
-            {"version": entry.failure.version, "reason": entry.failure.reason}
-            if entry.failure
-            else None
-        ),
-        "signature": model.schema.describe() if model else None,
-        "example": model.example_rows()[0] if model else None,
-    }
+def _as_number(item: tuple[str, Version]) -> int:
+    return int(item[0])

@@ -4,8 +4,12 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
@@ -13,6 +17,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 PIPELINE_RUN_TAG = "pipeline_run_id"
 CANDIDATE_TAG = "candidate"
 DATASET_TAG = "dataset_hash"
+
+REFERENCE_ROWS = 1000
 
 # Also what may stand inside the quotes of MLflow's search filters.
 _PIPELINE_RUN_ID = re.compile(r"[\w.:+~@ -]{1,250}")
@@ -33,6 +39,20 @@ def connect(experiment: str) -> tuple[MlflowClient, str]:
     return MlflowClient(), mlflow.set_experiment(experiment).experiment_id
 
 
+def usable(pipeline_run_id: str) -> str:
+    """Return the name of a pipeline run, if it can be searched for.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not _PIPELINE_RUN_ID.fullmatch(pipeline_run_id):
+        raise ValueError(
+            f"pipeline_run_id {pipeline_run_id!r} is not usable: give 1 to 250 letters, digits,"
+            " blanks or any of . : + ~ @ _ -"
+        )
+    return pipeline_run_id
+
+
 def find_runs(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> list[Run]:
     """Return the experiment's runs that carry all these tags, newest first."""
     condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
@@ -45,12 +65,7 @@ def find_runs(client: MlflowClient, experiment_id: str, tags: dict[str, str]) ->
 
 def find_pipeline_run(client: MlflowClient, experiment_id: str, pipeline_run_id: str) -> Run | None:
     """Return the parent run of that pipeline run, if `open_pipeline_run` has made it."""
-    if not _PIPELINE_RUN_ID.fullmatch(pipeline_run_id):
-        raise ValueError(
-            f"pipeline_run_id {pipeline_run_id!r} is not usable: give 1 to 250 letters, digits,"
-            " blanks or any of . : + ~ @ _ -"
-        )
-    runs = find_runs(client, experiment_id, {PIPELINE_RUN_TAG: pipeline_run_id})
+    runs = find_runs(client, experiment_id, {PIPELINE_RUN_TAG: usable(pipeline_run_id)})
     return next((run for run in runs if MLFLOW_PARENT_RUN_ID not in run.data.tags), None)
 
 
@@ -59,6 +74,26 @@ def open_pipeline_run(client: MlflowClient, experiment_id: str, pipeline_run_id:
     return find_pipeline_run(client, experiment_id, pipeline_run_id) or client.create_run(
         experiment_id, tags={PIPELINE_RUN_TAG: pipeline_run_id, MLFLOW_RUN_NAME: pipeline_run_id}
     )
+
+
+def log_reference(model: Any, features: pd.DataFrame) -> None:
+    """Log what the model was made for into the active run, as ``reference/reference.parquet``.
+
+    What is asked of the model later is compared with it: any pipeline that logs such a file with
+    the run of its model has drift shown.
+
+    Args:
+        model: its ``predict`` takes the features.
+        features: what it was trained on, as it gets it; of more than `REFERENCE_ROWS` rows so many
+            are drawn, always the same. The column ``prediction`` is added.
+    """
+    if len(features) > REFERENCE_ROWS:
+        features = features.sample(REFERENCE_ROWS, random_state=0)
+    reference = features.assign(prediction=model.predict(features))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "reference.parquet"
+        reference.to_parquet(path, index=False)
+        mlflow.log_artifact(str(path), "reference")
 
 
 @contextmanager

@@ -1,0 +1,105 @@
+"""The one process of a host that follows the registry: ``python -m model_api.follower``."""
+
+import fcntl
+import logging.config
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, PositiveFloat, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from model_api.following import Follower
+from model_api.logs import CONFIG
+from model_api.preparing import check_compatible
+from model_api.registry import MlflowRegistry
+from model_api.state import StateFolder
+
+
+class FollowerSettings(BaseSettings):
+    """What the follower needs to know; each field is the variable ``MODEL_API_<FIELD>``.
+
+    MLflow's own variables say where the registry is: ``MLFLOW_TRACKING_URI`` (required),
+    ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODEL_API_", frozen=True, env_ignore_empty=True, populate_by_name=True
+    )
+
+    tracking_uri: Annotated[
+        str, Field(pattern="^https?://", validation_alias="MLFLOW_TRACKING_URI")
+    ]
+    state_directory: Path = Path("/var/lib/model_api")
+    """Where it writes what is to serve."""
+    aliases: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("champion", "challenger")
+    """Those that are followed, separated by commas; the first is the most urgent."""
+    poll_seconds: PositiveFloat = 2.0
+    """Between two looks at the registry."""
+    registry_timeout_seconds: PositiveFloat = 5.0
+    """For one answer of the registry."""
+    prepare_seconds: PositiveFloat = 300.0
+    """For preparing a version: to download, load and try it."""
+    on_demand_versions: Annotated[int, Field(ge=0, le=1000)] = 4
+    """Versions that are kept because they are asked for by number."""
+
+    @field_validator("aliases", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(alias.strip() for alias in value.split(",") if alias.strip())
+        return value
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the settings.
+
+        Raises:
+            pydantic.ValidationError: a variable is missing or not acceptable.
+        """
+        return cls()  # type: ignore[call-arg]
+
+
+def main() -> None:
+    """Follow until SIGTERM; exit with 2 when the settings are not acceptable."""
+    logging.config.dictConfig(CONFIG)
+    try:
+        settings = FollowerSettings.from_environment()
+    except ValidationError as error:
+        for fault in error.errors(include_input=False):
+            field = str(fault["loc"][0])
+            name = field if field.isupper() else f"MODEL_API_{field.upper()}"
+            print(f"model-api-follower: {name}: {fault['msg']}", file=sys.stderr)
+        sys.exit(2)
+    folder = StateFolder(settings.state_directory)
+    folder.make()
+    with (folder.path / "follower.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                f"model-api-follower: another one follows for {folder.path};"
+                " MODEL_API_STATE_DIRECTORY says where",
+                file=sys.stderr,
+            )
+            sys.exit(1)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        Follower(
+            MlflowRegistry.from_environment(
+                settings.tracking_uri, settings.registry_timeout_seconds
+            ),
+            folder,
+            settings.aliases,
+            check_compatible,
+            poll_seconds=settings.poll_seconds,
+            prepare_seconds=settings.prepare_seconds,
+            on_demand=settings.on_demand_versions,
+        ).run(stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,409 @@
+"""Decides what serves, for all workers of a host.
+
+Asks the registry which versions the aliases name, has those that are new prepared, one at a time,
+each in a process of its own, and tells the workers what to serve by the state. Whatever fails, what
+served goes on. It holds no model, and no request waits for it.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from model_api.child import Child
+from model_api.registry import Registered, Registry, RegistryError
+from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder, sync
+
+logger = logging.getLogger(__name__)
+
+LONGEST_BACK_OFF = timedelta(minutes=10)
+# A version that is asked for by its number is let go when nobody has asked for so long,
+UNUSED = timedelta(minutes=10)
+# and makes room for another one after so long.
+EVICTABLE = timedelta(minutes=2)
+# Workers may still read a folder for so long after the state has ceased to name it.
+GRACE_SECONDS = 60.0
+# The time in the state says that the follower lives; it is no reason to write at each look.
+WRITE_AT_LEAST = timedelta(seconds=10)
+_TICK_SECONDS = 0.2
+MANIFEST = "manifest.json"
+
+type Key = tuple[str, str]
+"""Name of a model, number of a version."""
+
+
+type Manifest = dict[str, Any]
+"""What a prepared folder says of its version."""
+
+
+class Follower:
+    """Decides what serves. To be driven by `tick`.
+
+    Args:
+        registry: where the aliases are.
+        folder: of the state; nobody else writes it.
+        aliases: those that are followed.
+        incompatible: says why a version, by its manifest, cannot take over from the serving one;
+            None if it can.
+        poll_seconds: between two looks at the registry.
+        prepare_seconds: that preparing a version may take.
+        on_demand: how many versions may be kept because they were asked for by number.
+        command: see `Child`.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        folder: StateFolder,
+        aliases: tuple[str, ...],
+        incompatible: Callable[[Manifest, Manifest], str | None],
+        poll_seconds: float = 2.0,
+        prepare_seconds: float = 300.0,
+        on_demand: int = 4,
+        command: Sequence[str] = (sys.executable, "-m", "model_api.preparing"),
+    ) -> None:
+        self._registry = registry
+        self._folder = folder
+        self._aliases = aliases
+        self._incompatible = incompatible
+        self._poll_seconds = poll_seconds
+        self._prepare_seconds = prepare_seconds
+        self._on_demand = on_demand
+        self._command = command
+        self._environment = fingerprint()
+        self._child: Child | None = None
+        self._next_poll = 0.0
+        self._unnamed_since: dict[Path, float] = {}
+        self._objections: dict[tuple[str, str], str | None] = {}
+        self._written = b""
+        self._write_error = ""
+        self._written_at = datetime.min.replace(tzinfo=UTC)
+        folder.make()
+        self._state = self._recall()
+        self._demanded = {
+            (name, number): version.last_used
+            for name, model in self._state.models.items()
+            for number, version in model.versions.items()
+            if version.last_used is not None
+        }
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until told to stop; then end what is being prepared."""
+        try:
+            while not stop.is_set():
+                try:
+                    self.tick()
+                except Exception:
+                    # Without the follower no alias is followed: it outlives a fault of its own.
+                    logger.exception("a look at the registry failed")
+                stop.wait(_TICK_SECONDS)
+        finally:
+            self._end_child()
+
+    def tick(self) -> None:
+        """Look once at all that may have changed, act on it, and tell the workers."""
+        now = datetime.now(UTC)
+        if time.monotonic() >= self._next_poll:
+            self._next_poll = time.monotonic() + self._poll_seconds
+            self._poll(now)
+        if self._child is not None and self._child.poll():
+            self._collect(self._child, now)
+        self._decide(now)
+        self._prepare(now)
+        self._write(now)
+        self._prune()
+
+    # ---- the registry ---------------------------------------------------------------------------
+    def _poll(self, now: datetime) -> None:
+        state = self._state
+        try:
+            registered = self._registry.models()
+        except RegistryError as error:
+            if state.registry_error != str(error):
+                logger.warning("the registry does not answer: %s", error)
+            state.registry_error = str(error)
+            return
+        finally:
+            state.polled_at = now
+        if state.registry_error is not None:
+            logger.info("the registry answers")
+        state.registry_error = None
+        for name in state.models.keys() - registered.keys():
+            logger.warning("%s: it is not in the registry any more, it no longer serves", name)
+        state.models = {
+            name: self._followed(name, model, now) for name, model in sorted(registered.items())
+        }
+
+    def _followed(self, name: str, registered: Registered, now: datetime) -> Model:
+        """Return the model as it was, with what the registry says now."""
+        model = self._state.models.get(name)
+        if model is None or model.created != registered.created:
+            model = Model(registered.created, registered.latest)
+        model.latest = registered.latest
+        named = {a: v for a, v in registered.aliases.items() if a in self._aliases}
+        for alias in model.aliases.keys() - named.keys():
+            logger.warning("%s: no version is its %s any more, none serves as it", name, alias)
+            del model.aliases[alias]
+        for alias, number in named.items():
+            known = model.aliases.get(alias)
+            if known is None:
+                model.aliases[alias] = Alias(wanted=number, moved_at=now)
+            elif known.wanted != number:
+                known.wanted, known.moved_at = number, now
+        return model
+
+    # ---- what serves ----------------------------------------------------------------------------
+    def _decide(self, now: datetime) -> None:
+        """Let what is prepared serve, and say of the rest why it does not; forget what is over."""
+        for name, model in self._state.models.items():
+            for alias, entry in model.aliases.items():
+                entry.failure = self._advance(name, model, alias, entry, now)
+        self._demanded = self._heed_wishes(now)
+        for name, model in self._state.models.items():
+            demanded = {number for wanted, number in self._demanded if wanted == name}
+            aliases = model.aliases.values()
+            wanted = {entry.wanted for entry in aliases} | demanded
+            kept = wanted.union(*((entry.serves, entry.previous) for entry in aliases))
+            model.failures = {n: f for n, f in model.failures.items() if n in wanted}
+            model.versions = {n: v for n, v in model.versions.items() if n in kept}
+            for number, version in model.versions.items():
+                version.last_used = self._demanded.get((name, number))
+
+    def _advance(
+        self, name: str, model: Model, alias: str, entry: Alias, now: datetime
+    ) -> Failure | None:
+        """Let the version that an alias names serve; return why it does not."""
+        if entry.wanted == entry.serves or entry.wanted not in model.versions:
+            return model.failures.get(entry.wanted)
+        if entry.serves in model.versions:
+            reason = self._objection(model.versions[entry.wanted], model.versions[entry.serves])
+            if reason is not None:
+                known = entry.failure
+                if known is None or (known.version, known.reason) != (entry.wanted, reason):
+                    known = Failure(entry.wanted, reason, 1, now)
+                    _warn(name, known, f"version {entry.serves} goes on")
+                return known
+        entry.previous, entry.serves, entry.since = entry.serves, entry.wanted, now
+        logger.info("%s: version %s serves as %s", name, entry.wanted, alias)
+        return None
+
+    def _objection(self, new: Prepared, serving: Prepared) -> str | None:
+        # Asked at each look for as long as the alias names a version that does not fit.
+        key = new.folder, serving.folder
+        if key not in self._objections:
+            try:
+                reason = self._incompatible(self._manifest(new), self._manifest(serving))
+            except Exception as error:
+                logger.exception("two versions could not be compared")
+                reason = f"it could not be compared with what serves: {error!r}"
+            self._objections = {key: reason}
+        return self._objections[key]
+
+    def _manifest(self, version: Prepared) -> Manifest:
+        return msgspec.json.decode((self._folder.path / version.folder / MANIFEST).read_bytes())
+
+    def _heed_wishes(self, now: datetime) -> dict[Key, datetime]:
+        """Return the versions that are kept because they are asked for by number."""
+        served, others = {}, {}
+        for name, number, used in self._folder.wishes():
+            model = self._state.models.get(name)
+            if model is None or not _exists(number, model) or now - used > UNUSED:
+                self._folder.forget(name, number)
+            elif any(number == entry.serves for entry in model.aliases.values()):
+                served[name, number] = used
+            else:
+                others[name, number] = used
+
+        def rank(key: Key) -> tuple[bool, datetime]:
+            # One that is in use is not pushed out by one that is new: a few clients could keep
+            # the host preparing for ever.
+            return key in self._demanded and now - others[key] < EVICTABLE, others[key]
+
+        kept = sorted(others, key=rank, reverse=True)[: self._on_demand]
+        return served | {key: others[key] for key in kept}
+
+    # ---- preparing ------------------------------------------------------------------------------
+    def _prepare(self, now: datetime) -> None:
+        """See that what is most urgent is being prepared, and nothing that nobody wants."""
+        untried, again = self._missing(now)
+        if self._child is not None:
+            key = self._child.key
+            if key not in untried and (key not in again or untried):
+                logger.info("%s: version %s is not waited for any more", *key)
+                self._end_child()
+        if self._child is None and (waiting := untried or again):
+            name, number = waiting[0]
+            slug = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
+            folder = self._folder.prepared / f"{slug}-{number}-{secrets.token_hex(4)}"
+            self._child = Child(self._command, name, number, folder, self._prepare_seconds)
+
+    def _missing(self, now: datetime) -> tuple[list[Key], list[Key]]:
+        """Return the versions to prepare: those never tried, and those to try or prepare anew."""
+        untried, again = [], []
+        for name, number in self._wanted():
+            model = self._state.models[name]
+            prepared, failure = model.versions.get(number), model.failures.get(number)
+            if prepared is not None and prepared.environment == self._environment:
+                continue
+            if prepared is None and failure is None:
+                untried.append((name, number))
+            elif failure is None or now >= self._retry_at(failure):
+                again.append((name, number))
+        return untried, again
+
+    def _wanted(self) -> Iterator[Key]:
+        for alias in self._aliases:
+            for name, model in self._state.models.items():
+                if alias in model.aliases:
+                    yield name, model.aliases[alias].wanted
+        yield from self._demanded
+        # Should their alias name another version that fails, these go on: after an upgrade too.
+        for name, model in self._state.models.items():
+            for entry in model.aliases.values():
+                if entry.serves is not None and entry.serves != entry.wanted:
+                    yield name, entry.serves
+
+    def _retry_at(self, failure: Failure) -> datetime:
+        # The bound keeps the power from overflowing.
+        wait = timedelta(seconds=self._poll_seconds * 2 ** min(failure.attempts, 20))
+        return failure.at + min(wait, LONGEST_BACK_OFF)
+
+    def _collect(self, child: Child, now: datetime) -> None:
+        """Take over what a child has prepared, or write down why it has not."""
+        self._child = None
+        name, number = child.key
+        model = self._state.models.get(name)
+        reason = child.reason
+        if reason is None and not (child.folder / MANIFEST).exists():
+            reason = "the process that prepared it left no manifest"
+        if reason is None:
+            try:
+                _sync_tree(child.folder)
+            except OSError as error:
+                reason = f"it could not be written to the disk: {error.strerror}"
+        if reason is not None:
+            self._remove(child)
+        if model is None:
+            return
+        if reason is None:
+            model.failures.pop(number, None)
+            path = str(child.folder.relative_to(self._folder.path))
+            model.versions[number] = Prepared(path, self._environment)
+            return
+        earlier = model.failures.get(number)
+        failure = Failure(number, reason, earlier.attempts + 1 if earlier else 1, now)
+        model.failures[number] = failure
+        _warn(name, failure, f"next try in {self._retry_at(failure) - now}, what served goes on")
+        for line in child.output.splitlines():
+            logger.info("%s: version %s: %s", name, number, line)
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._remove(self._child)
+            self._child = None
+
+    def _remove(self, child: Child) -> None:
+        """Remove what a child has left, under the names that it used meanwhile, too."""
+        for path in self._folder.prepared.iterdir():
+            if child.folder.name in path.name:
+                shutil.rmtree(path, ignore_errors=True)
+
+    # ---- the disk -------------------------------------------------------------------------------
+    def _recall(self) -> State:
+        """Return the state that the last run left, as far as the disk still has it."""
+        try:
+            state = self._folder.read() or State()
+        except msgspec.MsgspecError as error:
+            logger.warning("%s is not a state, all is prepared anew: %s", self._folder.file, error)
+            state = State()
+        for model in state.models.values():
+            model.versions = {
+                number: version
+                for number, version in model.versions.items()
+                if (self._folder.path / version.folder / MANIFEST).exists()
+            }
+        used = {path for path in self._named(state)}
+        for path in self._folder.prepared.iterdir():
+            # What begins with a dot was not given its name by who prepared it.
+            if path.name.startswith(".") or (path not in used and not (path / MANIFEST).exists()):
+                shutil.rmtree(path, ignore_errors=True)
+        return state
+
+    def _named(self, state: State) -> Iterator[Path]:
+        for model in state.models.values():
+            for version in model.versions.values():
+                yield self._folder.path / version.folder
+
+    def _write(self, now: datetime) -> None:
+        content = msgspec.json.encode(msgspec.structs.replace(self._state, polled_at=None))
+        if content == self._written and now - self._written_at < WRITE_AT_LEAST:
+            return
+        try:
+            self._folder.write(self._state)
+        except OSError as error:
+            if str(error) != self._write_error:
+                logger.error(
+                    "%s cannot be written, what serves goes on: %s", self._folder.file, error
+                )
+            self._write_error = str(error)
+            return
+        self._written, self._written_at, self._write_error = content, now, ""
+
+    def _prune(self) -> None:
+        """Remove the folders that the state has not named for a while."""
+        if self._child is not None:
+            # What it writes is not named yet.
+            return
+        named = set(self._named(self._state))
+        unnamed = [path for path in self._folder.prepared.iterdir() if path not in named]
+        now = time.monotonic()
+        self._unnamed_since = {path: self._unnamed_since.get(path, now) for path in unnamed}
+        for path, since in self._unnamed_since.items():
+            if now - since > GRACE_SECONDS:
+                logger.info("%s is not needed any more", path.name)
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def fingerprint() -> str:
+    """Return what tells the environment that prepares a version from others.
+
+    The role names an environment's folder by its content. What another one has prepared serves on
+    after an upgrade, and is prepared anew.
+    """
+    return hashlib.sha256(os.path.realpath(sys.prefix).encode()).hexdigest()[:12]
+
+
+def _exists(number: str, model: Model) -> bool:
+    return number.isdecimal() and 1 <= int(number) <= model.latest
+
+
+def _warn(name: str, failure: Failure, consequence: str) -> None:
+    logger.warning(
+        "%s: version %s cannot serve (attempt %d; %s): %s",
+        name,
+        failure.version,
+        failure.attempts,
+        consequence,
+        failure.reason,
+    )
+
+
+def _sync_tree(folder: Path) -> None:
+    """See a folder with all that is in it to the disk."""
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            sync(Path(parent, file))
+        sync(Path(parent))
+    sync(folder.parent)

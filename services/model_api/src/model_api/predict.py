@@ -1,0 +1,253 @@
+"""Predictions over HTTP: from a request to the bytes of its answer.
+
+This is the hot path: it touches neither FastAPI nor pandas, and nothing in it waits but the body
+and, for what takes long, a thread.
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qs
+
+import msgspec
+
+from model_api.limits import Threads, overloaded, read_body
+from model_api.metrics import Metrics, Series
+from model_api.problems import Problem
+from model_api.settings import Settings
+from model_api.store import NotLoaded, Store, UnknownModel
+from model_api.version import Version
+
+DEFAULT_ALIAS = "champion"
+
+# Longer bodies take a millisecond or more to decode.
+_INLINE_BYTES = 64 * 1024
+_VERSIONS_REMEMBERED = 1000
+
+
+class Target(NamedTuple):
+    """What a path asks for: a version by an alias, or by its number."""
+
+    name: str
+    alias: str | None
+    number: str | None
+
+
+class PredictionLog(Protocol):
+    """Takes a sample of what was asked and answered; neither waits nor fails."""
+
+    def offer(
+        self,
+        name: str,
+        version: str,
+        alias: str | None,
+        request_id: str,
+        body: bytes,
+        answer: bytes,
+    ) -> None:
+        """Log one prediction, if the sample takes it."""
+
+
+def target(path: str) -> Target | None:
+    """Return what the path asks for; None if it is no path of predictions."""
+    match path.split("/"):
+        case ["", "models", name, "predict" | "invocations"] if name:
+            return Target(name, DEFAULT_ALIAS, None)
+        case ["", "models", name, "aliases", alias, "predict" | "invocations"] if name and alias:
+            return Target(name, alias, None)
+        case ["", "models", name, "versions", number, "predict" | "invocations"] if name and number:
+            return Target(name, None, number)
+    return None
+
+
+class Bound:
+    """A version under the name that it was asked by, with what all its answers share."""
+
+    __slots__ = ("series", "tail", "version")
+
+    def __init__(self, version: Version, target: Target, metrics: Metrics) -> None:
+        self.version = version
+        self.series = Series(metrics, version.name, version.number)
+        model = {
+            "name": version.name,
+            "version": version.number,
+            "alias": target.alias,
+            "run_id": version.run_id,
+        }
+        self.tail = b',"model":' + msgspec.json.encode(model) + b"}"
+
+
+class Answer(NamedTuple):
+    """A prediction's answer, and what it belongs to."""
+
+    content: bytes
+    bound: Bound
+
+
+class Predictor:
+    """Answers requests for predictions.
+
+    Args:
+        store: where the versions are.
+        settings: the limits.
+        metrics: of this process.
+        threads: for what takes longer.
+        log: of predictions.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        metrics: Metrics,
+        threads: Threads,
+        log: PredictionLog,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._threads = threads
+        self._log = log
+        self._bound: dict[Target, Bound] = {}
+        self.in_flight = 0
+        """Requests being read or answered."""
+
+    async def answer(
+        self,
+        target: Target,
+        query: bytes,
+        headers: dict[bytes, bytes],
+        receive: Callable[[], Awaitable[Any]],
+        request_id: str,
+    ) -> Answer:
+        """Return the answer to one request.
+
+        Args:
+            target: what the path asks for.
+            query: the query string.
+            headers: of the request, by lower-case name.
+            receive: of ASGI.
+            request_id: for the prediction log.
+
+        Raises:
+            Problem: the request is at fault, or there is no answer for now. Its attribute ``bound``
+                is set if a version was found.
+            Disconnected: the client went away.
+        """
+        settings = self._settings
+        if self.in_flight >= settings.concurrency:
+            raise overloaded(f"{self.in_flight} requests are being answered already")
+        self.in_flight += 1
+        try:
+            _check_content(headers)
+            probabilities = bool(query) and _flag(query, b"probabilities")
+            body = await read_body(
+                receive,
+                headers.get(b"content-length"),
+                settings.max_body_bytes,
+                settings.body_seconds,
+            )
+            bound = self._bind(target)
+            try:
+                content = await self._predict(bound.version, body, probabilities)
+            except Problem as problem:
+                problem.bound = bound  # type: ignore[attr-defined]
+                raise
+        finally:
+            self.in_flight -= 1
+        content = b"{" + content + bound.tail
+        version = bound.version
+        self._log.offer(version.name, version.number, target.alias, request_id, body, content)
+        return Answer(content, bound)
+
+    def _bind(self, target: Target) -> Bound:
+        try:
+            version = (
+                self._store.version(target.name, target.number)
+                if target.alias is None
+                else self._store.alias(target.name, target.alias)
+            )
+        except UnknownModel as error:
+            raise Problem(HTTPStatus.NOT_FOUND, "unknown-model", str(error)) from None
+        except NotLoaded as error:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "not-loaded",
+                str(error),
+                headers={"Retry-After": "2"},
+            ) from None
+        bound = self._bound.get(target)
+        if bound is None or bound.version is not version:
+            if len(self._bound) >= _VERSIONS_REMEMBERED:
+                self._bound.clear()
+            bound = self._bound[target] = Bound(version, target, self._metrics)
+        return bound
+
+    async def _predict(self, version: Version, body: bytes, probabilities: bool) -> bytes:
+        settings = self._settings
+        if len(body) > _INLINE_BYTES:
+
+            def work() -> bytes:
+                batch = version.decoder.decode(body, settings.max_rows)
+                return version.predict(batch, probabilities)
+
+        else:
+            batch = version.decoder.decode(body, settings.max_rows)
+            if version.seconds(batch.rows) < settings.inline_seconds:
+                try:
+                    return version.compute(batch, probabilities)
+                except Problem:
+                    raise
+                except Exception as error:
+                    fault = error
+                blame = await self._threads.run(
+                    lambda: version.blame(batch, fault), settings.prediction_seconds
+                )
+                raise blame from fault
+
+            def work() -> bytes:
+                return version.predict(batch, probabilities)
+
+        return await self._threads.run(work, settings.prediction_seconds)
+
+
+def _check_content(headers: dict[bytes, bytes]) -> None:
+    kind = headers.get(b"content-type", b"application/json")
+    if kind != b"application/json":
+        media, _, parameters = kind.lower().partition(b";")
+        if media.strip() != b"application/json":
+            raise Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "send JSON, with the header `Content-Type: application/json`",
+                headers={"Accept": "application/json"},
+            )
+        for parameter in parameters.split(b";"):
+            name, _, value = parameter.partition(b"=")
+            if name.strip() == b"charset" and value.strip(b' "') not in (b"utf-8", b"utf8"):
+                raise Problem(
+                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                    "unsupported-charset",
+                    "JSON is UTF-8: encode the body so, and leave the charset out",
+                )
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-encoding",
+            "send the body as it is, without Content-Encoding",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
+def _flag(query: bytes, name: bytes) -> bool:
+    values = parse_qs(query, keep_blank_values=True).get(name, [b"false"])
+    match values[-1].lower():
+        case b"true" | b"1":
+            return True
+        case b"false" | b"0":
+            return False
+    raise Problem(
+        HTTPStatus.UNPROCESSABLE_CONTENT,
+        "invalid-parameters",
+        f"the parameter {name.decode()} is true or false",
+    )

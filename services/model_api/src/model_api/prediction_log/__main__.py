@@ -1,0 +1,39 @@
+"""Run the writing process: ``python -m model_api.prediction_log``."""
+
+import logging.config
+import signal
+import sys
+
+from pydantic import ValidationError
+
+from model_api.logs import CONFIG
+from model_api.prediction_log.settings import Settings
+from model_api.prediction_log.writer import Writer
+
+
+def main() -> None:
+    """Receive and write until SIGTERM; exit with 2 when the settings are not acceptable."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors(include_input=False):
+            name = str(fault["loc"][0]).upper()
+            prefix = "" if name.startswith("MODEL_API_") else "MODEL_API_PREDICTION_LOG_"
+            print(f"prediction-log: {prefix}{name}: {fault['msg']}", file=sys.stderr)
+        sys.exit(2)
+    if settings.url is None:
+        print(
+            "prediction-log: MODEL_API_PREDICTION_LOG_URL is not set: set it to where the files"
+            " go, such as s3://bucket/predictions",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    logging.config.dictConfig(CONFIG)
+    writer = Writer(settings)
+    signal.signal(signal.SIGTERM, lambda *_: writer.stop())
+    signal.signal(signal.SIGINT, lambda *_: writer.stop())
+    writer.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Records as Arrow tables: one for each model, version and day."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+import pyarrow as pa
+
+from model_api.decoding import Decoder
+from model_api.prediction_log.sender import Record
+from model_api.problems import Problem
+from model_api.version import MANIFEST, decoder_of
+
+# MLflow's types of columns; what is not here, such as an array, is written as JSON.
+_TYPES = {
+    "boolean": pa.bool_(),
+    "integer": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "binary": pa.string(),
+    "datetime": pa.timestamp("us"),
+}
+_OWN = (
+    ("at", pa.timestamp("ms", "UTC")),
+    ("request_id", pa.string()),
+    ("row", pa.int32()),
+    ("alias", pa.string()),
+)
+_RESERVED = {name for name, _ in _OWN} | {"prediction"}
+
+
+class _Answer(msgspec.Struct):
+    predictions: list[Any]
+
+
+class Group(NamedTuple):
+    """What goes into one file."""
+
+    name: str
+    version: str
+    date: str
+
+    @property
+    def folder(self) -> str:
+        """The partition, as Hive writes it and pyarrow's and pandas' readers decode it."""
+        return f"model={quote(self.name, safe='')}/version={self.version}/date={self.date}"
+
+
+class Undecodable(Exception):
+    """A record that cannot be written; the message says why, without what was asked."""
+
+
+class Tables:
+    """Makes tables of records.
+
+    Args:
+        state_directory: where ``state.json`` names the folders of the prepared versions.
+    """
+
+    def __init__(self, state_directory: Path) -> None:
+        self._state_directory = state_directory
+        self._record = msgspec.msgpack.Decoder(Record).decode
+        self._answer = msgspec.json.Decoder(_Answer).decode
+
+    def group(self, raw: dict[int, bytes]) -> tuple[dict[Group, dict[int, Record]], list[int]]:
+        """Sort records by the file that they belong to; also return the keys of what is none."""
+        groups: dict[Group, dict[int, Record]] = {}
+        strange = []
+        for key, content in raw.items():
+            try:
+                record = self._record(content)
+            except msgspec.MsgspecError:
+                strange.append(key)
+                continue
+            date = datetime.fromtimestamp(record.at, UTC).date().isoformat()
+            groups.setdefault(Group(record.name, record.version, date), {})[key] = record
+        return groups, strange
+
+    def table(self, group: Group, records: list[Record]) -> tuple[pa.Table | None, list[str]]:
+        """Return the rows of these records, and for each that could not be decoded the reason.
+
+        Columns: ``at``, ``request_id``, ``row`` (from 0, in its request), ``alias``, one for each
+        input of the model, ``prediction``. An input with one of these names is ``input_<name>``.
+        The table is None if it would be empty.
+        """
+        try:
+            decoder = self._decoder(group)
+        except (OSError, KeyError, ValueError) as error:
+            return None, [f"the version is no longer on this host ({error!r})"] * len(records)
+        # Whatever one model's records bring, the others' must go on.
+        try:
+            return self._made(decoder, records)
+        except Exception as error:
+            return None, [f"no table can be made of them ({type(error).__name__})"] * len(records)
+
+    def _made(self, decoder: Decoder, records: list[Record]) -> tuple[pa.Table | None, list[str]]:
+        own: dict[str, list[Any]] = {name: [] for name, _ in _OWN}
+        inputs: dict[str, list[Any]] = {}
+        predictions: list[Any] = []
+        reasons = []
+        for record in records:
+            try:
+                columns, predicted = self._rows(decoder, record)
+            except Undecodable as error:
+                reasons.append(str(error))
+                continue
+            count = len(predicted)
+            own["at"] += [int(record.at * 1000)] * count
+            own["request_id"] += [record.request_id] * count
+            own["row"] += range(count)
+            own["alias"] += [record.alias] * count
+            for name, values in columns.items():
+                inputs.setdefault(name, []).extend(values)
+            predictions += predicted
+        if not predictions:
+            return None, reasons
+        types = {column.name: column.type for column in decoder.columns}
+        arrays = {name: pa.array(own[name], type_) for name, type_ in _OWN}
+        for name, values in inputs.items():
+            # Tensors have no columns.
+            array = _array(values, types[name]) if name in types else _inferred(values)
+            arrays[f"input_{name}" if name in _RESERVED else name] = array
+        arrays["prediction"] = _inferred(predictions)
+        return pa.table(arrays), reasons
+
+    def _rows(self, decoder: Decoder, record: Record) -> tuple[dict[str, list[Any]], list[Any]]:
+        try:
+            batch = decoder.decode(record.body, max_rows=1_000_000)
+            predictions = self._answer(record.answer).predictions
+        except Problem as problem:
+            raise Undecodable(f"the body: {problem.kind}") from None
+        except msgspec.MsgspecError:
+            raise Undecodable("the answer has no predictions") from None
+        if batch.rows != len(predictions):
+            raise Undecodable(f"{len(predictions)} predictions for {batch.rows} rows")
+        return batch.columns(), predictions
+
+    def _decoder(self, group: Group) -> Decoder:
+        # Read anew for each file: a model that was made anew may have the same name and version.
+        state = msgspec.json.decode((self._state_directory / "state.json").read_bytes())
+        prepared = state["models"][group.name]["versions"][group.version]
+        manifest = self._state_directory / prepared["folder"] / MANIFEST
+        return decoder_of(msgspec.json.decode(manifest.read_bytes()))
+
+
+def _array(values: list[Any], mlflow_type: str) -> pa.Array:
+    if mlflow_type not in _TYPES:
+        return pa.array([None if v is None else _json(v) for v in values], pa.string())
+    type_ = _TYPES[mlflow_type]
+    if pa.types.is_timestamp(type_):
+        return pa.array(values, pa.string()).cast(type_)
+    return pa.array(values, type_)
+
+
+def _inferred(values: list[Any]) -> pa.Array:
+    """Return the values in the type that they have in common, at last as JSON."""
+    try:
+        array = pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return pa.array([_json(value) for value in values], pa.string())
+    # JSON has no NaN: where there is nothing but null, that is what it was.
+    return array.cast(pa.float64()) if pa.types.is_null(array.type) else array
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,413 @@
+"""Makes a version of a registered model ready to serve: ``prepare``.
+
+It runs in a process of its own, as loading a model runs whatever code is in it:
+``python -m model_api.preparing NAME VERSION FOLDER``, with the registry from MLflow's own
+variables. When a version is not fit to serve, the last line on the standard error says why.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import InvalidVersion
+from packaging.version import Version as PackageVersion
+
+from model_api.decoding import Batch, Decoder, SignatureError
+from model_api.engines import MODEL_FOLDER
+from model_api.version import FORMAT, MANIFEST, count, first_line, open_version
+
+# Other names of what serves just as well.
+_SAME = {
+    "mlflow": "mlflow-skinny",
+    "xgboost": "xgboost-cpu",
+    "onnxruntime-gpu": "onnxruntime",
+}
+# What MLflow finds imported where a model is trained, but no prediction has use for.
+_IRRELEVANT = frozenset(
+    {
+        "boto3",
+        "botocore",
+        "databricks-sdk",
+        "dvc",
+        "hyperopt",
+        "ipykernel",
+        "ipython",
+        "ipywidgets",
+        "jupyter",
+        "jupyterlab",
+        "matplotlib",
+        "mlflow",
+        "notebook",
+        "optuna",
+        "pip",
+        "pre-commit",
+        "psutil",
+        "psycopg2",
+        "psycopg2-binary",
+        "pynvml",
+        "pytest",
+        "ruff",
+        "s3fs",
+        "seaborn",
+        "setuptools",
+        "shap",
+        "sqlalchemy",
+        "tensorboard",
+        "tqdm",
+        "uv",
+        "wandb",
+        "wheel",
+    }
+)
+
+
+class PrepareError(RuntimeError):
+    """A version is not fit to serve; the message is one sentence that says why."""
+
+
+def prepare(name: str, version: str, folder: Path) -> dict[str, Any]:
+    """Download a version and make it ready in ``folder``, which appears only when all is done.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        PrepareError: the version is not fit to serve.
+        Exception: the registry does not answer.
+    """
+    import mlflow.artifacts
+    from mlflow import MlflowClient
+
+    registered = MlflowClient().get_model_version(name, version)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(folder) as work:
+        try:
+            mlflow.artifacts.download_artifacts(
+                f"models:/{name}/{version}", dst_path=str(work / "download")
+            )
+        except Exception as error:
+            raise PrepareError(f"its artifact cannot be downloaded: {first_line(error)}") from error
+        return prepare_downloaded(
+            work / "download", folder, name=name, version=version, run_id=registered.run_id or None
+        )
+
+
+def prepare_downloaded(
+    model: Path, folder: Path, *, name: str, version: str, run_id: str | None
+) -> dict[str, Any]:
+    """Make a model, as MLflow saves it in a folder, ready in another; the rest as ``prepare``."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(folder) as work:
+        shutil.copytree(model, work / MODEL_FOLDER)
+        manifest = {
+            "format": FORMAT,
+            "name": name,
+            "version": version,
+            "run_id": run_id,
+            "prepared_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        } | _examine(work)
+        (work / MANIFEST).write_bytes(
+            msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+        )
+        try:
+            # As the service will: what is written here must be what opens there.
+            open_version(work)
+        except Exception as error:
+            raise PrepareError(first_line(error)) from error
+        if folder.exists():
+            shutil.rmtree(folder)
+        work.rename(folder)
+    return manifest
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    # Beside the folder, for the renaming at the end to be one step.
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _examine(work: Path) -> dict[str, Any]:
+    """Return what the manifest says of the model; compiles it beside."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    from model_api import compiling
+
+    path = work / MODEL_FOLDER
+    try:
+        description = Model.load(str(path))
+    except Exception as error:
+        raise PrepareError(f"its MLmodel file cannot be read: {first_line(error)}") from error
+    signature = description.signature
+    if signature is None or signature.inputs is None:
+        raise PrepareError("it has no signature: log it with signature=infer_signature(X, y)")
+    described = {
+        "inputs": signature.inputs.to_dict(),
+        "outputs": signature.outputs.to_dict() if signature.outputs else None,
+        "params": signature.params.to_dict() if signature.params else None,
+    }
+    try:
+        decoder = Decoder(described["inputs"], described["params"])
+    except SignatureError as error:
+        raise PrepareError(f"its signature cannot be served: {error}") from error
+    request = _example_request(description, path)
+    remarks = check_requirements(_read(path / "requirements.txt"))
+    try:
+        batch = decoder.decode(request.encode(), 10**9)
+    except Exception as error:
+        raise PrepareError(
+            f"its input example does not fit its signature: {first_line(error)}"
+        ) from error
+    try:
+        original = mlflow.pyfunc.load_model(str(path))
+    except ModuleNotFoundError as error:
+        raise PrepareError(
+            f"it needs the package {error.name!r}, which is not installed here: add it to the"
+            " service's dependencies, or train without it"
+        ) from error
+    except Exception as error:
+        raise PrepareError(f"it does not load: {first_line(error)}") from error
+    try:
+        answer = original.predict(batch.native(), params=batch.params)
+    except Exception as error:
+        raise PrepareError(f"it fails on its own input example: {first_line(error)}") from error
+    if count(answer) != batch.rows:
+        raise PrepareError(
+            f"it answers the {batch.rows} row(s) of its input example with"
+            f" {count(answer) if count(answer) is not None else 'no list of'} predictions"
+        )
+    chosen = compiling.choose(work, description, decoder, batch, original)
+    return {
+        "signature": described,
+        "categories": chosen.categories,
+        "request": request,
+        "example": _example_rows(batch),
+        "engine": chosen.engine,
+        "options": chosen.options,
+        "engine_note": chosen.note,
+        "classes": chosen.classes,
+        "requirements": remarks,
+        "flavors": sorted(description.flavors),
+        "files": sorted(str(p.relative_to(work)) for p in work.rglob("*") if p.is_file()),
+    }
+
+
+def _example_request(description: Any, path: Path) -> str:
+    """Return the input example as a request's body."""
+    from mlflow.models import convert_input_example_to_serving_input
+
+    missing = PrepareError("it has no input example: log it with input_example=X.head()")
+    try:
+        request = description.get_serving_input(str(path))
+        if request is None and description.saved_input_example_info is not None:
+            request = convert_input_example_to_serving_input(
+                description.load_input_example(str(path))
+            )
+    except Exception as error:
+        raise PrepareError(f"its input example cannot be read: {first_line(error)}") from error
+    if not request:
+        raise missing
+    return request
+
+
+def _example_rows(batch: Batch) -> Any:
+    columns = batch.columns()
+    tensors = batch.tensors()
+    if tensors is not None:
+        nested = {name: tensor.tolist() for name, tensor in tensors.items()}
+        return nested.get(None, nested)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+# ---- requirements -------------------------------------------------------------------------------
+
+
+def check_requirements(lines: str) -> list[str]:
+    """Compare a model's requirements with what is installed.
+
+    Args:
+        lines: a requirements file.
+
+    Returns:
+        a sentence for each difference that may stand.
+
+    Raises:
+        PrepareError: a package is missing, or another minor release of it is installed.
+    """
+    remarks = []
+    for line in lines.splitlines():
+        try:
+            requirement = Requirement(line.split(" #")[0].strip())
+        except InvalidRequirement:
+            continue
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        if (remark := _difference(requirement)) is not None:
+            remarks.append(remark)
+    return remarks
+
+
+def _difference(requirement: Requirement) -> str | None:
+    name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+    wanted = f"{name}{requirement.specifier}"
+    present = _installed(name)
+    if present is None:
+        if name in _IRRELEVANT:
+            return f"{wanted} is not installed; predictions have no use for it"
+        raise PrepareError(
+            f"it needs {wanted}, of which none is installed here: train it without {name}, or add"
+            " it to the service's dependencies"
+        )
+    have = PackageVersion(present)
+    if requirement.specifier.contains(have, prereleases=True):
+        return None
+    pinned = [s.version for s in requirement.specifier if s.operator in ("==", "===")]
+    with contextlib.suppress(InvalidVersion, IndexError):
+        if PackageVersion(pinned[0]).release[:2] == have.release[:2]:
+            return f"it was made with {name} {pinned[0]}; {present} is installed"
+    if name in _IRRELEVANT:
+        return f"it was made with {wanted}; {present} is installed"
+    raise PrepareError(
+        f"it needs {wanted}, but {present} is installed here: train it with {name} {present},"
+        f" or serve it where {wanted} is installed"
+    )
+
+
+def _installed(name: str) -> str | None:
+    for candidate in (name, _SAME.get(name)):
+        with contextlib.suppress(PackageNotFoundError):
+            if candidate is not None:
+                return installed_version(candidate)
+    return None
+
+
+# ---- compatibility ------------------------------------------------------------------------------
+
+# What a column may become, so that all its values stay valid.
+_WIDER: dict[str, frozenset[str]] = {
+    "integer": frozenset({"integer", "long", "float", "double", "any"}),
+    "long": frozenset({"long", "float", "double", "any"}),
+    "float": frozenset({"float", "double", "any"}),
+    "datetime": frozenset({"datetime", "string", "any"}),
+    "binary": frozenset({"binary", "string", "any"}),
+}
+
+
+def check_compatible(new: dict[str, Any], serving: dict[str, Any]) -> str | None:
+    """Tell whether every request that the serving version takes is one for the new version too.
+
+    Args:
+        new: manifest.
+        serving: manifest.
+
+    Returns:
+        None, or a sentence that names the column that is in the way.
+    """
+    ours, theirs = new["signature"]["inputs"], serving["signature"]["inputs"]
+    if (ours[0]["type"] == "tensor") != (theirs[0]["type"] == "tensor"):
+        return "it takes tensors where the serving version takes columns, or the other way round"
+    reason = (
+        _compare_tensors(ours, theirs)
+        if ours[0]["type"] == "tensor"
+        else _compare_columns(new, serving)
+    )
+    return reason or _compare_params(new["signature"], serving["signature"])
+
+
+def _compare_columns(new: dict[str, Any], serving: dict[str, Any]) -> str | None:
+    ours = {c.name: c for c in _decoder(new).columns}
+    theirs = {c.name: c for c in _decoder(serving).columns}
+    if _decoder(new).named != _decoder(serving).named:
+        return "the columns of one version have names, those of the other have none"
+    for name, column in theirs.items():
+        if name not in ours:
+            return f"it no longer takes the column {name!r}, which requests send"
+        mine = ours[name]
+        if mine.required and not column.required:
+            return f"it requires the column {name!r}, which requests may leave out"
+        nested = column.spec if column.type in ("array", "object", "map") else None
+        if mine.type not in _WIDER.get(column.type, frozenset({column.type, "any"})) or (
+            nested is not None and mine.type != "any" and mine.spec != nested
+        ):
+            return f"its column {name!r} takes {mine.type}, the serving version's {column.type}"
+        if mine.categories is not None:
+            if column.categories is None:
+                return f"its column {name!r} takes only values that it has seen"
+            if lost := [c for c in column.categories if c not in mine.categories]:
+                return f"its column {name!r} no longer takes {lost[0]!r}"
+    for name, column in ours.items():
+        if column.required and name not in theirs:
+            return f"it requires the column {name!r}, which requests do not send"
+    if [name for name in ours if name in theirs] != list(theirs):
+        return "its columns come in another order, which requests that send lists rely on"
+    return None
+
+
+def _compare_tensors(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str | None:
+    mine = {entry.get("name"): entry["tensor-spec"] for entry in ours}
+    known = {entry.get("name"): entry["tensor-spec"] for entry in theirs}
+    if mine.keys() != known.keys():
+        return f"it takes other tensors: {sorted(map(str, mine))}, not {sorted(map(str, known))}"
+    for name, spec in known.items():
+        fits = len(mine[name]["shape"]) == len(spec["shape"]) and all(
+            a in (-1, b) for a, b in zip(mine[name]["shape"], spec["shape"], strict=True)
+        )
+        if not fits or mine[name]["dtype"] != spec["dtype"]:
+            return (
+                f"its tensor {name or 'input'} is {mine[name]['dtype']} of shape"
+                f" {mine[name]['shape']}, not {spec['dtype']} of shape {spec['shape']}"
+            )
+    return None
+
+
+def _compare_params(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
+    mine = {spec["name"]: spec for spec in ours.get("params") or []}
+    for spec in theirs.get("params") or []:
+        other = mine.get(spec["name"])
+        if other is None:
+            return f"it no longer takes the parameter {spec['name']!r}"
+        if (other.get("type"), other.get("shape")) != (spec.get("type"), spec.get("shape")):
+            return f"its parameter {spec['name']!r} is of another type"
+    return None
+
+
+def _decoder(manifest: dict[str, Any]) -> Decoder:
+    return Decoder(manifest["signature"]["inputs"], categories=manifest["categories"])
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def main() -> None:
+    """Prepare the version that the command line names."""
+    try:
+        name, version, folder = sys.argv[1:]
+    except ValueError:
+        sys.exit("usage: python -m model_api.preparing NAME VERSION FOLDER")
+    warnings.simplefilter("ignore")
+    try:
+        manifest = prepare(name, version, Path(folder))
+    except Exception as error:
+        sys.exit(str(first_line(error)))
+    print(json.dumps({key: manifest[key] for key in ("engine", "engine_note", "requirements")}))
+
+
+if __name__ == "__main__":
+    main()

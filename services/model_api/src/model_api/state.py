@@ -1,0 +1,165 @@
+"""What the follower tells the workers: ``state.json``, and the wishes that they leave for it.
+
+The follower alone writes the state; it replaces the file as a whole, so that a reader, and the next
+start after a crash, sees either the old state or the new one.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a version does not serve, and how often that was tried."""
+
+    version: str
+    reason: str
+    attempts: int
+    at: datetime
+
+
+class Alias(msgspec.Struct):
+    """What an alias names, and what answers under it.
+
+    Attributes:
+        wanted: the version that the registry says.
+        moved_at: when the follower saw that the alias names it.
+        serves: the version that the workers are to serve; None if none has been fit for it yet.
+        since: when that was decided.
+        previous: what served before; it stays prepared.
+        failure: why ``wanted`` does not serve.
+    """
+
+    wanted: str
+    moved_at: datetime
+    serves: str | None = None
+    since: datetime | None = None
+    previous: str | None = None
+    failure: Failure | None = None
+
+
+class Prepared(msgspec.Struct):
+    """A version on this host's disk.
+
+    Attributes:
+        folder: where, in the folder of the state.
+        environment: which environment prepared it; see `follower.fingerprint`.
+        last_used: when it was last asked for by its number; None if only aliases need it.
+    """
+
+    folder: str
+    environment: str
+    last_used: datetime | None = None
+
+
+class Model(msgspec.Struct):
+    """One registered model.
+
+    Attributes:
+        created: when, in milliseconds since 1970: a model made anew under an old name is another.
+        latest: the highest number of a version.
+    """
+
+    created: int
+    latest: int
+    aliases: dict[str, Alias] = {}
+    versions: dict[str, Prepared] = {}
+    failures: dict[str, Failure] = {}
+
+
+class State(msgspec.Struct):
+    """All of it. ``polled_at`` is when the registry was last asked; it answered if no error is."""
+
+    polled_at: datetime | None = None
+    registry_error: str | None = None
+    models: dict[str, Model] = {}
+
+
+class StateFolder:
+    """The folder that the units of the service share: ``state.json``, ``prepared``, ``wishes``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / "state.json"
+        self.prepared = path / "prepared"
+        self._wishes = path / "wishes"
+
+    def make(self) -> None:
+        """Make the folders that are missing."""
+        self.prepared.mkdir(parents=True, exist_ok=True)
+        self._wishes.mkdir(exist_ok=True)
+
+    def read(self) -> State | None:
+        """Return the state; None if there is none yet.
+
+        Raises:
+            msgspec.MsgspecError: the file is not a state.
+        """
+        try:
+            return msgspec.json.decode(self.file.read_bytes(), type=State)
+        except FileNotFoundError:
+            return None
+
+    def write(self, state: State) -> None:
+        """Replace the state, so that it outlives a power cut once this returns."""
+        replace(self.file, msgspec.json.encode(state))
+
+    def signature(self) -> tuple[int, int, int] | None:
+        """Return what changes whenever the state is replaced; None if there is none."""
+        try:
+            found = self.file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def wish(self, name: str, number: str) -> None:
+        """Ask for a version by its number, or say that it is still in use."""
+        self._wishes.mkdir(exist_ok=True)
+        file = self._wishes / hashlib.sha256(f"{number} {name}".encode()).hexdigest()
+        try:
+            os.utime(file)
+        except FileNotFoundError:
+            file.write_bytes(msgspec.json.encode((name, number)))
+
+    def wishes(self) -> Iterator[tuple[str, str, datetime]]:
+        """Yield name, number and last use of each version that was asked for."""
+        for file in self._wishes.iterdir():
+            # One that is half written is whole at the next look.
+            with suppress(FileNotFoundError, msgspec.MsgspecError):
+                used = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+                name, number = msgspec.json.decode(file.read_bytes(), type=tuple[str, str])
+                yield name, number, used
+
+    def forget(self, name: str, number: str) -> None:
+        """Drop a wish."""
+        file = self._wishes / hashlib.sha256(f"{number} {name}".encode()).hexdigest()
+        file.unlink(missing_ok=True)
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Write a file under another name, see it to the disk, and give it its name."""
+    beside = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as sink:
+            sink.write(content)
+            sink.flush()
+            os.fsync(sink.fileno())
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync(file.parent)
+
+
+def sync(path: Path) -> None:
+    """See a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

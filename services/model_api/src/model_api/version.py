@@ -1,0 +1,319 @@
+"""One version of a model, prepared on disk, opened in memory."""
+
+import time
+from collections.abc import Callable
+from datetime import date, datetime
+from http import HTTPStatus
+from itertools import starmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from model_api.decoding import ERRORS_SHOWN, Batch, Decoder, invalid_rows
+from model_api.engines import Engine, open_engine
+from model_api.problems import Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+# What asking a failed batch row by row may cost: its sender waits, and others with him.
+_BLAME_SECONDS = 0.5
+_WARMING_SECONDS = 0.03
+_WARMING_ROWS = 100
+
+
+class VersionError(RuntimeError):
+    """A prepared version that cannot serve."""
+
+
+class Version:
+    """A loaded version; any number of threads may use it.
+
+    Args:
+        folder: where it was prepared.
+        manifest: what its preparation found out.
+        engine: computes its answers.
+
+    Attributes:
+        name: of the registered model.
+        number: of the version, as MLflow writes it.
+        run_id: the run that trained it, if one did.
+        decoder: reads requests for it.
+        engine: the name of what computes its answers.
+        engine_note: how that was found to answer as the original does, or why it is not compiled.
+        classes: what its probabilities are of; None if it tells none.
+        example: rows of its input example: a list of objects, or tensors as nested lists.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], engine: Engine) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.name: str = manifest["name"]
+        self.number: str = manifest["version"]
+        self.run_id: str | None = manifest["run_id"]
+        self.engine: str = manifest["engine"]
+        self.engine_note: str = manifest["engine_note"]
+        self.classes: list[Any] | None = manifest["classes"]
+        self.example: Any = manifest["example"]
+        self.decoder = decoder_of(manifest)
+        self._engine = engine
+        self._fixed, self._each = 0.0, 0.0
+        if self.classes is not None:
+            self._labels = [msgspec.json.encode(label) for label in self.classes]
+            self._of_classes = _probability_encoder(self.classes)
+
+    def predict(self, batch: Batch, probabilities: bool = False) -> bytes:
+        """Return the answer as members of a JSON object, without its braces.
+
+        ``"predictions":[...]``, with probabilities also ``,"probabilities":[{class: p}, ...]``;
+        what is not finite is null.
+
+        Raises:
+            Problem: 422 ``invalid-rows`` if the model refuses the values of some rows, 422
+                ``no-probabilities`` if it tells none.
+            Exception: whatever the model raises.
+        """
+        try:
+            return self.compute(batch, probabilities)
+        except Problem:
+            raise
+        except Exception as error:
+            raise self.blame(batch, error) from error
+
+    def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
+        """Return the same, but do not look for the rows at fault when the model fails."""
+        if not probabilities:
+            return self._members(self._engine.predict(batch), batch.rows)
+        if self.classes is None:
+            raise Problem(
+                HTTPStatus.UNPROCESSABLE_CONTENT,
+                "no-probabilities",
+                f"version {self.number} of {self.name!r} tells no probabilities",
+            )
+        answer, table = self._engine.predict_both(batch)
+        return b'%b,"probabilities":%b' % (
+            self._members(answer, batch.rows),
+            self._of_classes(table),
+        )
+
+    def predict_frame(self, frame: "pd.DataFrame") -> Any:
+        """Return one prediction for each row of a frame, without the way through JSON.
+
+        Raises:
+            ValueError: the frame does not fit the signature; the message names column and row.
+        """
+        answer = self._engine.predict(self.decoder.batch(frame))
+        if self._engine.indexed and self.classes is not None:
+            return np.array(self.classes)[answer]
+        return answer
+
+    def seconds(self, rows: int) -> float:
+        """Return how long a prediction of so many rows takes, as measured while warming."""
+        return self._fixed + self._each * rows
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the version, as JSON."""
+        return {
+            "name": self.name,
+            "version": self.number,
+            "run_id": self.run_id,
+            "signature": self.manifest["signature"],
+            "example": self.example,
+            "classes": self.classes,
+            "engine": self.engine,
+            "engine_note": self.engine_note,
+            "requirements": self.manifest["requirements"],
+            "categories": self.manifest["categories"],
+            "prepared_at": self.manifest["prepared_at"],
+        }
+
+    def warm(self) -> None:
+        """Predict the input example, as a request would, and measure how long that takes.
+
+        Raises:
+            VersionError: the example does not come out as one prediction a row.
+        """
+        body = self.manifest["request"].encode()
+        try:
+            batch = self.decoder.decode(body, 10**9)
+            self.predict(batch, probabilities=self.classes is not None)
+        except Exception as error:
+            raise VersionError(f"it fails on its own input example: {first_line(error)}") from error
+        one, many = batch.row(0), batch.take([i % batch.rows for i in range(_WARMING_ROWS)])
+        try:
+            single, hundred = (shortest(lambda b=b: self.predict(b)) for b in (one, many))
+        except Exception:
+            # A model that takes only batches of one size.
+            single = hundred = shortest(lambda: self.predict(batch))
+        self._each = max(0.0, hundred - single) / (_WARMING_ROWS - 1)
+        self._fixed = max(0.0, single - self._each)
+
+    def _members(self, answer: Any, rows: int) -> bytes:
+        if self._engine.indexed:
+            found = b",".join(map(self._labels.__getitem__, answer.tolist()))
+            return b'"predictions":[%b]' % found
+        if count(answer) != rows:
+            raise RuntimeError(f"the model answers {rows} rows with {count(answer)} predictions")
+        return b'"predictions":' + _encode(answer)
+
+    def blame(self, batch: Batch, error: Exception) -> Exception:
+        """Return the problem of the rows at fault; the error itself if it is the model's own.
+
+        It asks the model row by row, and may take half a second.
+
+        Args:
+            batch: that the model failed on.
+            error: that it raised.
+        """
+        example = self.decoder.decode(self.manifest["request"].encode(), 10**9)
+        if not self._answers(example):
+            return error
+        deadline = time.monotonic() + _BLAME_SECONDS
+        errors: list[dict[str, Any]] = []
+        for row in range(batch.rows):
+            single = batch.row(row)
+            try:
+                self._engine.predict(single)
+            except Exception as refusal:
+                field = self._field(single, example, deadline)
+                detail = f"the model refuses it: {first_line(refusal)}"
+                errors.append({"row": row, "field": field, "detail": detail})
+            if len(errors) == ERRORS_SHOWN or time.monotonic() > deadline:
+                break
+        return invalid_rows(errors, len(errors)) if errors else error
+
+    def _field(self, single: Batch, example: Batch, deadline: float) -> str | None:
+        """Return the only column that makes the model refuse a row, if there is one."""
+        if single.tensors() is not None:
+            return None
+        [given], good = tuple(single.tuples()), next(iter(example.tuples()))
+        for place, column in enumerate(self.decoder.columns):
+            if time.monotonic() > deadline:
+                return None
+            mended = (*given[:place], good[place], *given[place + 1 :])
+            if self._answers(Batch(self.decoder, 1, [mended], params=single.params)):
+                return column.name
+        return None
+
+    def _answers(self, batch: Batch) -> bool:
+        try:
+            self._engine.predict(batch)
+        except Exception:
+            return False
+        return True
+
+
+def open_version(folder: Path) -> Version:
+    """Load a prepared version, have it predict its input example, and warm it.
+
+    Raises:
+        VersionError: it was prepared by another release, or fails on its input example.
+        Exception: whatever the model's own code raises.
+    """
+    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    if manifest.get("format") != FORMAT:
+        raise VersionError("it was prepared by another release: prepare it again")
+    engine = open_engine(manifest["engine"], folder, manifest["options"])
+    version = Version(folder, manifest, engine)
+    version.warm()
+    return version
+
+
+def decoder_of(manifest: dict[str, Any]) -> Decoder:
+    """Return the decoder of requests for a prepared version."""
+    signature = manifest["signature"]
+    return Decoder(signature["inputs"], signature.get("params"), manifest["categories"])
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, not too long, or the error's kind."""
+    lines = str(error).strip().splitlines()
+    line = lines[0].strip() if lines else ""
+    text = line[:300] if line else type(error).__name__
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def count(answer: Any) -> int | None:
+    """Return how many predictions an answer holds; None if it holds no list of them."""
+    if isinstance(answer, dict):
+        lengths = {count(values) for values in answer.values()}
+        return lengths.pop() if len(lengths) == 1 else None
+    if isinstance(answer, str | bytes) or not hasattr(answer, "__len__"):
+        return None
+    return None if isinstance(answer, np.ndarray) and answer.ndim == 0 else len(answer)
+
+
+def shortest(call: Callable[[], Any], seconds: float = _WARMING_SECONDS) -> float:
+    """Return the shortest time in seconds that a call takes, tried for so long."""
+    deadline = time.perf_counter() + seconds
+    best = float("inf")
+    while True:
+        start = time.perf_counter()
+        call()
+        end = time.perf_counter()
+        best = min(best, end - start)
+        if end > deadline:
+            return best
+
+
+# ---- answers as JSON ----------------------------------------------------------------------------
+
+
+def _encode(answer: Any) -> bytes:
+    if isinstance(answer, np.ndarray):
+        # msgspec writes null for what is not finite.
+        answer = answer.astype(str).tolist() if answer.dtype.kind in "mM" else answer.tolist()
+    elif isinstance(answer, dict):
+        answer = {name: _listed(values) for name, values in answer.items()}
+    else:
+        answer = _listed(answer)
+    return _encoder.encode(answer)
+
+
+def _listed(answer: Any) -> Any:
+    """Return a pyfunc's answer as MLflow's own server writes it."""
+    if isinstance(answer, np.ndarray):
+        return answer.tolist()
+    if type(answer).__module__.startswith("pandas"):
+        frame = answer.to_frame() if hasattr(answer, "to_frame") else answer
+        return [
+            {str(name): value for name, value in record.items()}
+            for record in frame.to_dict(orient="records")
+        ]
+    return answer
+
+
+def _hook(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return None if np.isnat(value) else str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if hasattr(value, "to_dict"):
+        return _listed(value)
+    raise TypeError(f"the model answers with {type(value).__name__}, which JSON has not")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_hook)
+
+
+def _probability_encoder(classes: list[Any]) -> Callable[[np.ndarray], bytes]:
+    """Return what writes a table of probabilities as one object a row."""
+    names = [str(label) for label in classes]
+    row = msgspec.defstruct(
+        "Row",
+        [(f"p{i}", float) for i in range(len(names))],
+        rename={f"p{i}": name for i, name in enumerate(names)},
+        gc=False,
+    )
+    return lambda table: msgspec.json.encode(list(starmap(row, table.tolist())))

@@ -1,0 +1,201 @@
+"""What the tests of the HTTP side share: a store in memory, and the real server before it."""
+
+import json
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+# prometheus_client looks for it when it is imported.
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="model-api-metrics-"))
+
+import httpx2 as httpx
+import msgspec
+import uvicorn
+
+from model_api.app import create_app
+from model_api.decoding import Batch, Decoder, invalid_rows
+from model_api.problems import Problem
+from model_api.settings import Settings
+from model_api.store import NotLoaded, UnknownModel
+
+KEY = "0123456789abcdef" * 4
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+
+SUM = [
+    {"name": "a", "type": "double", "required": True},
+    {"name": "n", "type": "long", "required": True},
+]
+
+
+class MemoryVersion:
+    """A version whose answers a test gives; by default it adds its two inputs."""
+
+    run_id = "a" * 32
+    engine = "test"
+    engine_note = ""
+
+    def __init__(
+        self,
+        number: str = "1",
+        *,
+        name: str = "sum",
+        inputs: list[dict[str, Any]] = SUM,
+        answer: Callable[[Batch], list[Any]] = lambda batch: batch.array().sum(axis=1).tolist(),
+        classes: list[Any] | None = None,
+        seconds: float = 0,
+        example: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self.name = name
+        self.number = number
+        self.decoder = Decoder(inputs)
+        self.classes = classes
+        self.example = example or [{"a": 1.5, "n": 2}]
+        self._answer = answer
+        self._seconds = seconds
+
+    def predict(self, batch: Batch, probabilities: bool = False) -> bytes:
+        """Return the members of the answer."""
+        try:
+            return self.compute(batch, probabilities)
+        except ValueError as error:
+            raise self.blame(batch, error) from error
+
+    def blame(self, batch: Batch, error: Exception) -> Exception:
+        """Return a problem of all rows for a value, else the error."""
+        if not isinstance(error, ValueError):
+            return error
+        detail = f"the model refuses it: {error}"
+        errors = [{"row": row, "field": None, "detail": detail} for row in range(batch.rows)]
+        return invalid_rows(errors, len(errors))
+
+    def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
+        """Return the members of the answer, or raise what the test's function does."""
+        if probabilities and self.classes is None:
+            raise Problem(HTTPStatus.UNPROCESSABLE_CONTENT, "no-probabilities", "it tells none")
+        members = b'"predictions":' + msgspec.json.encode(self._answer(batch))
+        if probabilities:
+            row = {str(name): 1 / len(self.classes or ()) for name in self.classes or ()}
+            members += b',"probabilities":' + msgspec.json.encode([row] * batch.rows)
+        return members
+
+    def seconds(self, rows: int) -> float:
+        """Return the time that it claims to take."""
+        return self._seconds
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `GET /models` shows of it."""
+        return {"engine": self.engine, "example": self.example}
+
+
+class MemoryStore:
+    """A store that a test fills: versions by alias."""
+
+    def __init__(self, *versions: MemoryVersion) -> None:
+        self.aliases = {(version.name, "champion"): version for version in versions}
+        self.failure: dict[str, Any] | None = None
+        self.not_ready_reason: str | None = None
+        self.registry_error: str | None = None
+        self.polled_at = datetime.now(UTC)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is no reason not to be."""
+        return self.not_ready_reason is None
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def alias(self, name: str, alias: str) -> MemoryVersion:
+        """Return the version of an alias."""
+        try:
+            return self.aliases[name, alias]
+        except KeyError:
+            known = ", ".join(sorted({name for name, _ in self.aliases}))
+            raise UnknownModel(f"there is no model {name!r}; there are: {known}") from None
+
+    def version(self, name: str, number: str) -> MemoryVersion:
+        """Return a version by its number, if an alias has it."""
+        for version in self.aliases.values():
+            if (version.name, version.number) == (name, number):
+                return version
+        raise NotLoaded(f"version {number} of {name!r} is being prepared: ask again")
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what the real one does."""
+        models: dict[str, dict[str, Any]] = {}
+        for (name, alias), version in sorted(self.aliases.items()):
+            model = models.setdefault(name, {"name": name, "aliases": {}, "versions": {}})
+            model["versions"][version.number] = version.describe()
+            model["aliases"][alias] = {
+                "version": version.number,
+                "wanted_version": version.number,
+                "moved_at": self.polled_at.isoformat(),
+                "since": self.polled_at.isoformat(),
+                "previous_version": None,
+                "failure": self.failure,
+            }
+        return list(models.values())
+
+
+def write_keys(path: Path, *entries: dict[str, Any]) -> Path:
+    """Write the keys as the role does: beside, then renamed."""
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(entries or [{"name": "tests", "key": KEY}]))
+    beside.replace(path)
+    return path
+
+
+def make_settings(folder: Path, **changes: Any) -> Settings:
+    """Return settings with the keys of the tests."""
+    keys = folder / "keys.json"
+    if not keys.exists():
+        write_keys(keys)
+    return Settings(keys_file=keys, runtime_directory=folder, **changes)
+
+
+@contextmanager
+def served(
+    folder: Path, store: MemoryStore, log: Any = None, **changes: Any
+) -> Iterator[httpx.Client]:
+    """Serve a store on a port, as in production but in a thread; yield a client with a key."""
+    app = create_app(make_settings(folder, **changes), store, log)  # type: ignore[arg-type]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            app, http="model_api.protocol:Protocol", ws="none", access_log=False, log_config=None
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            with httpx.Client(base_url=url, headers=AUTHORIZED, timeout=20) as client:
+                client.get("/health/live")
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+            assert not thread.is_alive()
+
+
+def send_raw(client: httpx.Client, data: bytes, more: bytes = b"", wait: float = 0) -> bytes:
+    """Send bytes, and others later; return what comes back until the server has no more to say."""
+    with socket.create_connection((client.base_url.host, client.base_url.port), 20) as connection:
+        connection.sendall(data)
+        if more:
+            threading.Event().wait(wait)
+            connection.sendall(more)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+        return received

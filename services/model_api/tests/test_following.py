@@ -1,0 +1,428 @@
+"""The follower's decisions: a registry in memory, a real disk, real processes that prepare."""
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import eventually
+
+from model_api.following import Follower
+from model_api.registry import Registered, RegistryError
+from model_api.state import Model, State, StateFolder
+
+# Stands in for model_api.preparing: the version's number says what becomes of it.
+PREPARE = """
+    import json, os, signal, subprocess, sys, time
+    from pathlib import Path
+    name, number, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    behaviours = json.loads((Path(__file__).parent / "behaviours.json").read_text())
+    with (Path(__file__).parent / "calls").open("a") as calls:
+        calls.write(f"{name} {number} {os.getpid()} {time.time()}\\n")
+    behaviour = behaviours.get(number, "works")
+    print("downloading", file=sys.stderr)
+    beside = folder.with_name(f".{folder.name}-xyz")
+    beside.mkdir()
+    (beside / "model").write_text("half")
+    if behaviour == "hangs":
+        subprocess.Popen(["sleep", "1000"], start_new_session=False)
+        time.sleep(1000)
+    if behaviour == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour == "talks":
+        for _ in range(20_000):
+            print("x" * 100, file=sys.stderr)
+    if behaviour == "leaves nothing":
+        beside.rename(folder)
+        sys.exit(0)
+    if behaviour not in ("works", "talks"):
+        print(behaviour, file=sys.stderr)
+        sys.exit(1)
+    (beside / "manifest.json").write_text(json.dumps({"number": number}))
+    beside.rename(folder)
+"""
+
+
+class MemoryRegistry:
+    """A registry whose answers a test sets."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Registered] | str = {}
+
+    def models(self) -> dict[str, Registered]:
+        """Return them, or say that it is away."""
+        if isinstance(self.known, str):
+            raise RegistryError(self.known)
+        return dict(self.known)
+
+    def move(self, name: str = "wine", created: int = 1, **aliases: str) -> None:
+        """Let the aliases of a model be these."""
+        assert isinstance(self.known, dict)
+        self.known[name] = Registered(created, 9, aliases)
+
+
+class Stage:
+    """A follower, what it follows, and what it is told of preparing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.registry = MemoryRegistry()
+        self.folder = StateFolder(path / "state")
+        self.script = path / "prepare.py"
+        self.script.write_text(textwrap.dedent(PREPARE))
+        self.incompatible: dict[tuple[str, str], str] = {}
+        self.options: dict = {"poll_seconds": 0.01, "prepare_seconds": 20}
+        self.behave()
+        self.start()
+
+    def behave(self, **behaviours: str) -> None:
+        named = {number.removeprefix("v"): what for number, what in behaviours.items()}
+        (self.path / "behaviours.json").write_bytes(msgspec.json.encode(named))
+
+    def start(self, **options: object) -> None:
+        """Start a follower, as after a crash of an earlier one."""
+        self.follower = Follower(
+            self.registry,
+            self.folder,
+            ("champion", "challenger"),
+            self._incompatible,
+            **self.options | options,
+            command=(sys.executable, "-S", str(self.script)),
+        )
+
+    def _incompatible(self, new: dict, serving: dict) -> str | None:
+        return self.incompatible.get((serving["number"], new["number"]))
+
+    @property
+    def calls(self) -> list[str]:
+        """Which versions were prepared, in order."""
+        file = self.path / "calls"
+        return [line.split()[1] for line in file.read_text().splitlines()] if file.exists() else []
+
+    @property
+    def state(self) -> State:
+        """What the workers read."""
+        return self.folder.read() or State()
+
+    @property
+    def model(self) -> Model:
+        return self.state.models["wine"]
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Drive the follower until something is so."""
+
+        def turn() -> object:
+            self.follower.tick()
+            return condition()
+
+        eventually(turn)
+
+    def until_serves(self, number: str, alias: str = "champion", name: str = "wine") -> None:
+        def serves() -> bool:
+            model = self.state.models.get(name)
+            return bool(model and alias in model.aliases and model.aliases[alias].serves == number)
+
+        self.until(serves)
+
+    def until_fails(self, number: str, alias: str = "champion") -> str:
+        def failed() -> bool:
+            failure = self.model.aliases[alias].failure
+            return failure is not None and failure.version == number
+
+        self.until(failed)
+        return self.model.aliases[alias].failure.reason  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    stage = Stage(tmp_path)
+    stage.registry.move(champion="1")
+    return stage
+
+
+def folders(stage: Stage) -> set[str]:
+    return {path.name for path in stage.folder.prepared.iterdir()}
+
+
+def test_an_alias_is_followed_and_going_back_prepares_nothing(stage: Stage) -> None:
+    stage.until_serves("1")
+    stage.registry.move(champion="2")
+    stage.until_serves("2")
+    assert stage.model.aliases["champion"].previous == "1"
+    stage.registry.move(champion="1")
+    stage.until_serves("1")
+    assert stage.calls == ["1", "2"]
+    entry = stage.model.aliases["champion"]
+    assert entry.since and entry.since >= entry.moved_at
+    assert stage.folder.path.joinpath(stage.model.versions["1"].folder, "manifest.json").exists()
+
+
+def test_every_followed_alias_is_followed_and_no_other(stage: Stage) -> None:
+    stage.registry.move(champion="1", challenger="2", staging="3")
+    stage.until_serves("2", "challenger")
+    assert set(stage.model.aliases) == {"champion", "challenger"}
+    assert stage.calls == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("it has no signature", "it has no signature"),
+        ("hangs", "not ready after 1 s"),
+        ("is killed", "memory"),
+        ("leaves nothing", "no manifest"),
+    ],
+)
+def test_a_version_that_fails_leaves_the_old_one_and_says_why(
+    stage: Stage, behaviour: str, reason: str
+) -> None:
+    stage.until_serves("1")
+    stage.start(prepare_seconds=1)
+    stage.behave(v2=behaviour)
+    stage.registry.move(champion="2")
+    assert reason in stage.until_fails("2")
+    assert stage.model.aliases["champion"].serves == "1"
+    # Nothing of it is left: neither files nor processes.
+    assert folders(stage) == {Path(stage.model.versions["1"].folder).name}
+    assert not _alive(stage)
+
+    stage.registry.move(champion="1")
+    stage.until(lambda: stage.model.aliases["champion"].failure is None)
+    assert stage.model.failures == {}
+
+
+def test_it_is_tried_again_ever_more_seldom_and_serves_once_it_can(stage: Stage) -> None:
+    stage.start(poll_seconds=0.05)
+    stage.behave(v1="the artifact is torn")
+    stage.until(lambda: stage.calls.count("1") >= 5)
+    times = [float(line.split()[3]) for line in (stage.path / "calls").read_text().splitlines()]
+    assert times[4] - times[3] > 2 * (times[2] - times[1])
+    stage.until(lambda: stage.model.failures["1"].attempts >= 5)
+    # After a restart, too, what has failed waits its time.
+    stage.start(poll_seconds=1000)
+    before = len(stage.calls)
+    for _ in range(20):
+        stage.follower.tick()
+    assert len(stage.calls) == before
+    stage.start(poll_seconds=0.01)
+    stage.behave()
+    stage.until_serves("1")
+    assert stage.model.aliases["champion"].failure is None
+
+
+def test_a_version_that_does_not_fit_what_serves_is_refused(stage: Stage) -> None:
+    stage.incompatible["1", "2"] = "column 'age' is new and required"
+    stage.until_serves("1")
+    stage.registry.move(champion="2")
+    assert "age" in stage.until_fails("2")
+    entry = stage.model.aliases["champion"]
+    assert (entry.serves, entry.failure.attempts) == ("1", 1)
+    # Under an alias of its own it serves: nothing is there to fit.
+    stage.registry.move(champion="1", challenger="2")
+    stage.until_serves("2", "challenger")
+    assert stage.calls == ["1", "2"]
+
+
+def test_a_promotion_does_not_wait_for_one_that_hangs(stage: Stage) -> None:
+    stage.behave(v2="hangs")
+    stage.until_serves("1")
+    stage.registry.move(champion="2")
+    stage.until(lambda: "2" in stage.calls)
+    # Nobody wants it any more.
+    stage.registry.move(champion="3")
+    stage.until_serves("3")
+    assert not _alive(stage)
+    assert stage.model.failures == {}
+
+
+def test_what_has_failed_makes_way_for_what_was_never_tried(stage: Stage) -> None:
+    stage.behave(v1="hangs")
+    stage.start(prepare_seconds=0.5)
+    stage.until_fails("1")
+    stage.start(prepare_seconds=1000)
+    stage.until(lambda: stage.calls.count("1") == 2)
+    stage.registry.move("beer", champion="5")
+    stage.until_serves("5", name="beer")
+
+
+def test_a_model_or_alias_that_goes_stops_serving_and_its_files_go_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_api.following.GRACE_SECONDS", 0.1)
+    stage.registry.move(champion="1", challenger="2")
+    stage.registry.move("beer", champion="3")
+    stage.until(lambda: len(stage.calls) == 3 and stage.state.models["beer"].versions)
+    stage.registry.move(champion="1")
+    stage.until(lambda: set(stage.model.aliases) == {"champion"})
+    assert isinstance(stage.registry.known, dict)
+    del stage.registry.known["beer"]
+    stage.until(lambda: set(stage.state.models) == {"wine"})
+    stage.until(lambda: folders(stage) == {Path(stage.model.versions["1"].folder).name})
+
+
+def test_a_model_made_anew_under_an_old_name_is_another(stage: Stage) -> None:
+    stage.until_serves("1")
+    stage.registry.move(champion="1", created=2)
+    stage.until(lambda: stage.calls == ["1", "1"])
+    stage.until_serves("1")
+
+
+def test_a_registry_that_is_away_changes_nothing_even_after_a_restart(stage: Stage) -> None:
+    stage.until_serves("1")
+    stage.registry.known = "connection refused"
+    stage.until(lambda: stage.state.registry_error == "connection refused")
+    stage.start()
+    stage.follower.tick()
+    assert stage.model.aliases["champion"].serves == "1"
+    assert stage.calls == ["1"]
+    stage.registry.known = {}
+    stage.registry.move(champion="2")
+    stage.until_serves("2")
+    assert stage.state.registry_error is None
+
+
+@pytest.mark.parametrize("when", ["preparing", "prepared"])
+def test_a_crash_at_any_point_leaves_a_state_to_go_on_from(stage: Stage, when: str) -> None:
+    stage.until_serves("1")
+    before = stage.folder.file.read_bytes()
+    stage.behave(v2="hangs" if when == "preparing" else "works")
+    stage.registry.move(champion="2")
+    stage.until(lambda: "2" in stage.calls)
+    if when == "prepared":
+        # All is there but the state that names it.
+        stage.until_serves("2")
+        stage.folder.file.write_bytes(before)
+    stage.behave()
+    stage.start()
+    assert stage.model.aliases["champion"].serves == "1"
+    stage.until_serves("2")
+    assert stage.folder.path.joinpath(stage.model.versions["2"].folder, "manifest.json").exists()
+
+
+def test_half_prepared_folders_are_gone_after_a_start(stage: Stage) -> None:
+    stage.until_serves("1")
+    for name in ("wine-2-0000", ".wine-2-0000-tmp"):
+        (stage.folder.prepared / name).mkdir()
+        (stage.folder.prepared / name / "model").write_text("half")
+    (stage.folder.prepared / ".wine-2-0000-tmp" / "manifest.json").write_text("{}")
+    stage.start()
+    assert folders(stage) == {Path(stage.model.versions["1"].folder).name}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"models": []}', b"\xff"])
+def test_a_state_that_is_none_is_made_anew(stage: Stage, content: bytes) -> None:
+    stage.until_serves("1")
+    stage.folder.file.write_bytes(content)
+    stage.start()
+    stage.until_serves("1")
+
+
+def test_a_version_whose_files_are_gone_is_prepared_anew(stage: Stage) -> None:
+    stage.until_serves("1")
+    (stage.folder.path / stage.model.versions["1"].folder / "manifest.json").unlink()
+    stage.start()
+    stage.until(lambda: stage.calls == ["1", "1"])
+    stage.until(lambda: "1" in stage.model.versions)
+
+
+def test_after_an_upgrade_what_serves_goes_on_until_it_is_prepared_anew(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.until_serves("1")
+    old = stage.model.versions["1"].folder
+    monkeypatch.setattr("model_api.following.fingerprint", lambda: "another")
+    stage.behave(v1="it does not load with this version of scikit-learn")
+    stage.start()
+    assert "scikit-learn" in stage.until_fails("1")
+    assert (stage.model.aliases["champion"].serves, stage.model.versions["1"].folder) == ("1", old)
+    stage.behave()
+    stage.until(lambda: stage.model.versions["1"].folder != old)
+    stage.until(lambda: stage.model.aliases["champion"].failure is None)
+
+
+def test_a_full_disk_leaves_what_serves(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.until_serves("1")
+    before = stage.folder.file.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model_api.state.os.fsync", full)
+        stage.registry.move(champion="2")
+        stage.registry.move("beer", champion="3")
+        stage.until(lambda: "No space" in caplog.text)
+        assert stage.folder.file.read_bytes() == before
+        assert [path.name for path in stage.folder.path.iterdir() if ".json." in path.name] == []
+    stage.until_serves("2")
+
+
+def test_versions_asked_for_by_number_are_prepared_and_let_go(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.start(on_demand=2)
+    stage.until_serves("1")
+    for number in ("3", "4"):
+        stage.folder.wish("wine", number)
+        stage.until(lambda number=number: number in stage.model.versions)
+    assert stage.model.versions["3"].last_used is not None
+    assert stage.model.versions["1"].last_used is None
+
+    # Both are in use: a third one finds no place, and pushes none out.
+    stage.folder.wish("wine", "5")
+    for _ in range(20):
+        stage.follower.tick()
+    assert set(stage.model.versions) == {"1", "3", "4"}
+    # One has not been used for a while: it makes room.
+    _age(stage, 3 * 60, but="5")
+    stage.folder.wish("wine", "4")
+    stage.until(lambda: set(stage.model.versions) == {"1", "4", "5"})
+    # Nobody has asked for ten minutes, nor after a restart.
+    _age(stage, 11 * 60)
+    stage.start(on_demand=2)
+    stage.until(lambda: set(stage.model.versions) == {"1"})
+    assert list(stage.folder.wishes()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("wine", "10"), ("wine", "0"), ("wine", "x"), ("beer", "1")]
+)
+def test_what_the_registry_has_not_is_not_prepared(stage: Stage, name: str, number: str) -> None:
+    stage.until_serves("1")
+    stage.folder.wish(name, number)
+    stage.until(lambda: not list(stage.folder.wishes()))
+    assert stage.calls == ["1"]
+
+
+def test_what_is_prepared_takes_no_time_from_requests(stage: Stage) -> None:
+    stage.behave(v1="hangs")
+    stage.until(lambda: stage.calls)
+    pid = int((stage.path / "calls").read_text().split()[2])
+    assert os.sched_getscheduler(pid) == os.SCHED_IDLE
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+
+
+def test_a_version_may_say_much(stage: Stage) -> None:
+    stage.behave(v1="talks")
+    stage.until_serves("1")
+
+
+def _alive(stage: Stage) -> list[str]:
+    """The processes that preparing has left."""
+    found = subprocess.run(["pgrep", "-fa", str(stage.script)], capture_output=True, text=True)
+    return found.stdout.splitlines()
+
+
+def _age(stage: Stage, seconds: float, but: str = "") -> None:
+    for file in (stage.folder.path / "wishes").iterdir():
+        if msgspec.json.decode(file.read_bytes())[1] != but:
+            then = file.stat()[stat.ST_MTIME] - seconds
+            os.utime(file, (then, then))

@@ -1,0 +1,390 @@
+"""The prediction log: what is offered here is written by a process as in production."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from aws_emulator import KEYS, Emulator
+
+from model_api.prediction_log import PredictionLog, Settings
+from model_api.prediction_log.sender import MAXIMUM_BYTES
+from model_api.storage import locate
+
+INPUTS = [
+    {"name": "flag", "type": "boolean", "required": True},
+    {"name": "count", "type": "integer", "required": True},
+    {"name": "total", "type": "long", "required": True},
+    {"name": "ratio", "type": "float", "required": True},
+    {"name": "width", "type": "double", "required": False},
+    {"name": "kind", "type": "string", "required": True},
+    {"name": "when", "type": "datetime", "required": True},
+    {"name": "tags", "type": "array", "items": {"type": "string"}, "required": True},
+    {"name": "row", "type": "long", "required": True},
+]
+ROW = {
+    "flag": True,
+    "count": 3,
+    "total": 2**40,
+    "ratio": 0.5,
+    "width": 1.25,
+    "kind": "red",
+    "when": "2026-11-24T06:00:00",
+    "tags": ["a", "b"],
+    "row": 7,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    pytest.fail(f"not true within {seconds} s")
+
+
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as knocker:
+        return knocker.connect_ex(str(path)) == 0
+
+
+class Host:
+    """A host's state folder with two prepared versions, and the writing process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"file://{folder}/log"
+        self.environment: dict[str, str] = {}
+        self.output = folder / "output"
+        signatures = {"wine": INPUTS, "sum %": [{"name": "a", "type": "double", "required": True}]}
+        models = {}
+        for name, inputs in signatures.items():
+            prepared = folder / "prepared" / name
+            prepared.mkdir(parents=True)
+            manifest = {
+                "name": name,
+                "version": "1",
+                "signature": {"inputs": inputs},
+                "categories": None,
+            }
+            (prepared / "manifest.json").write_text(json.dumps(manifest))
+            models[name] = {"versions": {str(n): {"folder": f"prepared/{name}"} for n in range(9)}}
+        (folder / "state.json").write_text(json.dumps({"models": models}))
+
+    def settings(self, **changes: Any) -> Settings:
+        values = {"url": self.url, "state_directory": self.folder, "per_second": 10**6}
+        return Settings(**values | changes)
+
+    @contextmanager
+    def writing(self, **changes: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the writing process until the block ends, if it has not ended by itself."""
+        values = {"url": self.url, "flush_seconds": 0.3} | changes
+        environment = {f"MODEL_API_PREDICTION_LOG_{k.upper()}": str(v) for k, v in values.items()}
+        environment["MODEL_API_STATE_DIRECTORY"] = str(self.folder)
+        with self.output.open("ab") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "model_api.prediction_log"],
+                env=os.environ | self.environment | environment,
+                stderr=sink,
+            )
+        try:
+            eventually(lambda: listens(self.settings().socket))
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def offer(self, log: PredictionLog, *rows: dict[str, Any], name: str = "sum %") -> None:
+        answer = {"predictions": [float(i) for i in range(len(rows))], "model": {"name": name}}
+        body = json.dumps({"inputs": rows}).encode()
+        log.offer(name, "1", "champion", "request-1", body, json.dumps(answer).encode())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is written, by any reader of Parquet that knows Hive's partitions."""
+        return self.table().to_pylist() if self.files() else []
+
+    def table(self) -> pa.Table:
+        system, root = locate(self.url)
+        return ds.dataset(root, filesystem=system, format="parquet", partitioning="hive").to_table()
+
+    def files(self) -> list[str]:
+        system, root = locate(self.url)
+        found = system.get_file_info(pa.fs.FileSelector(root, recursive=True, allow_not_found=True))
+        return [file.path for file in found if file.path.endswith(".parquet")]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    emulator = Emulator(tmp_path_factory.mktemp("aws"), free_port())
+    emulator.start()
+    yield emulator
+    emulator.stop()
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    process.send_signal(signal.SIGTERM)
+    return process.wait(timeout=30)
+
+
+# ---- what is written ----------------------------------------------------------------------------
+
+
+def test_predictions_are_in_s3_with_the_types_of_the_signature(
+    host: Host, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.make_bucket("artifacts")
+    host.url = "s3://artifacts/predictions"
+    # The process has no key: it is an instance's, whose role gives it credentials.
+    host.environment = emulator.be_an_instance()
+    before = datetime.now(UTC)
+    # It would wait for an hour: what is left is written when it is told to stop.
+    with host.writing(flush_seconds=3600) as process:
+        log = PredictionLog(host.settings())
+        host.offer(log, ROW, ROW | {"width": None}, name="wine")
+        host.offer(log, {"a": 1.5})
+        assert (log.offered, log.sent, dict(log.dropped)) == (2, 2, {})
+        assert stop(process) == 0
+    for name, value in (emulator.environment | KEYS).items():
+        monkeypatch.setenv(name, value)
+    assert {path.rpartition("/")[0] for path in host.files()} == {
+        f"artifacts/predictions/model={name}/version=1/date={before.date()}"
+        for name in ("wine", "sum%20%25")
+    }
+    [path] = [path for path in host.files() if "wine" in path]
+    system, _ = locate(host.url)
+    table = ds.dataset(path, filesystem=system, format="parquet").to_table()
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "at": "timestamp[ms, tz=UTC]",
+        "request_id": "string",
+        "row": "int32",
+        "alias": "string",
+        "flag": "bool",
+        "count": "int32",
+        "total": "int64",
+        "ratio": "float",
+        "width": "double",
+        "kind": "string",
+        "when": "timestamp[us]",
+        "tags": "string",
+        "input_row": "int64",
+        "prediction": "double",
+    }
+    first, second = table.to_pylist()
+    assert before.replace(microsecond=0) <= first.pop("at") <= datetime.now(UTC)
+    assert first == {
+        **{name: value for name, value in ROW.items() if name != "row"},
+        "when": datetime(2026, 11, 24, 6),
+        "tags": '["a","b"]',
+        "input_row": 7,
+        "row": 0,
+        "request_id": "request-1",
+        "alias": "champion",
+        "prediction": 0.0,
+    }
+    assert (second["row"], second["width"], second["prediction"]) == (1, None, 1.0)
+    assert {row["model"] for row in host.rows()} == {"wine", "sum %"}
+
+
+def test_what_waits_long_enough_or_is_enough_is_written(host: Host) -> None:
+    log = PredictionLog(host.settings())
+    with host.writing(flush_seconds=0.5):
+        host.offer(log, {"a": 1.0})
+        assert eventually(host.rows)[0]["a"] == 1.0
+    with host.writing(flush_seconds=3600, flush_records=3):
+        for _ in range(3):
+            host.offer(log, {"a": 2.0})
+        eventually(lambda: len(host.rows()) == 4)
+    assert len(host.files()) == 2
+
+
+def test_predictions_of_any_type_are_kept(host: Host) -> None:
+    expected: dict[str, tuple[list[Any], str, list[Any]]] = {
+        "1": (["red", "blue"], "string", ["red", "blue"]),
+        "2": ([1, 0], "int64", [1, 0]),
+        "3": ([None, 1.5], "double", [None, 1.5]),
+        "4": ([None, None], "double", [None, None]),
+        "5": ([[0.5, 0.5], [1.0, 0.0]], "list<element: double>", [[0.5, 0.5], [1.0, 0.0]]),
+        "6": (["red", 1], "string", ["red", "1"]),
+        "7": ([2**70, 1], "string", [str(2**70), "1"]),
+    }
+    log = PredictionLog(host.settings())
+    with host.writing(flush_seconds=3600) as process:
+        body = json.dumps({"instances": [{"a": 1.0}, {"a": 2.0}]}).encode()
+        for version, (predictions, _, _) in expected.items():
+            answer = json.dumps({"predictions": predictions}).encode()
+            eventually(lambda v=version, a=answer: _taken(log, v, body, a))
+        assert stop(process) == 0
+    for version, (_, type_, kept) in expected.items():
+        [path] = [path for path in host.files() if f"/version={version}/" in path]
+        table = ds.dataset(path, format="parquet").to_table()
+        assert str(table.schema.field("prediction").type) == type_
+        assert table["prediction"].to_pylist() == kept
+        assert table["alias"].to_pylist() == [None, None]
+
+
+def _taken(log: PredictionLog, version: str, body: bytes, answer: bytes) -> bool:
+    before = log.sent
+    log.offer("sum %", version, None, "id", body, answer)
+    return log.sent > before
+
+
+def test_only_its_own_user_may_send(host: Host) -> None:
+    with host.writing():
+        assert stat.S_IMODE(host.settings().socket.stat().st_mode) == 0o600
+
+
+# ---- what goes wrong ----------------------------------------------------------------------------
+
+
+def test_without_a_url_nothing_is_offered(host: Host) -> None:
+    log = PredictionLog(host.settings(url=None))
+    host.offer(log, {"a": 1.0})
+    assert (log.enabled, log.offered) == (False, 0)
+
+
+def test_a_log_that_is_not_there_or_not_read_is_counted_and_found_again(host: Host) -> None:
+    log = PredictionLog(host.settings())
+    host.offer(log, {"a": 1.0})
+    assert dict(log.dropped) == {"absent": 1}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nobody_reads:
+        nobody_reads.bind(str(host.settings().socket))
+        for _ in range(10_000):
+            host.offer(log, {"a": 1.0})
+    assert log.dropped["full"] > 0
+    assert log.sent + log.dropped["full"] == 10_000
+    host.offer(log, {"a": 1.0})
+    assert log.dropped["absent"] == 2
+    # The file of a process that was killed is in nobody's way.
+    with host.writing():
+        eventually(lambda: host.offer(log, {"a": 2.0}) or host.rows())
+    with host.writing():
+        host.offer(log, {"a": 3.0})
+        eventually(lambda: any(row["a"] == 3.0 for row in host.rows()))
+
+
+def test_a_huge_body_is_dropped_and_the_largest_is_not(host: Host) -> None:
+    log = PredictionLog(host.settings())
+    with host.writing():
+        log.offer("sum %", "1", None, "id", b" " * 50_000_000, b"{}")
+        assert dict(log.dropped) == {"too-large": 1}
+        answer = b'{"predictions":[1]}'
+        body = b'{"inputs":[{"a":1}]}'
+        body += b" " * (MAXIMUM_BYTES - len(body) - len(answer))
+        log.offer("sum %", "1", None, "id", body, answer)
+        assert log.sent == 1
+        assert eventually(host.rows)[0]["a"] == 1.0
+
+
+def test_no_more_than_the_sample_and_the_bound_are_sent(host: Host) -> None:
+    with host.writing(flush_seconds=3600):
+        log = PredictionLog(host.settings(sample=0.25))
+        for _ in range(4000):
+            host.offer(log, {"a": 1.0})
+        assert 800 < log.offered < 1200
+        log = PredictionLog(host.settings(per_second=5))
+        began = time.time()
+        for _ in range(1000):
+            host.offer(log, {"a": 1.0})
+        assert log.sent <= 5 * (int(time.time()) - int(began) + 1)
+        assert log.sent + log.dropped.total() == 1000
+
+
+def test_while_s3_is_away_the_newest_wait_and_one_line_says_so(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator = Emulator(tmp_path / "aws", free_port())
+    host.url = "s3://artifacts/predictions"
+    host.environment = emulator.environment | KEYS
+    log = PredictionLog(host.settings())
+    try:
+        with host.writing(max_bytes=20_000) as process:
+            for number in range(1000):
+                eventually(lambda n=number: _sent(log, host, {"a": float(n)}))
+            eventually(lambda: "dropped the oldest" in host.output.read_text())
+            assert log.sent == 1000
+            emulator.start()
+            emulator.make_bucket("artifacts")
+            for name, value in host.environment.items():
+                monkeypatch.setenv(name, value)
+            eventually(lambda: "again" in host.output.read_text(), 60)
+            assert stop(process) == 0
+        numbers = [row["a"] for row in host.rows()]
+        assert 0 < len(numbers) < 500
+        assert sorted(numbers) == [float(n) for n in range(1000 - len(numbers), 1000)]
+        assert host.output.read_text().count("cannot be written to") == 1
+    finally:
+        emulator.stop()
+
+
+def _sent(log: PredictionLog, host: Host, row: dict[str, Any]) -> bool:
+    before = log.sent
+    host.offer(log, row)
+    return log.sent > before
+
+
+def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) -> None:
+    log = PredictionLog(host.settings())
+    answer = b'{"predictions":[1]}'
+    with host.writing(flush_seconds=3600) as process:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"\xff\x00 nothing", str(host.settings().socket))
+            stranger.sendto(b"", str(host.settings().socket))
+        log.offer("sum %", "1", None, "id", b'{"inputs":[{"a":"s3cret"}]}', answer)
+        log.offer("sum %", "1", None, "id", b'{"inputs":[{"a":1},{"a":2}]}', answer)
+        log.offer("sum %", "1", None, "id", b'{"inputs":[{"a":1}]}', b'{"s3cret":1}')
+        log.offer("sum %", "9", None, "id", b'{"inputs":[{"a":1}]}', answer)
+        log.offer("gone", "1", None, "id", b'{"inputs":[{"a":1}]}', answer)
+        log.offer("sum %", "1", "\udc80", "id", b"{}", answer)
+        host.offer(log, {"a": 5.0})
+        assert (log.sent, dict(log.dropped)) == (6, {"failed": 1})
+        assert stop(process) == 0
+    assert [row["a"] for row in host.rows()] == [5.0]
+    output = host.output.read_text()
+    assert "7 that could not be decoded" in output
+    assert "s3cret" not in output
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("URL", "artifacts/predictions"), ("URL", ""), ("SAMPLE", "2"), ("FLUSH_SECONDS", "0")],
+)
+def test_a_wrong_setting_is_named(name: str, value: str) -> None:
+    variables = {"URL": "file:///nowhere/log", name: value}
+    result = subprocess.run(
+        [sys.executable, "-m", "model_api.prediction_log"],
+        env=os.environ | {f"MODEL_API_PREDICTION_LOG_{k}": v for k, v in variables.items()},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert f"MODEL_API_PREDICTION_LOG_{name}" in result.stderr

@@ -1,0 +1,291 @@
+"""Batches against a real MLflow server, in folders and in the emulator's S3."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import mlflow
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from aws_emulator import KEYS, Emulator
+from mlflow import MlflowClient
+from mlflow.models import infer_signature
+from model_api.storage import locate
+from sklearn.linear_model import LinearRegression
+
+from lastro_pipelines import batch
+from lastro_pipelines.batch import BatchError
+
+RUN = "scheduled__2026-11-24T00:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def model(mlflow_url: str) -> str:
+    """A registered model whose version 1, the champion, answers 2a + n, and version 2 0."""
+    client = MlflowClient(mlflow_url, mlflow_url)
+    name = f"sum-{uuid4().hex[:8]}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+        mlflow.set_tracking_uri(mlflow_url)
+        mlflow.set_experiment(name)
+        rows = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "n": [1, 0, 2, 5]})
+        for factor in (1, 0):
+            fitted = LinearRegression().fit(rows, factor * (2 * rows["a"] + rows["n"]))
+            with mlflow.start_run():
+                mlflow.sklearn.log_model(
+                    fitted,
+                    name="model",
+                    registered_model_name=name,
+                    signature=infer_signature(rows, fitted.predict(rows)),
+                    input_example=rows.head(2),
+                    pip_requirements=["scikit-learn"],
+                    serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
+                )
+        client.set_registered_model_alias(name, "champion", "1")
+    mlflow.set_tracking_uri(None)
+    return name
+
+
+class Bench:
+    """Where a test has its files, and what it scores them with."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.model = model
+        self.source, self.target = f"{url}/in", f"{url}/out"
+        self.experiment = f"batch-{uuid4().hex[:8]}"
+        self.client = MlflowClient()
+
+    def put(self, name: str, table: pa.Table | str, **options: Any) -> None:
+        system, path = locate(f"{self.source}/{name}")
+        if system.type_name == "local":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with system.open_output_stream(path) as sink:
+            if isinstance(table, str):
+                sink.write(table.encode())
+            else:
+                pq.write_table(table, sink, **options)
+
+    def score(self, run_id: str = RUN, **changes: Any) -> dict[str, Any]:
+        where = {"source": self.source, "target": self.target, "experiment": self.experiment}
+        scored = batch.score(run_id, **{"model": self.model} | where | changes)
+        return json.loads(json.dumps(scored))
+
+    def written(self, below: str | None = None) -> dict[str, bytes]:
+        system, path = locate(below or self.target)
+        selector = pa.fs.FileSelector(path, recursive=True, allow_not_found=True)
+        content = {}
+        for info in system.get_file_info(selector):
+            if info.is_file:
+                with system.open_input_stream(info.path) as file:
+                    content[info.path.removeprefix(f"{path}/")] = file.read()
+        return content
+
+    def rows(self, folder: str) -> pd.DataFrame:
+        system, path = locate(folder)
+        return ds.dataset(path, filesystem=system, format="parquet").to_table().to_pandas()
+
+    def runs(self) -> list[Any]:
+        experiment = self.client.get_experiment_by_name(self.experiment)
+        return list(self.client.search_runs([experiment.experiment_id]))
+
+
+@pytest.fixture
+def bench(tracking: str, model: str, tmp_path: Path) -> Bench:
+    return Bench(f"file://{tmp_path}", model)
+
+
+@pytest.fixture
+def s3(
+    tracking: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bench]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    emulator = Emulator(tmp_path / "aws", port)
+    emulator.start()
+    emulator.make_bucket("artifacts")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in (emulator.environment | KEYS).items():
+        monkeypatch.setenv(name, value)
+    yield Bench("s3://artifacts/batch", model)
+    emulator.stop()
+
+
+def test_files_in_s3_are_scored_and_their_lineage_is_told(s3: Bench) -> None:
+    s3.put("b/two.parquet", pa.table({"n": pa.array([3], pa.int32()), "a": [1.5], "id": [7]}))
+    s3.put("a.csv", 'id,a,n\nx,1.0,2\n"y\nz",2.5,1\n')
+    s3.put("_hidden/c.csv", "a,n\n9,9\n")
+    s3.put("notes.txt", "not a table")
+    scored = s3.score()
+    folder = scored["output"]
+    assert folder == (
+        f"{s3.target}/model={s3.model}/version=1/run=scheduled__2026-11-24T00%3A00%3A00%2B00%3A00"
+    )
+    written = s3.written(folder)
+    assert written.keys() == {
+        "part-00000.parquet",
+        "part-00001.parquet",
+        "_lineage.json",
+        "_SUCCESS",
+    }
+    first = pq.read_table(pa.BufferReader(written["part-00000.parquet"]))
+    assert first.column_names == ["id", "a", "n", "prediction", "model_version"]
+    assert first["id"].to_pylist() == ["x", "y\nz"]
+    assert first["prediction"].to_pylist() == pytest.approx([4.0, 6.0])
+    second = pq.read_table(pa.BufferReader(written["part-00001.parquet"])).to_pylist()
+    assert second == [
+        {"n": 3, "a": 1.5, "id": 7, "prediction": pytest.approx(6.0), "model_version": "1"}
+    ]
+
+    lineage = json.loads(written["_lineage.json"])
+    assert scored == lineage | {"output": folder}
+    version = s3.client.get_model_version(s3.model, "1")
+    told = {"model": s3.model, "version": "1", "alias": "champion", "run_id": version.run_id}
+    assert told.items() <= lineage.items()
+    assert (lineage["source"], lineage["pipeline_run_id"]) == (s3.source, RUN)
+    assert lineage["started"] <= lineage["finished"]
+    etags = [file.pop("etag") for file in lineage["files"]]
+    assert all(len(etag) >= 32 for etag in etags)
+    sizes = {name: len(content) for name, content in s3.written(s3.source).items()}
+    assert lineage["files"] == [
+        {"path": f"artifacts/batch/in/{name}", "size": sizes[name], "rows": rows, "output": output}
+        for name, rows, output in (
+            ("a.csv", 2, "part-00000.parquet"),
+            ("b/two.parquet", 1, "part-00001.parquet"),
+        )
+    ]
+
+    [run] = s3.runs()
+    assert (run.info.status, run.info.run_id) == ("FINISHED", lineage["mlflow_run_id"])
+    assert (
+        run.data.params.items() >= {"model": s3.model, "version": "1", "source": s3.source}.items()
+    )
+    assert (run.data.metrics["rows"], run.data.metrics["files"]) == (3, 2)
+    assert run.data.tags["pipeline_run_id"] == RUN
+
+
+def test_a_repetition_writes_its_own_folder_anew_and_no_other(bench: Bench) -> None:
+    bench.put("a.csv", "a,n\n1,1\n")
+    bench.put("b.csv", "a,n\n2,2\n")
+    other_run, other_version = bench.score("other"), bench.score(version="2")
+    assert other_version["alias"] is None
+    assert list(bench.rows(other_version["output"])["prediction"]) == pytest.approx([0.0, 0.0])
+    first = bench.score()
+    before = bench.written()
+    locate(bench.source)[0].delete_file(f"{locate(bench.source)[1]}/b.csv")
+    second = bench.score()
+    after = bench.written()
+    own = first["output"].removeprefix(f"{bench.target}/")
+    assert second["output"] == first["output"]
+    assert {name for name in before if before[name] != after.get(name)} == {
+        f"{own}/part-00001.parquet",
+        f"{own}/_lineage.json",
+    }
+    assert before.keys() - after.keys() == {f"{own}/part-00001.parquet"}
+    assert bench.rows(second["output"])["prediction"].to_list() == pytest.approx([3.0])
+    assert other_run["output"] != first["output"]
+
+
+def test_an_attempt_that_fails_is_not_taken_for_whole(bench: Bench) -> None:
+    bench.put("a.csv", "a,n\n1,1\n")
+    folder = bench.score()["output"]
+    bench.put("b.csv", "a,n\n1,1\n1,2\n1,many\n")
+    with pytest.raises(BatchError, match=r"b\.csv.*Row #4.*'many'"):
+        bench.score()
+    assert not {"_SUCCESS", "_lineage.json"} & bench.written(folder).keys()
+    assert sorted(run.info.status for run in bench.runs()) == ["FAILED", "FINISHED"]
+
+
+def test_a_missing_value_is_named_by_file_column_and_row(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastro_pipelines.batch._ROWS", 10)
+    values = [1.0] * 25
+    bench.put("a.parquet", pa.table({"a": values, "n": [1] * 25}))
+    bench.put("b.parquet", pa.table({"a": [*values[:23], None, 1.0], "n": [1] * 25}))
+    with pytest.raises(BatchError, match=r"b\.parquet: column 'a', row 23: must not be missing"):
+        bench.score()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no .csv and no .parquet file below file:"),
+        ({"x.csv": "a\n1\n"}, r"x\.csv: has no column 'n', which version 1 of 'sum-.*it has 'a'"),
+        ({"x.csv": "a,n,a\n1,1,1\n"}, r"x\.csv: has the column 'a' twice"),
+        ({"x.csv": "a,n,prediction\n1,1,1\n"}, r"x\.csv: has a column 'prediction'.*rename it"),
+        ({"x.csv": ""}, r"x\.csv cannot be read: .*[Ee]mpty"),
+        ({"x.csv": "a,n\n1,1\n1\n"}, r"x\.csv.*Row #3.*Expected 2 columns, got 1"),
+        ({"x.csv": "a,n\n1,1.5\n"}, r"x\.csv.*Row #2.*1\.5"),
+        ({"x.parquet": "a,n\n"}, r"x\.parquet cannot be read: .*[Pp]arquet"),
+    ],
+)
+def test_files_that_cannot_be_scored_are_named(
+    bench: Bench, files: dict[str, str], message: str
+) -> None:
+    bench.put("good.txt", "so that the folder is there")
+    for name, content in files.items():
+        bench.put(name, content)
+    with pytest.raises(BatchError, match=message):
+        bench.score()
+
+
+def test_a_source_and_a_model_that_are_none_are_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for target in (bench.source, f"{bench.source}/out", bench.source.removesuffix("/in")):
+        with pytest.raises(BatchError, match="lie in one another"):
+            bench.score(target=target)
+    with pytest.raises(BatchError, match="no version of 'beer' is 'champion'"):
+        bench.score(model="beer")
+    with pytest.raises(BatchError, match=r"version 9 of 'sum-.*' cannot be used"):
+        bench.score(version="9")
+    with pytest.raises(BatchError, match=r"'in' is no address.*set LASTRO_BATCH_URL"):
+        bench.score(source="in")
+    with pytest.raises(BatchError, match="'gs://x/in' is neither s3://"):
+        bench.score(source="gs://x/in")
+    monkeypatch.setenv("LASTRO_BATCH_URL", bench.source.removesuffix("/in"))
+    with pytest.raises(BatchError, match=r"'in/\.\./\.\./x' is no address"):
+        bench.score(source="in/../../x")
+    bench.put("a.csv", "a,n\n1,1\n")
+    assert bench.score(source="in", target="out")["rows"] == 1
+
+
+MEASURE = """
+import resource, sys
+from lastro_pipelines import batch
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+small, large, target, model = sys.argv[1:]
+batch.score("small", model=model, source=small, target=target)
+before = peak()
+rows = batch.score("large", model=model, source=large, target=target)["rows"]
+print(rows, peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_files(bench: Bench, tmp_path: Path) -> None:
+    rows = 800_000
+    random = np.random.default_rng(0)
+    table = pa.table({"a": random.random(rows), "n": random.integers(0, 2**60, rows)})
+    bench.put("small/a.parquet", table.slice(0, 40_000))
+    # One row group: what would have to be held by those who read a file in its own pieces.
+    bench.put("large/a.parquet", table, row_group_size=rows)
+    arguments = [f"{bench.source}/small", f"{bench.source}/large", bench.target, bench.model]
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True, check=True
+    )
+    scored, grown = map(int, result.stdout.split()[-2:])
+    assert scored == rows
+    assert grown < table.nbytes / 2
