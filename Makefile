@@ -194,6 +194,10 @@ molecule: ## Test the roles on hosts of their own; or one ROLE
 	@scripts/setup machine
 	scripts/molecule $(ROLE)
 
+.PHONY: bench-serving
+bench-serving: setup ## Measure the model API beside other servers: the table of the README [ROUNDS=3] [SECONDS=4]
+	@python tests/bench/serving/bench.py
+
 .PHONY: bench
 bench: setup ## Measure a running environment: the figures of the README
 	@LASTRO_ENVIRONMENT=$(ENV) python tests/bench/bench.py
