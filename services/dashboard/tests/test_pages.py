@@ -63,7 +63,7 @@ def test_overview_tells_what_is_not_set_up(app: App, world: World, serving: Mode
 def test_overview_tells_each_host_of_the_model_api(
     app: App, world: World, serving: ModelApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MODEL_API_HOSTS", f"{serving.url},http://127.0.0.1:9")
+    monkeypatch.setenv("MODEL_API_HOSTS", f"{serving.url} http://127.0.0.1:9")
     serving.polled_at = datetime.now(UTC) - timedelta(minutes=5)
     text = shown(app(world.alice))
     assert "has not followed MLflow for 30" in text

@@ -41,7 +41,7 @@ def test_settings_have_safe_defaults() -> None:
         ("MODEL_API_KEY", " ", "is not set"),
         ("MODEL_API_KEY", "schlüssel", "ASCII"),
         ("AIRFLOW_URL", "javascript:alert(1)", "begins with http"),
-        ("MODEL_API_HOSTS", "http://a:1,b:2", "begins with http"),
+        ("MODEL_API_HOSTS", "http://a:1 b:2", "begins with http"),
         ("AIRFLOW_API_URL", "airflow:8080", "begins with http"),
         ("DASHBOARD_PREDICTION_LOG_URL", "bucket/predictions", "s3://bucket/predictions"),
         ("DASHBOARD_PORT", "0", "between 1 and 65535"),
