@@ -21,6 +21,7 @@ locals {
       { client = "airflow", server = "mlflow" },
       { client = "model_api", server = "mlflow" },
       { client = "dashboard", server = "mlflow" },
+      { client = "dashboard", server = "airflow" },
       { client = "dashboard", server = "model_api" },
       { client = "edge", server = "mlflow" },
       { client = "edge", server = "airflow" },

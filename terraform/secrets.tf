@@ -23,8 +23,9 @@ locals {
       mlflow_password = 32
     }
     dashboard = {
-      cookie_secret = 32
-      model_api_key = 32
+      airflow_password = 32
+      cookie_secret    = 32
+      model_api_key    = 32
     }
   }
   # A secret is written as a whole: raising its number draws all its keys anew, so do it for one whose keys have changed.

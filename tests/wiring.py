@@ -100,7 +100,7 @@ SECRETS: dict[str, dict[str, str]] = {
                 "mlflow_password",
             ),
             "model_api": ("bearer_key", "mlflow_password"),
-            "dashboard": ("cookie_secret", "model_api_key"),
+            "dashboard": ("airflow_password", "cookie_secret", "model_api_key"),
             "model_api_clients": ("shop",),
         }.items()
     },

@@ -90,7 +90,7 @@ run "contract" {
       mlflow    = ["admin_password", "auth_database_password", "database_password", "flask_secret_key"]
       airflow   = ["admin_password", "api_secret_key", "database_password", "fernet_key", "jwt_secret", "mlflow_password"]
       model_api = ["bearer_key", "mlflow_password"]
-      dashboard = ["cookie_secret", "model_api_key"]
+      dashboard = ["airflow_password", "cookie_secret", "model_api_key"]
     }
     error_message = "the keys of the secrets are part of the contract"
   }
@@ -157,6 +157,7 @@ run "secure_by_default" {
       "sg-airflow -> sg-mlflow:5000-5000/tcp",
       "sg-model_api -> sg-mlflow:5000-5000/tcp",
       "sg-dashboard -> sg-mlflow:5000-5000/tcp",
+      "sg-dashboard -> sg-airflow:8080-8080/tcp",
       "sg-dashboard -> sg-model_api:8000-8000/tcp",
       "sg-mlflow -> sg-database:5432-5432/tcp",
       "sg-airflow -> sg-database:5432-5432/tcp",
@@ -515,6 +516,7 @@ run "layout_private" {
       "sg-airflow -> sg-mlflow:5000-5000/tcp",
       "sg-model_api -> sg-mlflow:5000-5000/tcp",
       "sg-dashboard -> sg-mlflow:5000-5000/tcp",
+      "sg-dashboard -> sg-airflow:8080-8080/tcp",
       "sg-dashboard -> sg-model_api:8000-8000/tcp",
       "sg-edge -> sg-mlflow:5000-5000/tcp",
       "sg-edge -> sg-airflow:8080-8080/tcp",

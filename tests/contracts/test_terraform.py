@@ -144,6 +144,7 @@ def allowed() -> set[tuple[str, str]]:
 LINKS = {
     ("dashboard", "AIRFLOW_URL"),
     ("dashboard", "MLFLOW_PUBLIC_URL"),
+    ("dashboard", "MODEL_API_PUBLIC_URL"),
     ("airflow", "AIRFLOW__API__BASE_URL"),
     ("mlflow", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"),
 }

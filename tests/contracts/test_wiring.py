@@ -43,8 +43,8 @@ MLFLOW_URL = {
     "model_api MLFLOW_TRACKING_URI",
     "dashboard MLFLOW_TRACKING_URI",
 }
-MODEL_API_URL = {"dashboard MODEL_API_URL"}
-AIRFLOW_URL = {"dashboard AIRFLOW_URL"}
+MODEL_API_URL = {"dashboard MODEL_API_URL", "dashboard MODEL_API_HOSTS"}
+AIRFLOW_URL = {"dashboard AIRFLOW_URL", "dashboard AIRFLOW_API_URL"}
 MLFLOW_ADDRESS = {
     "mlflow MLFLOW_SERVER_ALLOWED_HOSTS",
     "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
@@ -63,6 +63,7 @@ PUBLIC_NAMES = {
     "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
     "dashboard AIRFLOW_URL",
     "dashboard MLFLOW_PUBLIC_URL",
+    "dashboard MODEL_API_PUBLIC_URL",
 }
 # What changes where an edge stands between people and the services.
 TRUSTED_PROXIES = {
@@ -155,6 +156,10 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
         "mlflow.mlflow_users",
     },
     ("model_api_clients", "shop"): {"model_api.model_api_keys"},
+    ("dashboard", "airflow_password"): {
+        "dashboard AIRFLOW_API_PASSWORD",
+        "airflow.airflow_users",
+    },
     ("dashboard", "cookie_secret"): {"dashboard STREAMLIT_SERVER_COOKIE_SECRET"},
     ("dashboard", "model_api_key"): {"dashboard MODEL_API_KEY", "model_api.model_api_keys"},
 }
@@ -163,7 +168,7 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
 VARIABLES = {
     "databases": ("databases_server", "databases_applications"),
     "mlflow": ("mlflow_admin_password", "mlflow_users"),
-    "airflow": ("airflow_admin_password", "airflow_memory_mib"),
+    "airflow": ("airflow_admin_password", "airflow_users", "airflow_memory_mib"),
     "model_api": ("model_api_keys",),
 }
 
@@ -320,6 +325,7 @@ def test_on_a_platform_that_has_grown_each_host_listens_at_its_own_address(tmp_p
         assert service.environment["MLFLOW_TRACKING_URI"] == "http://10.42.1.11:5000"
     dashboard = wiring.service("dashboard").environment
     assert dashboard["MODEL_API_URL"] == "http://10.42.1.13:8000"
+    assert dashboard["AIRFLOW_API_URL"] == "http://10.42.1.12:8080"
     assert dashboard["AIRFLOW_URL"] == "http://10.42.1.12:8080"
 
 

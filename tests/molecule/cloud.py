@@ -26,6 +26,7 @@ LOGINS = (
     "airflow_api",
     "airflow_database",
     "airflow_jwt",
+    "airflow_reader",
     "dashboard_cookie",
     "mlflow_admin",
     "mlflow_auth_database",

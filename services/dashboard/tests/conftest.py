@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -451,3 +452,135 @@ def shown(at: AppTest) -> str:
     parts += [element.value.to_string() for element in at.dataframe]
     parts += [element.message for element in at.exception]
     return "\n".join(parts).replace("\\", "")
+
+
+def press(at: AppTest, label: str) -> AppTest:
+    """Click the button with this label."""
+    return next(button for button in at.button if button.label == label).click().run()
+
+
+# ---- what the tests look at ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """Two users with work of their own, and one with none."""
+
+    alice: tuple[str, str]
+    bob: tuple[str, str]
+    carol: tuple[str, str]
+    runs: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def world(mlflow: MLflow) -> World:
+    alice, bob, carol = (mlflow.create_user(name) for name in ("alice", "bob", "carol"))
+    wine = mlflow.create_experiment(alice, "wine")
+    runs = {
+        name: mlflow.create_run(alice, wine, name, metrics, params, start, status)
+        for start, (name, metrics, params, status) in enumerate(
+            [
+                (
+                    "small-forest",
+                    {"accuracy": [0.91], "loss": [0.4, 0.3, 0.2]},
+                    {"trees": "20"},
+                    "FINISHED",
+                ),
+                (
+                    "large-forest",
+                    {"accuracy": [0.97], "loss": [0.3, 0.2, 0.1]},
+                    {"trees": "200"},
+                    "FINISHED",
+                ),
+                ("broken", {}, {"trees": "-1", "seed": "7"}, "FAILED"),
+            ]
+        )
+    }
+    mlflow.create_model(
+        alice,
+        "wine-classifier",
+        [runs["small-forest"], runs["large-forest"]],
+    )
+    mlflow.set_alias(alice, "wine-classifier", "champion", "1")
+    tag = {"run_id": runs["large-forest"], "key": "dataset_hash", "value": "cafe"}
+    mlflow.call(alice, "POST", "runs/set-tag", json=tag)
+    study = mlflow.create_experiment(bob, "bobs-study")
+    mine = mlflow.create_run(bob, study, "bobs-run", {"r2": [0.5]})
+    mlflow.create_model(bob, "bobs-model", [mine])
+    return World(alice, bob, carol, runs)
+
+
+def wines(rows: int, alcohol: float = 13.0, red: float = 0.5, seed: int = 0) -> pd.DataFrame:
+    """Logged inputs of the wine classifier, and what it predicted."""
+    draw = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "alcohol": draw.normal(alcohol, 1.0, rows),
+            "colour": np.where(draw.random(rows) < red, "red", "white"),
+            "prediction": draw.choice(["barolo", "barbera"], rows),
+        }
+    )
+
+
+INPUTS = [
+    {"name": "alcohol", "type": "double", "required": True},
+    {"name": "bottles", "type": "long", "required": True},
+    {"name": "note", "type": "string", "required": False},
+    {"name": "colour", "type": "string", "required": False},
+    {"name": "bottled", "type": "datetime", "required": False},
+    {"name": "organic", "type": "boolean", "required": False},
+]
+
+
+def held(name: str, number: str, run_id: str, **more: object) -> dict[str, object]:
+    """A version as the model API describes it."""
+    return {
+        "name": name,
+        "version": number,
+        "run_id": run_id,
+        "signature": {"inputs": INPUTS, "outputs": None, "params": None},
+        "example": [{"alcohol": 14.23, "bottles": 3}],
+        "classes": None,
+        "engine": "onnx",
+        "engine_note": "answers as scikit-learn does",
+        "requirements": [],
+        "categories": {"colour": ["red", "white"]},
+        "prepared_at": "2026-09-01T10:00:00+00:00",
+        **more,
+    }
+
+
+def alias(version: str | None, wanted: str | None = None, reason: str = "") -> dict[str, object]:
+    """An alias as the model API describes it; with a `reason`, `wanted` could not be loaded."""
+    wanted = wanted or version
+    at = "2026-09-01T10:00:00+00:00"
+    return {
+        "version": version,
+        "since": at if version else None,
+        "wanted_version": wanted,
+        "moved_at": at,
+        "previous_version": None,
+        "failure": {"version": wanted, "reason": reason, "attempts": 2, "at": at}
+        if reason
+        else None,
+    }
+
+
+@pytest.fixture
+def serving(world: World, model_api: ModelApi) -> ModelApi:
+    """The model API with one model of alice's and one of bob's."""
+    model_api.models = [
+        {
+            "name": "wine-classifier",
+            "aliases": {"champion": alias("1")},
+            "versions": {"1": held("wine-classifier", "1", world.runs["small-forest"])},
+            "failures": [],
+        },
+        {
+            "name": "bobs-model",
+            "aliases": {"champion": alias("1")},
+            "versions": {"1": held("bobs-model", "1", "b" * 32, example=[])},
+            "failures": [],
+        },
+    ]
+    return model_api

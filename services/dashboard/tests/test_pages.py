@@ -5,144 +5,30 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from conftest import BEARER, Airflow, Gate, MLflow, ModelApi, go, log_predictions, shown
+from conftest import (
+    BEARER,
+    Airflow,
+    Gate,
+    MLflow,
+    ModelApi,
+    World,
+    alias,
+    go,
+    held,
+    log_predictions,
+    press,
+    shown,
+    wines,
+)
 from streamlit.testing.v1 import AppTest
 
 from dashboard import tracking
 
 App = Callable[..., AppTest]
-Login = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class World:
-    """Two users with work of their own, and one with none."""
-
-    alice: Login
-    bob: Login
-    carol: Login
-    runs: dict[str, str]
-
-
-@pytest.fixture(scope="session")
-def world(mlflow: MLflow) -> World:
-    alice, bob, carol = (mlflow.create_user(name) for name in ("alice", "bob", "carol"))
-    wine = mlflow.create_experiment(alice, "wine")
-    runs = {
-        name: mlflow.create_run(alice, wine, name, metrics, params, start, status)
-        for start, (name, metrics, params, status) in enumerate(
-            [
-                (
-                    "small-forest",
-                    {"accuracy": [0.91], "loss": [0.4, 0.3, 0.2]},
-                    {"trees": "20"},
-                    "FINISHED",
-                ),
-                (
-                    "large-forest",
-                    {"accuracy": [0.97], "loss": [0.3, 0.2, 0.1]},
-                    {"trees": "200"},
-                    "FINISHED",
-                ),
-                ("broken", {}, {"trees": "-1", "seed": "7"}, "FAILED"),
-            ]
-        )
-    }
-    mlflow.create_model(
-        alice,
-        "wine-classifier",
-        [runs["small-forest"], runs["large-forest"]],
-    )
-    mlflow.set_alias(alice, "wine-classifier", "champion", "1")
-    tag = {"run_id": runs["large-forest"], "key": "dataset_hash", "value": "cafe"}
-    mlflow.call(alice, "POST", "runs/set-tag", json=tag)
-    study = mlflow.create_experiment(bob, "bobs-study")
-    mine = mlflow.create_run(bob, study, "bobs-run", {"r2": [0.5]})
-    mlflow.create_model(bob, "bobs-model", [mine])
-    return World(alice, bob, carol, runs)
-
-
-def wines(rows: int, alcohol: float = 13.0, red: float = 0.5, seed: int = 0) -> pd.DataFrame:
-    """Logged inputs of the wine classifier, and what it predicted."""
-    draw = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "alcohol": draw.normal(alcohol, 1.0, rows),
-            "colour": np.where(draw.random(rows) < red, "red", "white"),
-            "prediction": draw.choice(["barolo", "barbera"], rows),
-        }
-    )
-
-
-INPUTS = [
-    {"name": "alcohol", "type": "double", "required": True},
-    {"name": "bottles", "type": "long", "required": True},
-    {"name": "note", "type": "string", "required": False},
-    {"name": "colour", "type": "string", "required": False},
-    {"name": "bottled", "type": "datetime", "required": False},
-    {"name": "organic", "type": "boolean", "required": False},
-]
-
-
-def held(name: str, number: str, run_id: str, **more: object) -> dict[str, object]:
-    """A version as the model API describes it."""
-    return {
-        "name": name,
-        "version": number,
-        "run_id": run_id,
-        "signature": {"inputs": INPUTS, "outputs": None, "params": None},
-        "example": [{"alcohol": 14.23, "bottles": 3}],
-        "classes": None,
-        "engine": "onnx",
-        "engine_note": "answers as scikit-learn does",
-        "requirements": [],
-        "categories": {"colour": ["red", "white"]},
-        "prepared_at": "2026-09-01T10:00:00+00:00",
-        **more,
-    }
-
-
-def alias(version: str | None, wanted: str | None = None, reason: str = "") -> dict[str, object]:
-    """An alias as the model API describes it; with a `reason`, `wanted` could not be loaded."""
-    wanted = wanted or version
-    at = "2026-09-01T10:00:00+00:00"
-    return {
-        "version": version,
-        "since": at if version else None,
-        "wanted_version": wanted,
-        "moved_at": at,
-        "previous_version": None,
-        "failure": {"version": wanted, "reason": reason, "attempts": 2, "at": at}
-        if reason
-        else None,
-    }
-
-
-@pytest.fixture
-def serving(world: World, model_api: ModelApi) -> ModelApi:
-    """The model API with one model of alice's and one of bob's."""
-    model_api.models = [
-        {
-            "name": "wine-classifier",
-            "aliases": {"champion": alias("1")},
-            "versions": {"1": held("wine-classifier", "1", world.runs["small-forest"])},
-            "failures": [],
-        },
-        {
-            "name": "bobs-model",
-            "aliases": {"champion": alias("1")},
-            "versions": {"1": held("bobs-model", "1", "b" * 32, example=[])},
-            "failures": [],
-        },
-    ]
-    return model_api
 
 
 def test_overview_tells_what_serves_by_which_engine_and_its_metrics(
@@ -177,11 +63,11 @@ def test_overview_tells_what_is_not_set_up(app: App, world: World, serving: Mode
 def test_overview_tells_each_host_of_the_model_api(
     app: App, world: World, serving: ModelApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MODEL_API_HOSTS", f"{serving.url},http://127.0.0.1:9")
+    monkeypatch.setenv("MODEL_API_HOSTS", f"{serving.url} http://127.0.0.1:9")
     serving.polled_at = datetime.now(UTC) - timedelta(minutes=5)
     text = shown(app(world.alice))
     assert "has not followed MLflow for 30" in text
-    assert "Model API 127.0.0.1:9" in text and "127.0.0.1:9 cannot be reached" in text
+    assert "Model API 127.0.0.1:9" in text and "The model API cannot be reached" in text
 
 
 def test_a_failed_load_is_told_on_top(app: App, world: World, serving: ModelApi) -> None:
@@ -529,8 +415,3 @@ def test_markdown_in_names_stays_text(app: App, mlflow: MLflow) -> None:
     mlflow.create_model(eve, "![x](evil.example)", [run])
     at = app(eve)
     assert all("![x](" not in element.value for element in at.markdown)
-
-
-def press(at: AppTest, label: str) -> AppTest:
-    """Click the button with this label."""
-    return next(button for button in at.button if button.label == label).click().run()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import MLflow
 
-from dashboard import tracking
-from dashboard.services import Refused
+from dashboard import board
+from dashboard.airflow import Airflow
+from dashboard.services import TIMEOUT, Away, Refused
+from dashboard.serving import ModelApi
+from dashboard.session import Session
+from dashboard.settings import Settings
 from dashboard.tracking import Tracking
 
 
@@ -29,20 +35,45 @@ def test_concurrent_clients_never_mix_their_logins(mlflow: MLflow) -> None:
         client.close()
 
 
-def test_runs_are_read_page_by_page_up_to_the_limit(
-    mlflow: MLflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracking, "_PAGE", 2)
+def test_runs_are_read_page_by_page(mlflow: MLflow) -> None:
     login = mlflow.create_user("pager")
     experiment = mlflow.create_experiment(login, "pages")
-    for i in range(5):
+    for i in range(3):
         mlflow.create_run(login, experiment, f"run-{i}", {"m": [float(i)]}, start=i)
     client = Tracking(mlflow.url, *login)
-    newest_first = [f"run-{i}" for i in (4, 3, 2, 1, 0)]
-    assert [run.name for run in client.runs([experiment])] == newest_first
-    assert [run.name for run in client.runs([experiment], limit=3)] == newest_first[:3]
-    assert client.runs([]) == []
+    first = client.runs([experiment], limit=2)
+    second = client.runs([experiment], token=first.next_token, limit=2)
+    assert [run.name for run in first.runs] == ["run-2", "run-1"]
+    assert [run.name for run in second.runs] == ["run-0"] and second.next_token is None
+    assert client.runs([]).runs == ()
     client.close()
+
+
+def test_what_hangs_holds_a_page_once_and_not_longer_than_two_seconds() -> None:
+    """Every service takes the connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        session = Session(
+            username="x",
+            settings=Settings(url, url, "key"),
+            tracking=Tracking(url, "x", "y"),
+            apis=(ModelApi(url, "key"), ModelApi(url, "key")),
+            airflow=Airflow(url, "x", "y"),
+        )
+        begin = time.monotonic()
+        session.begin()
+        board.prepare(session)
+        with pytest.raises(Away):
+            board.registered_models(session)
+        taken = time.monotonic() - begin
+        assert 1 < taken < 2 * TIMEOUT.read
+        begin = time.monotonic()
+        session.begin()
+        board.prepare(session)
+        with pytest.raises(Away):
+            board.registered_models(session)
+        assert time.monotonic() - begin < taken / 10
+        session.close()
 
 
 def test_another_s_run_is_refused(mlflow: MLflow) -> None:

@@ -20,7 +20,7 @@ def test_nothing_but_the_form_is_shown_before_signing_in(app: App, gate: Gate) -
     assert gate.seen == 0
 
 
-@pytest.mark.parametrize("page", ["overview", "experiments", "models", "try_it"])
+@pytest.mark.parametrize("page", ["overview", "models", "try_it", "drift", "pipelines"])
 def test_a_page_s_address_leads_to_the_form_and_then_to_the_page(
     app: App, gate: Gate, page: str
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dashboard.fields import Field, Kind, to_row
 from dashboard.settings import Settings, SettingsError
 from dashboard.throttle import FREE_ATTEMPTS, LONGEST_WAIT, REMEMBERED_NAMES, Throttle
-from dashboard.ui import ago, number, plain, run_link, version_link
+from dashboard.ui import ago, duration, number, plain, run_link, version_link
 
 ENV = {
     "MLFLOW_TRACKING_URI": "http://10.0.0.1:5000/",
@@ -26,6 +26,8 @@ def test_settings_have_safe_defaults() -> None:
     assert settings.mlflow_url == "http://10.0.0.1:5000"
     assert (settings.host, settings.port) == ("127.0.0.1", 8501)
     assert settings.airflow_url is None and settings.mlflow_public_url is None
+    assert settings.model_api_hosts == ("http://10.0.0.2:8000",)
+    assert settings.airflow_api_url is None and settings.prediction_log_url is None
     assert "a-key" not in repr(settings)
 
 
@@ -39,6 +41,9 @@ def test_settings_have_safe_defaults() -> None:
         ("MODEL_API_KEY", " ", "is not set"),
         ("MODEL_API_KEY", "schlüssel", "ASCII"),
         ("AIRFLOW_URL", "javascript:alert(1)", "begins with http"),
+        ("MODEL_API_HOSTS", "http://a:1 b:2", "begins with http"),
+        ("AIRFLOW_API_URL", "airflow:8080", "begins with http"),
+        ("DASHBOARD_PREDICTION_LOG_URL", "bucket/predictions", "s3://bucket/predictions"),
         ("DASHBOARD_PORT", "0", "between 1 and 65535"),
         ("DASHBOARD_PORT", "x", "between 1 and 65535"),
         ("DASHBOARD_COOKIE_SECRET", "short", "at least 32"),
@@ -48,6 +53,13 @@ def test_a_bad_setting_is_named_with_its_fix(name: str, value: str, fix: str) ->
     with pytest.raises(SettingsError, match=name) as caught:
         Settings.from_env(ENV | {name: value})
     assert fix in str(caught.value) and "user:pw" not in str(caught.value)
+
+
+def test_an_airflow_login_needs_its_password() -> None:
+    login = {"AIRFLOW_API_USERNAME": "dashboard"}
+    with pytest.raises(SettingsError, match="AIRFLOW_API_PASSWORD is not set"):
+        Settings.from_env(ENV | login)
+    assert "hush" not in repr(Settings.from_env(ENV | login | {"AIRFLOW_API_PASSWORD": "hush"}))
 
 
 def test_the_program_refuses_to_start_with_a_bad_setting() -> None:
@@ -108,9 +120,15 @@ def test_rows_leave_out_empty_optional_fields() -> None:
     ]
     when = datetime(2026, 1, 2, 3, 4)
     entered = {"a": 0.0, "b": None, "c": "", "d": "", "e": when, "f": False}
-    assert to_row(fields, entered) == {"a": 0.0, "c": "", "e": "2026-01-02T03:04:00", "f": False}
-    with pytest.raises(ValueError, match="a is empty"):
-        to_row(fields, entered | {"a": None})
+    row = {"a": 0.0, "c": "", "e": "2026-01-02T03:04:00", "f": False}
+    assert to_row(fields, entered) == (row, {})
+    assert list(to_row(fields, entered | {"a": None})[1]) == ["a"]
+
+
+def test_nested_values_are_entered_as_json() -> None:
+    fields = [Field("x", "array", True), Field("y", "map", False)]
+    assert to_row(fields, {"x": "[1, 2]", "y": ""}) == ({"x": [1, 2]}, {})
+    assert list(to_row(fields, {"x": "[1,", "y": "{"})[1]) == ["x", "y"]
 
 
 def test_unknown_types_are_entered_as_text() -> None:
@@ -130,6 +148,7 @@ def test_times_and_numbers_read_well() -> None:
     assert ago(now - timedelta(seconds=5), now) == "just now"
     assert ago(now - timedelta(minutes=61), now) == "1 h ago"
     assert ago(now - timedelta(days=3), now) == "3 d ago"
+    assert (duration(12.5), duration(200), duration(7500)) == ("12.5 s", "3 min 20 s", "2 h 5 min")
     assert number(0.123456) == "0.1235" and number(float("nan")) == "nan"
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-MINIMUM_ROWS = 100
-"""Rows that each sample must have: with ten bins, fewer make a PSI of 0.1 by chance."""
+MINIMUM_ROWS = 200
+"""Values that each sample must have: over ten bins, fewer make a PSI of 0.1 by mere chance."""
 
 SIGNIFICANCE = 0.05
 SOME_CHANGE, LARGE_CHANGE = 0.1, 0.25

@@ -119,7 +119,14 @@ class PredictionLog:
 
         def day(one: date) -> list[fs.FileInfo]:
             selector = fs.FileSelector(f"{base}/date={one}", allow_not_found=True)
-            return self._filesystem().get_file_info(selector)
+            try:
+                return self._filesystem().get_file_info(selector)
+            except OSError as error:
+                # Where nothing is listed, Arrow asks for an object of that name; S3 says of a
+                # missing one that it is denied, to whom may list but a part of the bucket.
+                if "ACCESS_DENIED during HeadObject" in str(error):
+                    return []
+                raise
 
         self._filesystem()
         with ThreadPoolExecutor(_THREADS) as pool:

@@ -98,10 +98,8 @@ def _url(env: Mapping[str, str], name: str) -> str:
 
 
 def _urls(env: Mapping[str, str], name: str) -> list[str]:
-    """Addresses with commas between them."""
-    return [
-        _checked_url(item.strip(), name) for item in env.get(name, "").split(",") if item.strip()
-    ]
+    """Addresses with blanks between them."""
+    return [_checked_url(item, name) for item in env.get(name, "").split()]
 
 
 def _log_url(env: Mapping[str, str], name: str) -> str | None:

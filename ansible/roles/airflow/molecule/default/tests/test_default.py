@@ -40,6 +40,7 @@ class TestService(ServiceContract):
         "airflow_database",
         "airflow_fernet",
         "airflow_jwt",
+        "airflow_reader",
     )
 
     def test_the_configuration_reaches_the_process(self, host: Host) -> None:
@@ -57,8 +58,8 @@ def admin(host: Host, cloud: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
-def log_in(host: Host, password: str) -> Answer:
-    body = {"username": "admin", "password": password}
+def log_in(host: Host, password: str, user: str = "admin") -> Answer:
+    body = {"username": user, "password": password}
     return ask(host, f"{URL}/auth/token", method="POST", body=body)
 
 
@@ -72,6 +73,16 @@ def test_every_service_is_healthy(host: Host) -> None:
 def test_reports_the_version_that_is_pinned(host: Host) -> None:
     answer = ask(host, f"{URL}/api/v2/version").json()
     assert answer["version"] == role_defaults("airflow")["airflow_version"]
+
+
+def test_a_further_user_may_do_what_its_role_says(host: Host, cloud: dict[str, Any]) -> None:
+    answer = log_in(host, cloud["secrets"]["airflow_reader"], "reader")
+    assert answer.status == 201, answer.text
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert ask(host, f"{URL}/api/v2/dags/~/dagRuns", headers=headers).status == 200
+    trigger = {"logical_date": None}
+    path = f"{URL}/api/v2/dags/any/dagRuns"
+    assert ask(host, path, method="POST", body=trigger, headers=headers).status == 403
 
 
 def test_nobody_gets_in_without_a_login(host: Host) -> None:

@@ -1,0 +1,178 @@
+"""Promoting and rolling back: what a visitor confirms happens, by their own login, on record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+from conftest import Gate, MLflow, ModelApi, alias, go, held, press, shown
+from streamlit.testing.v1 import AppTest
+
+from dashboard import promotion
+from dashboard.promotion import Change
+from dashboard.services import Refused
+from dashboard.tracking import Tracking
+
+App = Callable[..., AppTest]
+Login = tuple[str, str]
+
+MODEL = "churn"
+
+
+@pytest.fixture(scope="module")
+def owner(mlflow: MLflow) -> Login:
+    login = mlflow.create_user("owner-of-churn")
+    experiment = mlflow.create_experiment(login, "churn")
+    runs = [mlflow.create_run(login, experiment, f"r{i}", {"auc": [0.8]}) for i in range(3)]
+    mlflow.create_model(login, MODEL, runs)
+    return login
+
+
+@pytest.fixture
+def model(mlflow: MLflow, owner: Login, model_api: ModelApi) -> str:
+    """The model, version 1 its champion and nothing on record; the model API follows at once."""
+    mlflow.set_alias(owner, MODEL, "champion", "1")
+    tag = {"name": MODEL, "key": "lastro.history.champion", "value": "[]"}
+    mlflow.call(owner, "POST", "registered-models/set-tag", json=tag)
+
+    def follow() -> None:
+        version = champion(mlflow, owner)
+        model_api.models = [
+            {
+                "name": MODEL,
+                "aliases": {"champion": alias(version)},
+                "versions": {version: held(MODEL, version, "r" * 32)},
+                "failures": [],
+            }
+        ]
+
+    model_api.on_models = follow
+    return MODEL
+
+
+def champion(mlflow: MLflow, login: Login) -> str:
+    """The version that the alias names in MLflow."""
+    aliases = {a["alias"]: a["version"] for a in mlflow.model(login, MODEL)["aliases"]}
+    return str(aliases["champion"])
+
+
+def recorded(mlflow: MLflow, login: Login) -> list[tuple[str, str]]:
+    """The alias's history in MLflow as (version, by), oldest first."""
+    tags = {tag["key"]: tag["value"] for tag in mlflow.model(login, MODEL)["tags"]}
+    entries = json.loads(tags["lastro.history.champion"])
+    assert all(datetime.fromisoformat(entry["at"]).tzinfo for entry in entries)
+    return [(entry["version"], entry["by"]) for entry in entries]
+
+
+def choose(at: AppTest, version: str) -> AppTest:
+    """Ask to promote a version: the dialog opens."""
+    at.selectbox(key=f"promote_version_{MODEL}_champion").select(version).run()
+    return at.button(key="promote_champion").click().run()
+
+
+def test_promoting_moves_the_alias_records_who_and_follows_until_it_serves(
+    app: App, mlflow: MLflow, owner: Login, model: str
+) -> None:
+    at = choose(go(app(owner), "models"), "2")
+    assert "changes from **version 1** to **version 2**" in shown(at)
+    assert champion(mlflow, owner) == "1", "nothing happens before the visitor confirms"
+    at = at.button(key="confirm_change").click().run()
+    assert champion(mlflow, owner) == "2"
+    assert recorded(mlflow, owner) == [("1", "unknown"), ("2", owner[0])]
+    assert "names **version 2** now, and it serves" in at.success[0].value
+    assert "changes from" not in shown(at) and "serves v2" in shown(at)
+    history = at.dataframe[1].value
+    assert list(history["version"]) == ["2", "1"] and history["by"].iloc[0] == owner[0]
+    assert not at.button(key="dismiss_followed").click().run().success
+
+
+def test_rolling_back_returns_to_the_version_before(
+    app: App, mlflow: MLflow, owner: Login, model: str
+) -> None:
+    at = go(app(owner), "models")
+    assert at.button(key="roll_back_champion").disabled
+    for version in ("2", "3"):
+        at = choose(at, version).button(key="confirm_change").click().run()
+    at = press(at, "Roll back to v2")
+    assert "changes from **version 3** to **version 2**" in shown(at)
+    at = at.button(key="confirm_change").click().run()
+    assert champion(mlflow, owner) == "2"
+    assert [version for version, _ in recorded(mlflow, owner)] == ["1", "2", "3", "2"]
+
+
+def test_cancelling_changes_nothing(app: App, mlflow: MLflow, owner: Login, model: str) -> None:
+    at = choose(go(app(owner), "models"), "2").button(key="cancel_change").click().run()
+    assert champion(mlflow, owner) == "1" and "changes from" not in shown(at)
+
+
+def test_a_visitor_who_may_only_read_is_refused(
+    app: App, mlflow: MLflow, owner: Login, model: str
+) -> None:
+    reader = mlflow.create_user("reader-of-churn")
+    mlflow.allow(reader[0], "registered_model", MODEL, "READ")
+    at = choose(go(app(reader), "models"), "2").button(key="confirm_change").click().run()
+    assert "MLflow does not let reader-of-churn change churn" in shown(at)
+    assert "EDIT permission" in shown(at) and not at.exception
+    assert champion(mlflow, owner) == "1" and recorded(mlflow, owner) == []
+
+
+def test_a_version_that_cannot_be_loaded_is_said(
+    app: App, owner: Login, model: str, model_api: ModelApi
+) -> None:
+    at = choose(go(app(owner), "models"), "2")
+    model_api.on_models = lambda: None
+    model_api.models[0]["aliases"]["champion"] = alias("1", "2", "it hangs")
+    at = at.button(key="confirm_change").click().run()
+    assert "names **version 2** now, but it could not be loaded" in shown(at)
+    assert "it hangs" in shown(at)
+
+
+def test_while_the_version_is_on_its_way_the_page_says_so(
+    app: App, owner: Login, model: str, model_api: ModelApi
+) -> None:
+    at = choose(go(app(owner), "models"), "2")
+    model_api.on_models = lambda: None
+    at = at.button(key="confirm_change").click().run()
+    assert "The model API loads it" in at.info[0].value
+    model_api.models[0]["aliases"]["champion"] = alias("2")
+    assert "and it serves" in at.run().success[0].value
+
+
+def test_mlflow_away_is_said_in_the_dialog(
+    app: App, mlflow: MLflow, owner: Login, model: str, gate: Gate
+) -> None:
+    at = choose(go(app(owner), "models"), "2")
+    gate.open = False
+    at = at.button(key="confirm_change").click().run()
+    assert "MLflow cannot be reached" in shown(at) and not at.exception
+    assert champion(mlflow, owner) == "1"
+
+
+def test_what_was_moved_meanwhile_is_not_moved_again(
+    app: App, mlflow: MLflow, owner: Login, model: str
+) -> None:
+    at = choose(go(app(owner), "models"), "2")
+    mlflow.set_alias(owner, MODEL, "champion", "3")
+    at = at.button(key="confirm_change").click().run()
+    assert "was moved meanwhile and names version 3 now" in shown(at)
+    assert champion(mlflow, owner) == "3"
+
+
+def test_a_history_keeps_its_newest_entries_and_survives_nonsense(
+    mlflow: MLflow, owner: Login, model: str
+) -> None:
+    client = Tracking(mlflow.url, *owner)
+    for i in range(promotion.KEPT + 3):
+        now = champion(mlflow, owner)
+        after = "2" if now != "2" else "3"
+        promotion.apply(client, Change(MODEL, "champion", now, after), f"person-{i}")
+    kept = recorded(mlflow, owner)
+    assert len(kept) == promotion.KEPT and kept[-1][1] == f"person-{promotion.KEPT + 2}"
+    for nonsense in ("not json", '{"a": 1}', '[1, {"version": "2"}, {"at": "x"}]'):
+        client.set_model_tag(MODEL, "lastro.history.champion", nonsense)
+        assert promotion.history(client.registered_model(MODEL), "champion") == []
+    with pytest.raises(Refused):
+        promotion.apply(client, Change(MODEL, "champion", champion(mlflow, owner), "99"), "x")
+    client.close()
