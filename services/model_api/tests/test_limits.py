@@ -71,7 +71,7 @@ def _take(folder: Path, tries: int, results: Any) -> None:
 
 
 def test_processes_share_a_limit(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     results = context.Queue()
     folder = tmp_path / "rates"
     workers = [context.Process(target=_take, args=(folder, 200, results)) for _ in range(3)]

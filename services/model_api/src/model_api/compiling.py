@@ -5,7 +5,8 @@ original is not used, and the note that goes to the manifest says so.
 """
 
 import logging
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from model_api import sampling
-from model_api.decoding import Batch, Decoder
+from model_api.batch import Batch
+from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER, Engine, load_estimator, one_thread, open_engine
 from model_api.version import count, first_line, shortest
 
@@ -28,6 +30,13 @@ FEWEST_ROWS = 500
 MOST_NODES = 2_000_000
 # The newest that skl2onnx writes for all of its models.
 _TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
+# What scalers do to numbers, in their order, and by which of their attributes.
+_SCALERS = {
+    "StandardScaler": (("subtract", "mean_"), ("divide", "scale_")),
+    "RobustScaler": (("subtract", "center_"), ("divide", "scale_")),
+    "MaxAbsScaler": (("divide", "scale_"),),
+    "MinMaxScaler": (("multiply", "scale_"), ("add", "min_")),
+}
 _TIMING_SECONDS = 0.05
 # A library that a compiled model does without costs 150 MB and seconds of loading: it must be twice
 # as fast, at one row and at a hundred, to be worth that.
@@ -118,9 +127,10 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
             description.signature.params.to_dict() if description.signature.params else None,
             categories,
         )
-    answers = _ask_original(decoder, example, original, source)
+    with warnings.catch_warnings():
+        answers = _ask_original(decoder, example, original, source)
     rows = sum(answer.batch.rows for answer in answers)
-    failures: list[str] = []
+    failures: dict[str, list[str]] = {}
     tried: list[Tried] = []
     for candidate in [*_native(source, decoder), *_compiled(source, decoder, answers, work)]:
         try:
@@ -134,7 +144,7 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
         except Exception as error:
             logger.info("%s is not used: %s", candidate.engine, first_line(error))
             if candidate.compiled:
-                failures.append(f"{candidate.label}: {first_line(error)}")
+                failures.setdefault(_first_sentence(error), []).append(candidate.label)
     if tried:
         best = min(tried, key=lambda one: one.cost)
         chosen, note = best.candidate, _note(best, tried, source, rows, failures)
@@ -211,6 +221,8 @@ def _ask_original(
     decoder: Decoder, example: Batch, original: Any, source: _Source
 ) -> list[Answers]:
     answers = [_ask(example, original, source)]
+    # Of logarithms of negative numbers, and of arrays without names: what is drawn may be odd.
+    warnings.simplefilter("ignore")
     try:
         drawn = sampling.draw(decoder, example, source.estimator)
     except Exception as error:
@@ -245,22 +257,28 @@ def _cost(candidate: Candidate, engine: Engine, example: Batch) -> float:
 
 
 def _note(
-    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: list[str]
+    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: dict[str, list[str]]
 ) -> str:
     if best.candidate.compiled:
         return (
             f"compiled to {_NAMES[best.candidate.engine]}: agrees with"
             f" {_NAMES.get(source.kind, source.kind)} on {rows} rows, {best.agreed}"
         )
-    slower = [f"{one.candidate.label} is slower" for one in tried if one.candidate.compiled]
+    slower = [one.candidate.label for one in tried if one.candidate.compiled]
+    failures = failures | ({"is slower": slower} if slower else {})
     return (
         f"served by {_NAMES[best.candidate.engine]} itself, which agrees with MLflow's pyfunc on"
-        f" {rows} rows, {best.agreed}{_because(failures + slower)}"
+        f" {rows} rows, {best.agreed}{_because(failures)}"
     )
 
 
-def _because(failures: list[str]) -> str:
-    return f"; not compiled, as {'; '.join(failures)}" if failures else ""
+def _because(failures: dict[str, list[str]]) -> str:
+    reasons = [f"{' and '.join(labels)}: {reason}" for reason, labels in failures.items()]
+    return f"; not compiled ({'; '.join(reasons)})" if reasons else ""
+
+
+def _first_sentence(error: Exception) -> str:
+    return first_line(error).split(". ")[0].rstrip(".")
 
 
 # ---- agreement ----------------------------------------------------------------------------------
@@ -386,19 +404,17 @@ def _native(source: _Source, decoder: Decoder) -> Iterator[Candidate]:
             options
             | {
                 "output": "index" if source.classes is not None else "values",
-                "iterations": _best_iterations(source),
+                "iterations": best_iterations(source.estimator),
             },
         )
     elif source.kind == "onnx-flavor":
         yield Candidate("onnx-flavor", options)
 
 
-def _best_iterations(source: _Source) -> int | None:
-    model = source.estimator
-    if source.kind == "xgboost":
-        best = (
-            getattr(model, "best_iteration", None) if getattr(model, "evals_result_", 0) else None
-        )
+def best_iterations(model: Any) -> int | None:
+    """Return how many of its trees a boosted model uses; None if all."""
+    if getattr(model, "evals_result_", None) and hasattr(model, "get_booster"):
+        best = getattr(model.get_booster(), "best_iteration", None)
         return None if best is None else best + 1
     return getattr(model, "best_iteration_", None) or None
 
@@ -407,33 +423,67 @@ def _compiled(
     source: _Source, decoder: Decoder, answers: list[Answers], work: Path
 ) -> Iterator[Candidate]:
     """Yield what the model can be compiled to; a compiler that refuses it says why."""
-    if source.estimator is None or source.method != "predict":
+    if source.estimator is None:
+        return
+    if source.method != "predict":
+        yield Candidate("onnx", failure=f"it predicts by {source.method}")
         return
     if not _categories_covered(source.estimator, decoder):
         yield Candidate("onnx", failure="it would take categories that the model itself refuses")
         return
     nodes = sum(
         tree.tree_.node_count if hasattr(tree, "tree_") else len(tree.nodes)
-        for tree in sampling.trees(sampling._last_step(source.estimator))
+        for tree in sampling.trees(sampling.last_step(source.estimator))
     )
     if nodes > MOST_NODES:
         yield Candidate("onnx", failure=f"its trees have {nodes} nodes, too many to convert")
         return
-    shape = np.shape(answers[0].predictions)
-    flat = len(shape) == 1
-    if source.kind == "sklearn":
-        yield from _onnx(source, decoder, work, flat)
-    if decoder.dtype is not None and (source.kind != "sklearn" or sampling.trees(source.estimator)):
-        yield from _treelite(source, work, flat)
+    flat = np.ndim(answers[0].predictions) == 1
+    if source.kind != "sklearn":
+        yield from _treelite(source, source.estimator, [], work, flat)
+        return
+    whole = source.load()
+    yield from _onnx(source, whole, decoder, work, flat)
+    trees, scaling = _trees_behind_scalers(whole)
+    if trees is None or decoder.dtype is None:
+        return
+    if scaling and sampling.trees(trees):
+        yield from _onnx(source, trees, decoder, work, flat, scaling)
+    yield from _treelite(source, trees, scaling, work, flat)
 
 
-def _onnx(source: _Source, decoder: Decoder, work: Path, flat: bool) -> Iterator[Candidate]:
+def _trees_behind_scalers(estimator: Any) -> tuple[Any, list[tuple[str, list[float]]]]:
+    """Return the trees of an estimator and the scaling before them, which is done apart.
+
+    Trees that see numbers of 32 bits must see them scaled in 64, as scikit-learn scales them.
+    """
+    *scalers, (_, last) = getattr(estimator, "steps", None) or [("", estimator)]
+    if not sampling.trees(last) and sampling.booster_of(last) is None:
+        return None, []
+    scaling: list[tuple[str, list[float]]] = []
+    for _, scaler in scalers:
+        attributes = _SCALERS.get(type(scaler).__name__)
+        if attributes is None or getattr(scaler, "clip", False):
+            return None, []
+        for operation, attribute in attributes:
+            if (values := getattr(scaler, attribute)) is not None:
+                scaling.append((operation, values.tolist()))
+    return last, scaling
+
+
+def _onnx(
+    source: _Source,
+    estimator: Any,
+    decoder: Decoder,
+    work: Path,
+    flat: bool,
+    scaling: Sequence[tuple[str, list[float]]] = (),
+) -> Iterator[Candidate]:
     from skl2onnx import to_onnx
 
-    estimator = source.load()
     classifies = hasattr(estimator, "predict_proba")
     options = {id(estimator): {"zipmap": False}} if classifies else None
-    for dtype in ("float32", "float64"):
+    for dtype in ("float32",) if scaling else ("float32", "float64"):
         try:
             types, inputs = _onnx_inputs(estimator, decoder, dtype)
             graph = to_onnx(
@@ -442,7 +492,7 @@ def _onnx(source: _Source, decoder: Decoder, work: Path, flat: bool) -> Iterator
         except Exception as error:
             yield Candidate("onnx", {"dtype": dtype}, failure=first_line(error))
             continue
-        file = work / f"compiled-{dtype}.onnx"
+        file = work / f"compiled-{dtype}{'-scaled' if scaling else ''}.onnx"
         file.write_bytes(graph.SerializeToString())
         outputs = [output.name for output in graph.graph.output]
         indexed = source.classes is not None
@@ -451,6 +501,7 @@ def _onnx(source: _Source, decoder: Decoder, work: Path, flat: bool) -> Iterator
             {
                 "file": file.name,
                 "dtype": dtype,
+                "scaling": scaling,
                 "output": "index" if indexed else "values",
                 "result": outputs[1] if indexed else outputs[0],
                 "inputs": inputs,
@@ -503,17 +554,24 @@ def _parts(estimator: Any) -> Iterator[Any]:
             yield from _parts(step)
 
 
-def _treelite(source: _Source, work: Path, flat: bool) -> Iterator[Candidate]:
+def _treelite(
+    source: _Source,
+    estimator: Any,
+    scaling: Sequence[tuple[str, list[float]]],
+    work: Path,
+    flat: bool,
+) -> Iterator[Candidate]:
     import treelite
 
     try:
-        if source.kind == "xgboost":
-            model = treelite.frontend.from_xgboost(_xgboost_core(source))
-        elif source.kind == "lightgbm":
-            core = getattr(source.estimator, "booster_", source.estimator)
-            model = treelite.frontend.from_lightgbm(core)
+        core = sampling.booster_of(estimator)
+        if core is None:
+            model = treelite.sklearn.import_model(estimator)
+        elif type(core).__module__.startswith("xgboost"):
+            best = best_iterations(estimator)
+            model = treelite.frontend.from_xgboost(core if best is None else core[:best])
         else:
-            model = treelite.sklearn.import_model(source.load())
+            model = treelite.frontend.from_lightgbm(core)
     except Exception as error:
         yield Candidate("treelite", failure=first_line(error))
         return
@@ -526,17 +584,11 @@ def _treelite(source: _Source, work: Path, flat: bool) -> Iterator[Candidate]:
             {
                 "file": file.name,
                 "dtype": dtype,
+                "scaling": scaling,
                 "output": "index" if source.classes is not None else "values",
                 "flat": flat,
             },
         )
-
-
-def _xgboost_core(source: _Source) -> Any:
-    model = source.estimator
-    core = model.get_booster() if hasattr(model, "get_booster") else model
-    best = _best_iterations(source)
-    return core if best is None else core[:best]
 
 
 # ---- categories ---------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from model_api.decoding import Batch, invalid_rows
+from model_api.batch import Batch
+from model_api.checking import ERRORS_SHOWN, invalid_rows
 
 MODEL_FOLDER = "model"
 
@@ -47,6 +48,8 @@ class Engine:
 
 def open_engine(name: str, folder: Path, options: dict[str, Any]) -> Engine:
     """Return the engine of that name for a prepared version."""
+    # OpenMP reads it when the first library brings it in.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     return ENGINES[name](folder, options)
 
 
@@ -78,6 +81,7 @@ class SklearnEngine(Engine):
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         self.estimator = load_estimator(folder, options)
+        one_thread()
         self._frame = options["input"] == "frame"
         tune(self.estimator, keep_names=self._frame)
         self._predict = getattr(self.estimator, options["method"])
@@ -191,23 +195,33 @@ class OnnxFlavorEngine(Engine):
 
 
 class _Compiled(Engine):
-    """Options: ``file``; ``dtype`` that values are rounded to; ``output``, "index", "labels" or
+    """Options: ``file``; ``scaling``, what is done to the values first, operation by operation;
+    ``dtype`` that they are then rounded to; ``output``, "index", "labels" or
     "values"; ``flat``, whether one value a row answers, not a list of one.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         self._dtype = np.dtype(options["dtype"])
         self._flat = options["flat"]
+        self._scaling = [
+            (getattr(np, operation), np.array(values)) for operation, values in options["scaling"]
+        ]
         self.indexed = options["output"] == "index"
 
     def _rows(self, batch: Batch) -> np.ndarray:
         rows = batch.array()
+        for operation, values in self._scaling:
+            rows = operation(rows, values)
         if rows.dtype == self._dtype:
             return np.ascontiguousarray(rows)
+        return self._rounded(batch, rows, self._dtype)
+
+    @staticmethod
+    def _rounded(batch: Batch, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         with np.errstate(over="ignore"):
-            rounded = rows.astype(self._dtype, order="C")
-        if self._dtype == np.float32 and np.isinf(rounded).any():
-            raise _beyond_float32(batch, rounded)
+            rounded = values.astype(dtype, order="C")
+        if dtype == np.float32 and np.isinf(rounded).any():
+            raise _beyond_float32(batch)
         return rounded
 
     def _shaped(self, answer: np.ndarray) -> np.ndarray:
@@ -237,10 +251,13 @@ class CompiledOnnxEngine(_Compiled):
         if self._inputs is None:
             return {self._input: self._rows(batch)}
         columns = list(zip(*batch.tuples(), strict=True))
-        return {
-            name: np.array(columns[place], kind).reshape(-1, 1)
-            for name, (place, kind) in self._inputs.items()
-        }
+        feeds = {}
+        for name, (place, kind) in self._inputs.items():
+            values = np.array(columns[place], np.float64 if kind == "float32" else kind)
+            if kind == "float32":
+                values = self._rounded(batch, values, np.dtype(np.float32))
+            feeds[name] = values.reshape(-1, 1)
+        return feeds
 
     def predict(self, batch: Batch) -> Any:
         answer = self._run(batch)
@@ -374,22 +391,22 @@ def _configure_thread() -> None:
 
 
 def one_thread() -> None:
-    """Have the libraries of linear algebra compute in the thread that asks."""
+    """Have the libraries of linear algebra, once loaded, compute in the thread that asks."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def _beyond_float32(batch: Batch, rounded: np.ndarray) -> Exception:
-    names = list(batch.columns())
-    places = np.argwhere(np.isinf(rounded))
+def _beyond_float32(batch: Batch) -> Exception:
+    most = float(np.finfo(np.float32).max)
     errors = [
         {
-            "row": int(row),
-            "field": names[place[0]] if len(place) == 1 and place[0] < len(names) else None,
+            "row": row,
+            "field": name,
             "detail": "is beyond the range of the 32 bits that the model computes with",
         }
-        for row, *place in places[:20]
+        for name, values in batch.columns().items()
+        for row, value in enumerate(values)
+        if isinstance(value, int | float) and abs(value) > most
     ]
-    return invalid_rows(errors, len(places))
+    return invalid_rows(sorted(errors, key=lambda e: e["row"])[:ERRORS_SHOWN], len(errors))

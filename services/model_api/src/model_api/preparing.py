@@ -7,6 +7,8 @@ variables. When a version is not fit to serve, the last line on the standard err
 
 import contextlib
 import json
+import os
+import platform
 import re
 import shutil
 import sys
@@ -24,8 +26,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion
 from packaging.version import Version as PackageVersion
 
-from model_api.decoding import Batch, Decoder, SignatureError
+from model_api.batch import Batch
+from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER
+from model_api.signature import SignatureError
 from model_api.version import FORMAT, MANIFEST, count, first_line, open_version
 
 # Other names of what serves just as well.
@@ -91,16 +95,15 @@ def prepare(name: str, version: str, folder: Path) -> dict[str, Any]:
     from mlflow import MlflowClient
 
     registered = MlflowClient().get_model_version(name, version)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(folder) as work:
         try:
-            mlflow.artifacts.download_artifacts(
-                f"models:/{name}/{version}", dst_path=str(work / "download")
+            found = mlflow.artifacts.download_artifacts(
+                f"models:/{name}/{version}", dst_path=str(work)
             )
         except Exception as error:
             raise PrepareError(f"its artifact cannot be downloaded: {first_line(error)}") from error
         return prepare_downloaded(
-            work / "download", folder, name=name, version=version, run_id=registered.run_id or None
+            Path(found), folder, name=name, version=version, run_id=registered.run_id or None
         )
 
 
@@ -108,9 +111,9 @@ def prepare_downloaded(
     model: Path, folder: Path, *, name: str, version: str, run_id: str | None
 ) -> dict[str, Any]:
     """Make a model, as MLflow saves it in a folder, ready in another; the rest as ``prepare``."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(folder) as work:
-        shutil.copytree(model, work / MODEL_FOLDER)
+        # Hard links: a large model need not lie on the disk twice.
+        shutil.copytree(model, work / MODEL_FOLDER, copy_function=_link)
         manifest = {
             "format": FORMAT,
             "name": name,
@@ -118,9 +121,8 @@ def prepare_downloaded(
             "run_id": run_id,
             "prepared_at": datetime.now(UTC).isoformat(timespec="seconds"),
         } | _examine(work)
-        (work / MANIFEST).write_bytes(
-            msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-        )
+        written = msgspec.json.encode(manifest)
+        (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
         try:
             # As the service will: what is written here must be what opens there.
             open_version(work)
@@ -129,12 +131,20 @@ def prepare_downloaded(
         if folder.exists():
             shutil.rmtree(folder)
         work.rename(folder)
-    return manifest
+    return msgspec.json.decode(written)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
     # Beside the folder, for the renaming at the end to be one step.
+    folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield work
@@ -168,6 +178,9 @@ def _examine(work: Path) -> dict[str, Any]:
         raise PrepareError(f"its signature cannot be served: {error}") from error
     request = _example_request(description, path)
     remarks = check_requirements(_read(path / "requirements.txt"))
+    python = description.flavors.get("python_function", {}).get("python_version")
+    if python and python.split(".")[:2] != platform.python_version().split(".")[:2]:
+        remarks.append(f"it was made with Python {python}; {platform.python_version()} runs here")
     try:
         batch = decoder.decode(request.encode(), 10**9)
     except Exception as error:
@@ -407,6 +420,9 @@ def main() -> None:
     except Exception as error:
         sys.exit(str(first_line(error)))
     print(json.dumps({key: manifest[key] for key in ("engine", "engine_note", "requirements")}))
+    sys.stdout.flush()
+    # Threads that the model left behind must not keep the process.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from model_api.decoding import Batch, Column, Decoder
+from model_api.batch import Batch
+from model_api.decoding import Decoder
+from model_api.signature import Column
 
 ROWS = 1000
 # Beyond it nothing is drawn: 32 bits hold it, and its square in 64.
@@ -118,7 +120,7 @@ def _range(seen: np.ndarray, estimator: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _edges(estimator: Any, near: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
     """Return rows whose values are thresholds of the trees, and the numbers right beside them."""
-    found = thresholds(_last_step(estimator))
+    found = thresholds(last_step(estimator))
     if not found:
         return None
     drawn = near.copy()
@@ -161,7 +163,7 @@ def thresholds(estimator: Any) -> dict[int, np.ndarray]:
         elif hasattr(tree, "nodes"):
             inner = tree.nodes[tree.nodes["is_leaf"] == 0]
             add(inner["feature_idx"].astype(int), inner["num_threshold"])
-    booster = _booster(estimator)
+    booster = booster_of(estimator)
     if booster is not None:
         names = list(booster.feature_names or []) if hasattr(booster, "feature_names") else None
         table = booster.trees_to_dataframe()
@@ -190,7 +192,8 @@ def trees(estimator: Any) -> list[Any]:
     return [tree for part in np.ravel(np.array(grown, object)) for tree in trees(part)]
 
 
-def _booster(estimator: Any) -> Any:
+def booster_of(estimator: Any) -> Any:
+    """Return the core of a model of XGBoost or LightGBM; None of any other."""
     if hasattr(estimator, "trees_to_dataframe"):
         return estimator
     if hasattr(estimator, "get_booster"):
@@ -203,7 +206,8 @@ def _first_step(estimator: Any) -> Any:
     return steps[0][1] if steps else None
 
 
-def _last_step(estimator: Any) -> Any:
+def last_step(estimator: Any) -> Any:
+    """Return what predicts in a pipeline; of anything else, itself."""
     steps = getattr(estimator, "steps", None)
     return steps[-1][1] if steps else estimator
 

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     """For a prediction, waiting for a thread included."""
     inline_seconds: Annotated[float, Field(ge=0, le=0.1)] = 0.001
     """Expected time below which a prediction needs no thread of its own."""
-    threads: Annotated[int, Field(ge=1, le=64)] = 2
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
     """Of each process, for predictions that take longer."""
     queue: Annotated[int, Field(ge=0, le=10_000)] = 32
     """Predictions of each process that may wait for a thread."""

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from model_api.decoding import ERRORS_SHOWN, Batch, Decoder, invalid_rows
+from model_api.batch import Batch
+from model_api.checking import ERRORS_SHOWN, invalid_rows
+from model_api.decoding import Decoder
 from model_api.engines import Engine, open_engine
 from model_api.problems import Problem
+from model_api.signature import fits_struct
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,6 +313,10 @@ _encoder = msgspec.json.Encoder(enc_hook=_hook)
 def _probability_encoder(classes: list[Any]) -> Callable[[np.ndarray], bytes]:
     """Return what writes a table of probabilities as one object a row."""
     names = [str(label) for label in classes]
+    if not all(map(fits_struct, names)):
+        return lambda table: msgspec.json.encode(
+            [dict(zip(names, row, strict=True)) for row in table.tolist()]
+        )
     row = msgspec.defstruct(
         "Row",
         [(f"p{i}", float) for i in range(len(names))],

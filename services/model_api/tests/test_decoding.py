@@ -1,0 +1,541 @@
+"""Request bodies against a signature: every format, every type, everything that can be wrong."""
+
+import base64
+import json
+import math
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_api.decoding import Batch, Decoder, SignatureError
+from model_api.problems import Problem
+
+MOST = 1000
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "boolean": st.booleans(),
+    "integer": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(-(2**63), 2**63 - 1),
+    "float": st.floats(width=32, allow_nan=False, allow_infinity=False),
+    "double": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**80), 2**80),
+    "string": st.text(st.characters(exclude_categories=["Cs"])),
+    "binary": st.binary().map(lambda raw: base64.b64encode(raw).decode()),
+    "datetime": st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1)).map(datetime.isoformat),
+}
+NUMERIC = ("boolean", "integer", "long", "float", "double")
+DTYPES = {
+    "boolean": "bool",
+    "integer": "int32",
+    "long": "int64",
+    "float": "float32",
+    "double": "float64",
+    "string": "str",
+    "binary": "object",
+    "datetime": "datetime64[ns]",
+}
+
+
+def column(kind: str, name: str | None = "x", required: bool = True, **more: Any) -> dict[str, Any]:
+    entry = {"type": kind, "required": required} | more
+    return entry if name is None else entry | {"name": name}
+
+
+def tensor(dtype: str, shape: list[int], name: str | None = None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}
+    return entry if name is None else entry | {"name": name}
+
+
+def decode(decoder: Decoder, body: Any, most: int = MOST) -> Batch:
+    return decoder.decode(body if isinstance(body, bytes) else json.dumps(body).encode(), most)
+
+
+def refusal(decoder: Decoder, body: Any, most: int = MOST) -> Problem:
+    with pytest.raises(Problem) as refused:
+        decode(decoder, body, most)
+    # A problem is an answer: whatever it quotes must be writable.
+    json.dumps(refused.value.members, allow_nan=False).encode()
+    refused.value.detail.encode()
+    return refused.value
+
+
+def only_error(decoder: Decoder, body: Any) -> dict[str, Any]:
+    problem = refusal(decoder, body)
+    assert (problem.status, problem.kind) == (422, "invalid-rows")
+    assert problem.members["count"] == 1
+    [error] = problem.members["errors"]
+    return error
+
+
+# ---- what is right ------------------------------------------------------------------------------
+
+
+@st.composite
+def tables(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(VALUES)) -> tuple[Any, Any]:
+    """Return a signature and rows that fit it."""
+    names = draw(st.lists(VALUES["string"], min_size=1, max_size=5, unique=True))
+    columns = [column(draw(st.sampled_from(kinds)), name, draw(st.booleans())) for name in names]
+    row = st.fixed_dictionaries(
+        {
+            c["name"]: VALUES[c["type"]] if c["required"] else VALUES[c["type"]] | st.none()
+            for c in columns
+        }
+    )
+    return columns, draw(st.lists(row, min_size=1, max_size=4))
+
+
+def bodies(columns: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the rows in every format that there is."""
+    names = [c["name"] for c in columns]
+    lists = [[row[name] for name in names] for row in rows]
+    sparse = [{n: v for n, v in row.items() if v is not None} for row in rows]
+    return {
+        "records": rows,
+        "nulls left out": sparse,
+        "inputs": {"inputs": rows},
+        "lists": {"inputs": lists},
+        "columns": {"inputs": {n: [row[n] for row in rows] for n in names}},
+        "instances": {"instances": rows},
+        "dataframe_records": {"dataframe_records": sparse},
+        "dataframe_split": {"dataframe_split": {"columns": names, "data": lists}},
+        "another order": {
+            "dataframe_split": {
+                "index": list(range(len(rows))),
+                "columns": names[::-1],
+                "data": [row[::-1] for row in lists],
+            }
+        },
+    }
+
+
+def expected(kind: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if kind in ("float", "double"):
+        return float(value)
+    if kind == "binary":
+        return base64.b64decode(value)
+    return datetime.fromisoformat(value) if kind == "datetime" else value
+
+
+@settings(max_examples=80, deadline=None)
+@given(tables())
+def test_every_format_holds_the_same_rows(table: tuple[Any, Any]) -> None:
+    columns, rows = table
+    decoder = Decoder(columns)
+    known = [tuple(expected(c["type"], row[c["name"]]) for c in columns) for row in rows]
+    for name, body in bodies(columns, rows).items():
+        for written in (json.dumps(body), json.dumps(body, ensure_ascii=False, indent=1)):
+            batch = decoder.decode(written.encode(), MOST)
+            found = [tuple(row) for row in batch.tuples()]
+            assert found == known, name
+            assert [list(map(type, row)) for row in found] == [
+                list(map(type, row)) for row in known
+            ]
+            # The slow way takes whatever the fast one takes.
+            assert [tuple(r) for r in decoder._explain(written.encode(), MOST).tuples()] == known
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables())
+def test_a_frame_has_the_signatures_names_order_and_types(table: tuple[Any, Any]) -> None:
+    columns, rows = table
+    frame = decode(Decoder(columns), rows).frame()
+    assert list(frame.columns) == [c["name"] for c in columns]
+    for c in columns:
+        values = frame[c["name"]]
+        missing = [row[c["name"]] is None for row in rows]
+        assert values.isna().tolist() == missing
+        kind = DTYPES[c["type"]]
+        if any(missing):
+            kind = {"boolean": "object", "integer": "float64", "long": "float64"}.get(
+                c["type"], kind
+            )
+        assert str(values.dtype) == kind
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(NUMERIC))
+def test_an_array_holds_the_numbers_of_the_frame(table: tuple[Any, Any]) -> None:
+    columns, rows = table
+    batch = decode(Decoder(columns), rows)
+    array = batch.array()
+    assert array.shape == (len(rows), len(columns))
+    np.testing.assert_array_equal(array, batch.frame().to_numpy(array.dtype))
+    kinds = {c["type"] for c in columns}
+    if kinds == {"float"}:
+        assert array.dtype == np.float32
+    elif "double" in kinds:
+        assert array.dtype == np.float64
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables())
+def test_the_prediction_log_gets_json(table: tuple[Any, Any]) -> None:
+    columns, rows = table
+    logged = decode(Decoder(columns), rows).columns()
+    assert list(logged) == [c["name"] for c in columns]
+    assert json.loads(json.dumps(logged)) == logged
+    again = [dict(zip(logged, row, strict=True)) for row in zip(*logged.values(), strict=True)]
+    assert decode(Decoder(columns), again).columns() == logged
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from("ab"), inner),
+    )
+)
+def test_whatever_json_comes_is_read_or_refused(document: Any) -> None:
+    decoder = Decoder([column("double", "a"), column("string", "b", required=False)])
+    shapes = (document, [document], {"inputs": document}, {"dataframe_split": document})
+    for body in shapes:
+        try:
+            decode(decoder, body)
+        except Problem as problem:
+            assert problem.status in (400, 413, 422)
+            json.dumps(problem.members, allow_nan=False).encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary())
+def test_whatever_bytes_come_are_refused(body: bytes) -> None:
+    decoder = Decoder([column("double", "a")])
+    for written in (body, b'[{"a":' + body + b"}]", b'{"inputs":' + body + b"}"):
+        try:
+            decoder.decode(written, MOST)
+        except Problem as problem:
+            assert problem.status in (400, 413, 422)
+
+
+# ---- what is wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "detail"),
+    [
+        ("double", True, "must be a number, not true"),
+        ("double", "1.5", "must be a number, not '1.5'"),
+        ("double", None, "must not be null: the model takes no missing values here"),
+        ("double", math.nan, "must not be NaN: the model takes no missing values here"),
+        ("double", math.inf, "is beyond the range of a double: inf"),
+        ("double", [1], "must be a number, not a list"),
+        ("double", {}, "must be a number, not an object"),
+        ("double", 10**400, "is beyond the range of a double: inf"),
+        ("double", 10**320, "is beyond the range of a double: 1" + "0" * 56 + "..."),
+        ("float", 1e39, "is beyond the range of a number of 32 bits: 1e+39"),
+        ("long", 1.5, "must be a whole number, not 1.5"),
+        ("long", 1.0, "must be a whole number, not 1.0"),
+        ("long", "7", "must be a whole number, not '7'"),
+        ("long", True, "must be a whole number, not true"),
+        ("long", 2**63, f"must be between {-(2**63)} and {2**63 - 1}, not {2**63}"),
+        ("integer", 2**31, f"must be between {-(2**31)} and {2**31 - 1}, not {2**31}"),
+        ("boolean", 1, "must be true or false, not 1"),
+        ("boolean", "true", "must be true or false, not 'true'"),
+        ("string", 1, "must be text, not 1"),
+        ("string", math.nan, "must not be NaN: the model takes no missing values here"),
+        ("datetime", 0, "must be text, not 0"),
+        ("datetime", "yesterday", "must be a time such as 2026-11-24T06:00:00, not 'yesterday'"),
+        ("datetime", "9999-01-01", "must be between the years 1678 and 2261, not '9999-01-01'"),
+        ("binary", "é", "must be text in base64, not 'é'"),
+    ],
+)
+@pytest.mark.parametrize("form", ["records", "split", "columns"])
+def test_a_wrong_value_is_named_with_row_and_field(
+    kind: str, value: Any, detail: str, form: str
+) -> None:
+    decoder = Decoder([column("double", "ok"), column(kind, "wrong value")])
+    good = {"double": 1, "float": 1, "long": 1, "integer": 1, "boolean": True, "string": ""}
+    fine = good.get(kind, {"datetime": "2026-11-24", "binary": ""}.get(kind))
+    values = [fine, value]
+    body: Any = [{"ok": 1, "wrong value": v} for v in values]
+    if form == "split":
+        data = [[1, v] for v in values]
+        body = {"dataframe_split": {"columns": ["ok", "wrong value"], "data": data}}
+    elif form == "columns":
+        body = {"inputs": {"ok": [1, 1], "wrong value": values}}
+    assert only_error(decoder, body) == {"row": 1, "field": "wrong value", "detail": detail}
+
+
+def test_missing_and_unknown_columns_are_named() -> None:
+    decoder = Decoder([column("double", "alcohol"), column("double", "hue")])
+    problem = refusal(decoder, [{"alcohol": 1, "hue": 2}, {"alcohol": 1, "hu": 3}, 4])
+    assert problem.members["errors"] == [
+        {"row": 1, "field": "hue", "detail": "is missing"},
+        {
+            "row": 1,
+            "field": "hu",
+            "detail": "is not an input of this model: is 'hue' meant?",
+        },
+        {
+            "row": 2,
+            "field": None,
+            "detail": "must be an object with one value for each field, or a list of the values,"
+            " not 4",
+        },
+    ]
+    assert problem.detail == (
+        "the rows do not fit the model: row 1, field 'hue': is missing (and 2 more)"
+    )
+    by_column = refusal(decoder, {"inputs": {"alcohol": [1], "colour": [1]}})
+    assert [e["field"] for e in by_column.members["errors"]] == ["hue", "colour"]
+
+
+def test_a_long_list_of_faults_is_cut_but_counted() -> None:
+    problem = refusal(Decoder([column("double")]), [{"x": "y" * 100_000}] * 500)
+    assert problem.members["count"] == 500
+    assert len(problem.members["errors"]) == 20
+    assert len(problem.members["errors"][0]["detail"]) < 120
+
+
+def test_a_category_never_seen_is_named() -> None:
+    decoder = Decoder([column("string", "colour")], categories={"colour": ["red", "rosé"]})
+    assert decode(decoder, [{"colour": "rosé"}]).rows == 1
+    error = only_error(decoder, [{"colour": "red"}, {"colour": "blue"}])
+    assert error == {
+        "row": 1,
+        "field": "colour",
+        "detail": "must be one that the model has seen: 'red', 'rosé'; not 'blue'",
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "detail"),
+    [
+        (b"", 400, "invalid-json", "not JSON"),
+        (b"garbage" * 1000, 400, "invalid-json", "not JSON"),
+        (b'[{"x": 1}', 400, "invalid-json", "not JSON"),
+        (b'[{"x": "\xff"}]', 400, "invalid-json", "byte 8 is not UTF-8"),
+        (b"\xff\xfe[\x00]\x00", 400, "invalid-json", "byte 0 is not UTF-8"),
+        (b"[" * 1_000_000, 400, "invalid-json", "nested too deeply"),
+        (b'{"inputs":' * 100_000, 400, "invalid-json", "nested too deeply"),
+        (b'[{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]", 400, "invalid-json", "too deeply"),
+        (b"5", 422, "invalid-body", "must be a list of rows"),
+        (b"null", 422, "invalid-body", "must be a list of rows"),
+        (b"[]", 422, "invalid-body", "no rows"),
+        (b'{"inputs": []}', 422, "invalid-body", "no rows"),
+        (b'{"inputs": {"x": []}}', 422, "invalid-body", "no rows"),
+        (b'{"dataframe_split": {"columns": ["x"], "data": []}}', 422, "invalid-body", "no rows"),
+        (b"{}", 422, "invalid-body", "exactly one of inputs"),
+        (b'{"rows": []}', 422, "invalid-body", "it has rows"),
+        (b'{"inputs": [], "instances": []}', 422, "invalid-body", "it has inputs, instances"),
+        (b'{"inputs": [{"x": 1}], "more": 1}', 422, "invalid-body", "has 'more'"),
+        (b'{"inputs": [{"x": 1}], "params": 5}', 422, "invalid-body", "params must be an object"),
+        (b'{"inputs": [{"x": 1}], "params": {"k": 1}}', 422, "invalid-body", "it takes none"),
+        (b'{"dataframe_records": {"x": 1}}', 422, "invalid-body", "must be a list"),
+        (b'{"dataframe_split": {"columns": ["x"]}}', 422, "invalid-body", "columns and data"),
+        (b'{"dataframe_split": {"data": [[1]]}}', 422, "invalid-body", "must have columns"),
+        (b'{"dataframe_split": {"columns": [1], "data": [[1]]}}', 422, "invalid-body", "names"),
+        (
+            b'{"dataframe_split": {"columns": ["x", "x"], "data": [[1, 2]]}}',
+            422,
+            "invalid-body",
+            "'x' twice",
+        ),
+        (
+            b'{"dataframe_split": {"columns": ["x"], "data": [[1], [1, 2]]}}',
+            422,
+            "invalid-body",
+            "row 1: must be a list of 1 values",
+        ),
+        (b'[{"x": 1}, {"x": 1}, {"x": 1}, {"x": 1}]', 413, "too-many-rows", "4 rows; at most 3"),
+        (b'[{"x": "a"}, 1, 2, 3]', 413, "too-many-rows", "4 rows; at most 3"),
+    ],
+)
+def test_a_wrong_body_is_refused(body: bytes, status: int, kind: str, detail: str) -> None:
+    problem = refusal(Decoder([column("double")]), body, most=3)
+    assert (problem.status, problem.kind) == (status, kind)
+    assert detail in problem.detail
+
+
+def test_text_that_is_not_unicode_is_refused() -> None:
+    decoder = Decoder([column("string")])
+    assert "not Unicode" in only_error(decoder, b'[{"x": "\\ud800"}]')["detail"]
+    problem = refusal(decoder, b'[{"x": "", "\\ud800": 1}]')
+    assert problem.members["errors"][0]["field"] == "\\ud800"
+
+
+def test_numbers_of_many_digits_take_no_time() -> None:
+    body = b'[{"x": ' + b"9" * 1_000_000 + b"}]"
+    for kind in ("double", "long", "string"):
+        assert only_error(Decoder([column(kind)]), body)["field"] == "x"
+
+
+# ---- null, names, order -------------------------------------------------------------------------
+
+
+def test_what_is_not_required_may_be_null_absent_or_nan() -> None:
+    decoder = Decoder([column("double", "d", False), column("long", "n", False)])
+    batch = decode(decoder, [{"d": None, "n": 1}, {"d": 1.5}, {"d": math.nan, "n": math.nan}])
+    assert list(batch.tuples()) == [(None, 1), (1.5, None), (None, None)]
+    np.testing.assert_array_equal(batch.array(), [[np.nan, 1], [1.5, np.nan], [np.nan, np.nan]])
+
+
+def test_required_columns_may_follow_optional_ones() -> None:
+    decoder = Decoder([column("double", "a", False), column("double", "b/c d")])
+    assert list(decode(decoder, [{"b/c d": 2, "a": 1}]).tuples()) == [(1.0, 2.0)]
+    assert list(decode(decoder, {"inputs": [[None, 2]]}).tuples()) == [(None, 2.0)]
+
+
+def test_columns_without_names_go_by_place() -> None:
+    decoder = Decoder([column("double", None), column("string", None)])
+    for body in (
+        [[1, "a"]],
+        {"instances": [[1, "a"]]},
+        {"dataframe_split": {"data": [[1, "a"]]}},
+        {"dataframe_split": {"columns": [0, 1], "data": [[1, "a"]]}},
+    ):
+        assert list(decode(decoder, body).tuples()) == [(1.0, "a")]
+    assert list(decode(decoder, [[1, "a"]]).frame().columns) == [0, 1]
+    assert only_error(decoder, [[1, 2]])["field"] == "1"
+
+
+def test_a_single_column_takes_bare_values() -> None:
+    decoder = Decoder([column("string", "text")])
+    for body in (
+        {"inputs": ["a", "b"]},
+        {"instances": ["a", "b"]},
+        {"inputs": {"text": ["a", "b"]}},
+    ):
+        assert list(decode(decoder, body).tuples()) == [("a",), ("b",)]
+    assert decode(decoder, {"inputs": {"text": "a"}}).rows == 1
+
+
+def test_times_come_in_utc() -> None:
+    batch = decode(Decoder([column("datetime")]), [{"x": "2026-11-24T06:00:00+02:00"}])
+    assert batch.frame()["x"].iloc[0] == pd.Timestamp("2026-11-24T04:00:00")
+
+
+# ---- nested columns -----------------------------------------------------------------------------
+
+NESTED = [
+    column("array", "list", items={"type": "array", "items": {"type": "long"}}),
+    column(
+        "object",
+        "thing",
+        properties={
+            "name": {"type": "string", "required": True},
+            "size": {"type": "double", "required": False},
+        },
+    ),
+    column("map", "map", required=False, values={"type": "boolean"}),
+    column("any", "any", required=False),
+]
+
+
+def test_nested_columns_are_checked_throughout() -> None:
+    decoder = Decoder(NESTED)
+    row = {"list": [[1], []], "thing": {"name": "n"}, "map": {"k": True}, "any": [None, "x"]}
+    for body in ([row], {"inputs": row}, {"dataframe_records": [row]}):
+        frame = decode(decoder, body).frame()
+        assert frame.to_dict("records") == [row]
+    for change, detail in (
+        ({"list": [[1], [1.5]]}, "[1][0]: must be a whole number, not 1.5"),
+        ({"list": 5}, "must be a list, not 5"),
+        ({"thing": {}}, "must have 'name'"),
+        ({"thing": {"name": "n", "size": "big"}}, ".size: must be a number, not 'big'"),
+        ({"thing": {"name": "n", "more": 1}}, "must not have 'more'"),
+        ({"map": {"k": 1}}, ".k: must be true or false, not 1"),
+    ):
+        error = only_error(decoder, [row, row | change])
+        assert error == {"row": 1, "field": next(iter(change)), "detail": detail}
+
+
+# ---- tensors ------------------------------------------------------------------------------------
+
+
+def test_tensors_come_with_their_type_and_shape() -> None:
+    decoder = Decoder([tensor("float32", [-1, 2, 2])])
+    values = [[[1, 2], [3, 4.5]]]
+    for body in (values, {"inputs": values}, {"instances": values}):
+        array = decode(decoder, body).native()
+        assert array.dtype == np.float32
+        assert array.tolist() == values
+    for wrong, row, detail in (
+        ([[[1, 2], [3]]], 0, "[1]: must have 2 values, not 1"),
+        ([[[1, 2], [3, "4"]]], 0, "[1][1]: must be a number, not '4'"),
+        ([[[1, 2], [3, 1e39]]], 0, "[1][1]: is beyond the range of float32: 1e+39"),
+        ([*values, 5], 1, "must be a list, not 5"),
+    ):
+        assert only_error(decoder, wrong) == {"row": row, "field": None, "detail": detail}
+    assert refusal(decoder, []).kind == "invalid-body"
+
+
+def test_several_tensors_have_names() -> None:
+    decoder = Decoder([tensor("int8", [-1], "n"), tensor("float64", [-1, 2], "xy")])
+    for body in (
+        {"inputs": {"n": [1, 2], "xy": [[1, 2], [3, 4]]}},
+        {"instances": [{"n": 1, "xy": [1, 2]}, {"n": 2, "xy": [3, 4]}]},
+    ):
+        batch = decode(decoder, body)
+        assert batch.rows == 2
+        assert batch.native()["n"].dtype == np.int8
+        assert batch.columns() == {"n": [1, 2], "xy": [[1, 2], [3, 4]]}
+    assert only_error(decoder, {"inputs": {"n": [200], "xy": [[1, 2]]}})["field"] == "n"
+    assert only_error(decoder, {"inputs": {"n": [1]}})["field"] == "xy"
+    assert "different numbers" in refusal(decoder, {"inputs": {"n": [1, 2], "xy": [[1, 2]]}}).detail
+
+
+def test_a_table_as_a_tensor_may_come_as_a_frame() -> None:
+    decoder = Decoder([tensor("float64", [-1, 2])])
+    batch = decode(decoder, {"dataframe_split": {"columns": [0, 1], "data": [[1, 2]]}})
+    assert batch.array().tolist() == [[1, 2]]
+    assert batch.columns() == {"0": [1], "1": [2]}
+
+
+# ---- parameters ---------------------------------------------------------------------------------
+
+PARAMS = [
+    {"name": "k", "type": "double", "default": 0.5, "shape": None},
+    {"name": "stop", "type": "string", "default": ["x"], "shape": [-1]},
+]
+
+
+def test_parameters_are_checked_and_have_defaults() -> None:
+    decoder = Decoder([column("double")], PARAMS)
+    rows = [{"x": 1}]
+    assert decode(decoder, rows).params == {"k": 0.5, "stop": ["x"]}
+    given = decode(decoder, {"inputs": rows, "params": {"k": 2, "stop": ["a", "b"]}})
+    assert given.params == {"k": 2.0, "stop": ["a", "b"]}
+    for params, detail in (
+        ({"k": "2"}, "k must be a number"),
+        ({"stop": "a"}, "stop must be a list"),
+        ({"q": 1}, "q is not one of this model; it takes k, stop"),
+    ):
+        assert detail in refusal(decoder, {"inputs": rows, "params": params}).detail
+
+
+# ---- documentation ------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables())
+def test_the_schema_takes_what_the_decoder_takes(table: tuple[Any, Any]) -> None:
+    import jsonschema_rs
+
+    columns, rows = table
+    schema = jsonschema_rs.validator_for(Decoder(columns).body_schema())
+    taken = bodies(columns, rows)
+    for name in ("records", "inputs", "dataframe_records", "dataframe_split"):
+        schema.validate(taken[name])
+    broken = [dict(rows[0]) | {columns[0]["name"]: [[]]}]
+    assert not schema.is_valid(broken)
+    assert not schema.is_valid({"inputs": []})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([], "no inputs"),
+        ([column("complex")], "'x' is of the unknown type 'complex'"),
+        ([tensor("complex128", [-1])], "complex128 cannot be written as JSON"),
+    ],
+)
+def test_signatures_that_no_request_can_fit_are_refused(inputs: Any, message: str) -> None:
+    with pytest.raises(SignatureError, match=message):
+        Decoder(inputs)

@@ -1,0 +1,303 @@
+"""What serves answers as MLflow's own server does, whatever the model and the format."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.pyfunc.scoring_server import _parse_json_data, predictions_to_json
+from saved_models import KINDS, LABELS, MIXED, X
+
+from model_api import compiling
+from model_api.decoding import Batch
+from model_api.engines import CompiledOnnxEngine, open_engine
+from model_api.preparing import prepare_downloaded
+from model_api.problems import Problem
+from model_api.version import Version, open_version
+
+COMPILED = {
+    "logistic": "onnx",
+    "pipeline": "onnx",
+    "forest": "onnx",
+    "boosting": "onnx",
+    "histograms": "treelite",
+    "scaled-forest": "onnx",
+    "xgboost-pipeline": "treelite",
+    "multi-output": "onnx",
+    "clusters": "onnx",
+    "array": "onnx",
+    "mixed": "onnx",
+    "skops": "onnx",
+}
+
+
+class Kinds:
+    """Each kind of model, saved, prepared and opened when a test first asks for it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.versions: dict[str, Version] = {}
+
+    def folder(self, kind: str) -> Path:
+        """Return where it is prepared."""
+        folder = self.root / kind / "ready"
+        if not folder.exists():
+            saved = KINDS[kind](self.root / kind / "saved")
+            prepare_downloaded(saved, folder, name=kind, version="3", run_id="r")
+        return folder
+
+    def __getitem__(self, kind: str) -> Version:
+        if kind not in self.versions:
+            self.versions[kind] = open_version(self.folder(kind))
+        return self.versions[kind]
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Kinds:
+    return Kinds(tmp_path_factory.mktemp("kinds"))
+
+
+def ours(version: Version, body: bytes, probabilities: bool = False) -> dict[str, Any]:
+    batch = version.decoder.decode(body, 10_000)
+    return json.loads(b"{%b}" % version.predict(batch, probabilities))
+
+
+def of_mlflow(version: Version, body: bytes) -> Any:
+    """Return what MLflow's own scoring server answers."""
+    from io import StringIO
+
+    model = mlflow.pyfunc.load_model(str(version.folder / "model"))
+    parsed = _parse_json_data(body.decode(), model.metadata, model.metadata.get_input_schema())
+    answer = StringIO()
+    predictions_to_json(model.predict(parsed.data, params=parsed.params), answer)
+    return json.loads(answer.getvalue())["predictions"]
+
+
+def assert_same(found: Any, known: Any) -> None:
+    if isinstance(known, dict):
+        assert found.keys() == known.keys()
+        for name in known:
+            assert_same(found[name], known[name])
+    elif isinstance(known, list) and known and isinstance(known[0], dict | list):
+        assert len(found) == len(known)
+        for one, other in zip(found, known, strict=True):
+            assert_same(one, other)
+    elif np.asarray(known).dtype.kind == "f":
+        np.testing.assert_allclose(found, known, rtol=1e-5, atol=1e-5)
+    else:
+        assert found == known
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_input_example_is_answered_as_by_mlflow(kinds: Kinds, kind: str) -> None:
+    version = kinds[kind]
+    body = version.manifest["request"].encode()
+    assert_same(ours(version, body)["predictions"], of_mlflow(version, body))
+
+
+@pytest.mark.parametrize("kind", COMPILED)
+def test_models_are_compiled_where_that_agrees(kinds: Kinds, kind: str) -> None:
+    version = kinds[kind]
+    assert version.engine == COMPILED[kind], version.engine_note
+    assert "agrees with scikit-learn on" in version.engine_note
+    assert not version.describe()["engine_note"].startswith("served by")
+
+
+@pytest.mark.parametrize("kind", ["logistic", "forest", "xgboost", "lightgbm", "boosting"])
+def test_rows_that_the_model_never_saw_are_answered_as_by_the_original(
+    kinds: Kinds, kind: str
+) -> None:
+    version = kinds[kind]
+    random = np.random.default_rng(7)
+    rows = (
+        X.sample(500, replace=True, random_state=7)
+        + random.normal(size=(500, 13)) * X.std().to_numpy()
+    )
+    body = json.dumps({"dataframe_split": rows.round(2).to_dict("split")}).encode()
+    answer = ours(version, body, probabilities=True)
+    assert answer["predictions"] == of_mlflow(version, body)
+    original = mlflow.pyfunc.load_model(str(version.folder / "model")).get_raw_model()
+    table = pd.DataFrame(answer["probabilities"])
+    assert list(table.columns) == [str(label) for label in original.classes_]
+    np.testing.assert_allclose(table, original.predict_proba(rows.round(2)), atol=1e-5)
+    assert table.to_numpy().max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["logistic", "mixed", "onnx", "xgboost"])
+@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "inputs", "instances"])
+def test_each_format_is_answered_as_by_mlflow(kinds: Kinds, kind: str, form: str) -> None:
+    version = kinds[kind]
+    frame = (MIXED if kind == "mixed" else X)[::20]
+    content: Any = frame.to_dict("records")
+    if form == "dataframe_split":
+        content = frame[frame.columns[::-1]].to_dict("split")
+    elif form == "inputs":
+        content = frame.to_dict("list")
+    body = json.dumps({form: content}).encode()
+    assert_same(ours(version, body)["predictions"], of_mlflow(version, body))
+
+
+@pytest.mark.parametrize("form", ["inputs", "instances"])
+def test_tensors_are_answered_as_by_mlflow(kinds: Kinds, form: str) -> None:
+    body = json.dumps({form: X.to_numpy()[::20].tolist()}).encode()
+    assert ours(kinds["array"], body)["predictions"] == of_mlflow(kinds["array"], body)
+
+
+def test_parameters_reach_the_model(kinds: Kinds) -> None:
+    version = kinds["params"]
+    assert ours(version, b'{"inputs":[{"text":"abc"}],"params":{"factor":10}}')["predictions"] == [
+        30
+    ]
+    assert ours(version, b'[{"text":"abc"}]')["predictions"] == [6]
+
+
+def test_a_frame_is_answered_without_json(kinds: Kinds) -> None:
+    frame = X[::20]
+    labels = kinds["forest"].predict_frame(frame)
+    assert labels.tolist() == LABELS[::20].tolist()
+    assert kinds["mixed"].predict_frame(MIXED[::20]).shape == (9,)
+    with pytest.raises(ValueError, match="'hue'"):
+        kinds["forest"].predict_frame(frame.drop(columns="hue"))
+    with pytest.raises(ValueError, match=r"'hue', row 20:"):
+        kinds["forest"].predict_frame(frame.assign(hue=[1.0, None, *frame["hue"][2:]]))
+
+
+def test_a_category_never_seen_is_named_with_row_and_field(kinds: Kinds) -> None:
+    rows = MIXED[:3].to_dict("records")
+    rows[2]["origin"] = "moon"
+    with pytest.raises(Problem) as refused:
+        ours(kinds["mixed"], json.dumps(rows).encode())
+    [error] = refused.value.members["errors"]
+    assert (error["row"], error["field"]) == (2, "origin")
+    assert "'north', 'south'" in error["detail"]
+    schema = json.dumps(kinds["mixed"].decoder.body_schema())
+    assert '"enum": ["north", "south", "\\u00e9"]' in schema
+
+
+def test_what_only_the_model_refuses_is_named_with_row_and_field(kinds: Kinds) -> None:
+    version = kinds["custom-step"]
+    assert version.engine == "sklearn"
+    rows = X[:5].to_dict("records")
+    rows[3]["hue"] = -4.0
+    with pytest.raises(Problem) as refused:
+        ours(version, json.dumps(rows).encode())
+    assert (refused.value.status, refused.value.kind) == (422, "invalid-rows")
+    [error] = refused.value.members["errors"]
+    assert (error["row"], error["field"]) == (3, "hue")
+    assert "NaN" in error["detail"]
+
+
+def test_what_trees_cannot_hold_is_refused_as_by_scikit_learn(kinds: Kinds) -> None:
+    rows = X[:2].to_dict("records")
+    rows[1]["hue"] = 1e39
+    with pytest.raises(Problem) as refused:
+        ours(kinds["forest"], json.dumps(rows).encode())
+    assert refused.value.members["errors"][0]["row"] == 1
+    assert refused.value.members["errors"][0]["field"] == "hue"
+
+
+def test_a_fault_of_the_model_itself_is_no_fault_of_the_rows(
+    kinds: Kinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = open_version(kinds.folder("logistic"))
+
+    def broken(batch: Batch) -> Any:
+        raise ConnectionError("its database is away")
+
+    monkeypatch.setattr(version._engine, "predict", broken)
+    with pytest.raises(ConnectionError):
+        ours(version, version.manifest["request"].encode())
+
+
+def test_models_without_probabilities_say_so(kinds: Kinds) -> None:
+    version = kinds["multi-output"]
+    assert version.classes is None
+    with pytest.raises(Problem, match="no probabilities"):
+        ours(version, version.manifest["request"].encode(), probabilities=True)
+
+
+def test_what_is_not_finite_becomes_null(kinds: Kinds, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = open_version(kinds.folder("multi-output"))
+    answers = np.array([[np.nan, 1.0], [np.inf, -np.inf]])
+    monkeypatch.setattr(version._engine, "predict", lambda batch: answers)
+    batch = version.decoder.decode(json.dumps(X[:2].to_dict("records")).encode(), 10)
+    assert version.predict(batch) == b'"predictions":[[null,1.0],[null,null]]'
+
+
+def test_more_rows_are_expected_to_take_longer(kinds: Kinds) -> None:
+    forest = kinds["forest"]
+    assert 0 < forest.seconds(1) < forest.seconds(1000)
+    assert kinds["logistic"].seconds(1000) < forest.seconds(1000)
+
+
+@pytest.mark.parametrize("kind", ["forest", "histograms", "mixed"])
+def test_a_compiled_model_needs_no_library_of_its_training(kinds: Kinds, kind: str) -> None:
+    program = (
+        "import sys; from pathlib import Path; from model_api.version import open_version;"
+        "open_version(Path(sys.argv[1]));"
+        "print([m for m in ('sklearn', 'pandas', 'mlflow', 'onnx', 'skl2onnx', 'pyarrow')"
+        " if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", program, str(kinds.folder(kind))]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+# ---- a compiled model that answers otherwise is not used ----------------------------------------
+
+
+def test_a_compiled_model_that_answers_otherwise_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = CompiledOnnxEngine._run
+
+    def swapped(self: CompiledOnnxEngine, batch: Batch) -> np.ndarray:
+        table = run(self, batch)
+        # Wrong for a single row of thousands, none of them in the example.
+        table[-1] = table[-1][::-1] if len(table) > 500 else table[-1]
+        return table
+
+    monkeypatch.setattr(CompiledOnnxEngine, "_run", swapped)
+    saved = KINDS["logistic"](tmp_path / "saved")
+    manifest = prepare_downloaded(saved, tmp_path / "ready", name="x", version="1", run_id=None)
+    assert manifest["engine"] == "sklearn"
+    both = "ONNX Runtime (float32) and ONNX Runtime (float64)"
+    assert f"not compiled ({both}: probabilities differ" in manifest["engine_note"]
+    assert not list((tmp_path / "ready").glob("compiled-*"))
+    assert ours(open_version(tmp_path / "ready"), manifest["request"].encode())
+
+
+def test_labels_may_differ_only_where_classes_tie() -> None:
+    def answers(top: float) -> compiling.Answers:
+        table = np.array([[0.5, 0.5 - top, top]])
+        return compiling.Answers(Batch(None, 1), np.array(["a"]), table)  # type: ignore[arg-type]
+
+    class Other:
+        indexed = True
+
+        def predict(self, batch: Batch) -> np.ndarray:
+            return np.array([1])
+
+        def predict_both(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+            return np.array([1]), np.array([[0.5, 0.5, 0.0]])
+
+    text = compiling.agree(Other(), [answers(0.0)], ["a", "b", "c"])  # type: ignore[arg-type]
+    assert "but for exact ties" in text
+    with pytest.raises(compiling.Disagreement, match="1 of 1 labels differ"):
+        compiling.agree(Other(), [answers(1e-7)], ["a", "b", "c"])  # type: ignore[arg-type]
+
+
+def test_numbers_may_differ_by_rounding_only(kinds: Kinds) -> None:
+    version = kinds["multi-output"]
+    engine = open_engine(version.engine, version.folder, version.manifest["options"])
+    batch = version.decoder.decode(version.manifest["request"].encode(), 10)
+    known = engine.predict(batch)
+    near = [compiling.Answers(batch, known * (1 + 1e-7), None)]
+    assert compiling.agree(engine, near, None).startswith("numbers within")
+    with pytest.raises(compiling.Disagreement, match="numbers differ"):
+        compiling.agree(engine, [compiling.Answers(batch, known * 1.001, None)], None)

@@ -1,0 +1,290 @@
+"""A version is made ready to serve, or refused with one sentence that says why."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from saved_models import Everything, Wrong, X, save
+from sklearn.linear_model import LinearRegression
+
+from model_api.preparing import (
+    PrepareError,
+    check_compatible,
+    check_requirements,
+    prepare_downloaded,
+)
+from model_api.version import VersionError, open_version
+
+SKLEARN = installed("scikit-learn")
+MAJOR, MINOR, PATCH = SKLEARN.split(".")[:3]
+
+
+def prepared(saved: Path, folder: Path) -> dict[str, Any]:
+    return prepare_downloaded(saved, folder, name="m", version="7", run_id="run")
+
+
+def linear(folder: Path, **options: Any) -> Path:
+    two = X[["hue", "ash"]]
+    return save(folder, LinearRegression().fit(two, X["alcohol"]), two[:3], **options)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return linear(tmp_path / "saved")
+
+
+def refused(saved: Path, folder: Path) -> str:
+    with pytest.raises(PrepareError) as error:
+        prepared(saved, folder / "ready")
+    # Nothing half done is left behind.
+    assert [path.name for path in folder.iterdir()] == ["saved"]
+    reason = str(error.value)
+    assert "\n" not in reason
+    return reason
+
+
+def test_a_prepared_version_knows_itself(saved: Path, tmp_path: Path) -> None:
+    manifest = prepared(saved, tmp_path / "ready")
+    assert manifest == json.loads((tmp_path / "ready" / "manifest.json").read_text())
+    version = open_version(tmp_path / "ready")
+    assert (version.name, version.number, version.run_id) == ("m", "7", "run")
+    assert version.example == X[["hue", "ash"]][:3].to_dict("records")
+    assert version.describe()["signature"]["inputs"] == [
+        {"type": "double", "name": "hue", "required": True},
+        {"type": "double", "name": "ash", "required": True},
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ready", "saved"]
+    assert {"model/MLmodel", "model/model.pkl"} < set(manifest["files"])
+
+
+def test_it_may_be_prepared_again(saved: Path, tmp_path: Path) -> None:
+    prepared(saved, tmp_path / "ready")
+    (tmp_path / "ready" / "leftover").touch()
+    prepared(saved, tmp_path / "ready")
+    assert not (tmp_path / "ready" / "leftover").exists()
+
+
+def test_a_version_without_signature_is_refused(tmp_path: Path) -> None:
+    linear(tmp_path / "saved", signature=False)
+    assert refused(tmp_path / "saved", tmp_path).startswith("it has no signature: log it with")
+
+
+def test_a_version_without_example_is_refused(tmp_path: Path) -> None:
+    two = X[["hue", "ash"]]
+    mlflow.sklearn.save_model(
+        LinearRegression().fit(two, X["alcohol"]),
+        str(tmp_path / "saved"),
+        signature=infer_signature(two, X["alcohol"]),
+        serialization_format="cloudpickle",
+        pip_requirements=["numpy"],
+    )
+    assert refused(tmp_path / "saved", tmp_path).startswith("it has no input example: log it with")
+
+
+def test_a_truncated_artifact_is_refused(saved: Path, tmp_path: Path) -> None:
+    model = saved / "model.pkl"
+    model.write_bytes(model.read_bytes()[:-20])
+    assert refused(saved, tmp_path).startswith("it does not load: ")
+
+
+@pytest.mark.parametrize("file", ["model.pkl", "MLmodel", "serving_input_example.json"])
+def test_a_missing_file_is_refused(saved: Path, tmp_path: Path, file: str) -> None:
+    (saved / file).unlink()
+    assert refused(saved, tmp_path).startswith("it")
+
+
+def test_a_version_that_raises_on_load_is_refused(saved: Path, tmp_path: Path) -> None:
+    (saved / "model.pkl").write_bytes(
+        b"cbuiltins\nexec\n(Vraise RuntimeError('no licence found')\ntR."
+    )
+    assert refused(saved, tmp_path) == "it does not load: no licence found"
+
+
+def test_a_version_whose_module_is_missing_is_refused(saved: Path, tmp_path: Path) -> None:
+    (saved / "model.pkl").write_bytes(b"cno_such_package\nModel\n.")
+    assert refused(saved, tmp_path).startswith("it needs the package 'no_such_package', which is")
+
+
+def test_a_wrong_number_of_predictions_is_refused(tmp_path: Path) -> None:
+    example = pd.DataFrame({"x": [1.0, 2.0]})
+    save(tmp_path / "saved", Wrong(), example, infer_signature(example, [1.0]))
+    assert refused(tmp_path / "saved", tmp_path) == (
+        "it answers the 2 row(s) of its input example with 1 predictions"
+    )
+
+
+def test_a_version_that_fails_on_its_example_is_refused(tmp_path: Path) -> None:
+    example = pd.DataFrame({"x": [1.0, 2.0]})
+    save(tmp_path / "saved", Everything(), example, infer_signature(example, [1.0]))
+    assert refused(tmp_path / "saved", tmp_path) == "it fails on its own input example: 'at'"
+
+
+def test_other_requirements_are_refused(saved: Path, tmp_path: Path) -> None:
+    (saved / "requirements.txt").write_text("scikit-learn==0.24.2\n")
+    assert refused(saved, tmp_path) == (
+        f"it needs scikit-learn==0.24.2, but {SKLEARN} is installed here: train it with"
+        f" scikit-learn {SKLEARN}, or serve it where scikit-learn==0.24.2 is installed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "remark"),
+    [
+        (f"scikit-learn=={SKLEARN}", None),
+        (f"scikit_learn=={MAJOR}.{MINOR}.99", "it was made with scikit-learn"),
+        ("mlflow==3.1.0", "it was made with mlflow==3.1.0"),
+        ("xgboost>=3", None),
+        ("psutil==7.0.0", "predictions have no use for it"),
+        ("no-such-package==1; sys_platform == 'win32'", None),
+        ("--index-url https://example.com", None),
+        ("# scikit-learn==0.1", None),
+        ("", None),
+    ],
+)
+def test_small_differences_of_requirements_are_remarked(line: str, remark: str | None) -> None:
+    remarks = check_requirements(f"numpy\n{line}\n")
+    assert len(remarks) == (remark is not None)
+    assert remark is None or remark in remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (f"scikit-learn=={MAJOR}.{int(MINOR) - 1}.0", "train it with scikit-learn " + SKLEARN),
+        ("scikit-learn<1", "it needs scikit-learn<1, but"),
+        ("no-such-package==1.0", "it needs no-such-package==1.0, of which none is installed"),
+        ("xgboost==1.7.0", "it needs xgboost==1.7.0, but"),
+    ],
+)
+def test_great_differences_of_requirements_are_refused(line: str, reason: str) -> None:
+    with pytest.raises(PrepareError) as error:
+        check_requirements(f"numpy\n{line}\n")
+    assert reason in str(error.value)
+
+
+def test_what_another_release_prepared_is_not_opened(saved: Path, tmp_path: Path) -> None:
+    manifest = prepared(saved, tmp_path / "ready") | {"format": 0}
+    (tmp_path / "ready" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(VersionError, match="another release"):
+        open_version(tmp_path / "ready")
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def run(tmp_path: Path, name: str, version: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": str(tmp_path / "registry"),
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+    }
+    command = [sys.executable, "-m", "model_api.preparing", name, version, str(tmp_path / "ready")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_the_command_prepares_a_registered_version(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = mlflow.MlflowClient(str(tmp_path / "registry"), str(tmp_path / "registry"))
+    client.create_registered_model("wine")
+    client.create_model_version("wine", str(saved))
+    done = run(tmp_path, "wine", "1")
+    assert done.returncode == 0, done.stderr
+    assert open_version(tmp_path / "ready").name == "wine"
+    (saved / "requirements.txt").write_text("no-such-package==1.0\n")
+    failed = run(tmp_path, "wine", "1")
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].startswith("it needs no-such-package==1.0, of which")
+    # What was prepared before is untouched.
+    assert open_version(tmp_path / "ready").name == "wine"
+
+
+# ---- compatibility ------------------------------------------------------------------------------
+
+
+def manifest(*columns: tuple[Any, ...], **more: Any) -> dict[str, Any]:
+    inputs = [
+        {"name": name, "type": kind, "required": not optional} for name, kind, *optional in columns
+    ]
+    return {"signature": {"inputs": inputs, "params": None}, "categories": {}} | more
+
+
+SERVING = manifest(("a", "long"), ("b", "string"), ("c", "float", True))
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        SERVING,
+        manifest(("a", "double"), ("b", "string"), ("c", "double", True)),
+        manifest(("a", "long"), ("b", "string"), ("c", "float", True), ("new", "long", True)),
+        manifest(("a", "long", True), ("b", "string", True), ("c", "float", True)),
+    ],
+)
+def test_wider_signatures_are_compatible(new: dict[str, Any]) -> None:
+    assert check_compatible(new, SERVING) is None
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        (
+            manifest(("a", "long"), ("b", "string"), ("c", "float", True), ("d", "long")),
+            "it requires the column 'd', which requests do not send",
+        ),
+        (
+            manifest(("a", "long"), ("b", "string")),
+            "it no longer takes the column 'c', which requests send",
+        ),
+        (
+            manifest(("a", "integer"), ("b", "string"), ("c", "float", True)),
+            "its column 'a' takes integer, the serving version's long",
+        ),
+        (
+            manifest(("a", "long"), ("b", "string"), ("c", "float")),
+            "it requires the column 'c', which requests may leave out",
+        ),
+        (
+            manifest(("b", "string"), ("a", "long"), ("c", "float", True)),
+            "its columns come in another order, which requests that send lists rely on",
+        ),
+        (
+            SERVING | {"categories": {"b": ["x"]}},
+            "its column 'b' takes only values that it has seen",
+        ),
+    ],
+)
+def test_narrower_signatures_are_not(new: dict[str, Any], reason: str) -> None:
+    assert check_compatible(new, SERVING) == reason
+
+
+def test_fewer_categories_are_not_compatible() -> None:
+    serving = SERVING | {"categories": {"b": ["x", "y"]}}
+    assert check_compatible(SERVING | {"categories": {"b": ["y", "x", "z"]}}, serving) is None
+    assert check_compatible(SERVING | {"categories": {"b": ["x"]}}, serving) == (
+        "its column 'b' no longer takes 'y'"
+    )
+    assert check_compatible(SERVING, serving) is None
+
+
+def test_tensors_and_parameters_are_compared_too() -> None:
+    def tensor(shape: list[int], params: Any = None) -> dict[str, Any]:
+        spec = {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": shape}}
+        return {"signature": {"inputs": [spec], "params": params}, "categories": {}}
+
+    assert check_compatible(tensor([-1, 3]), tensor([-1, 3])) is None
+    assert "shape [-1, 4]" in str(check_compatible(tensor([-1, 4]), tensor([-1, 3])))
+    assert "tensors" in str(check_compatible(tensor([-1, 3]), SERVING))
+    params = [{"name": "k", "type": "double", "default": 1.0, "shape": None}]
+    assert check_compatible(tensor([-1, 3], params), tensor([-1, 3])) is None
+    assert check_compatible(tensor([-1, 3]), tensor([-1, 3], params)) == (
+        "it no longer takes the parameter 'k'"
+    )
