@@ -152,6 +152,33 @@ def test_predictions_are_logged_in_s3(platform: Platform) -> None:
     assert all(row.items() <= entry.items() for entry in found)
 
 
+@pytest.mark.parametrize(
+    ("page", "said"),
+    {
+        "dashboard-overview": ("serves v", "Latest runs", "Healthy", "scheduler", "Readable"),
+        "dashboard-experiments": ("Parallel coordinates", "have a value on every axis"),
+        "dashboard-models": ("wine-classifier", "serves v", "Promote", "Who promoted what"),
+        "dashboard-try": ("Prediction", "champion, version", "The same from a shell"),
+        "dashboard-drift": ("Last day", "of at least 200"),
+        "dashboard-pipelines": ("register_and_promote", "Success"),
+    }.items(),
+)
+def test_a_page_of_the_dashboard_in_a_browser(
+    screenshots: Path, page: str, said: tuple[str, ...]
+) -> None:
+    text = (screenshots / f"{page}.txt").read_text()
+    assert [part for part in said if part not in text] == []
+    assert not re.search(r"Traceback|right now|is away|not set up", text)
+
+
+@pytest.fixture(scope="module")
+def screenshots(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what each page looks like and says, in a browser."""
+    folder = tmp_path_factory.mktemp("screenshots")
+    platform.run("scripts/screenshots", platform.environment, str(folder))
+    return folder
+
+
 def test_verify(platform: Platform) -> None:
     platform.make("verify")
 

@@ -23,7 +23,7 @@ from dashboard.ui import (
 )
 
 METRICS_PER_MODEL = 3
-SERVICES_PER_ROW = 4
+SERVICES_PER_ROW = 5
 
 
 def page(session: Session) -> None:
@@ -137,7 +137,7 @@ def _model(model: RegisteredModel, serving: board.Serving, run: Run | None) -> N
 
 
 def _alias(served: ServedModel, alias: ServedAlias) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         st.markdown(f"**{plain(alias.name)}**", width="content")
         version = served.versions.get(alias.serves or "")
         if alias.serves:
