@@ -108,6 +108,13 @@ def _xgboost_booster(folder: Path) -> Path:
     return save(folder, model, X[:4], signature)
 
 
+def _xgboost_pipeline(folder: Path) -> Path:
+    import xgboost
+
+    model = make_pipeline(StandardScaler(), xgboost.XGBClassifier(n_estimators=20))
+    return save(folder, model.fit(X, TARGET), X[:4])
+
+
 def _lightgbm_classifier(folder: Path) -> Path:
     import lightgbm
 
@@ -174,6 +181,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "skops": _sklearn(LogisticRegression(max_iter=5000), serialization_format="skops"),
     "xgboost": _xgboost_classifier,
     "xgboost-booster": _xgboost_booster,
+    "xgboost-pipeline": _xgboost_pipeline,
     "lightgbm": _lightgbm_classifier,
     "lightgbm-booster": _lightgbm_booster,
     "onnx": _onnx,

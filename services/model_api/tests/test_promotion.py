@@ -66,9 +66,7 @@ class Host:
     def answering(self) -> Iterator[Process]:
         """Run the worker processes."""
         command = [sys.executable, "-m", "model_api"]
-        with running(
-            command, self.environment, self.folder, self.port, "/health/live"
-        ) as process:
+        with running(command, self.environment, self.folder, self.port, "/health/live") as process:
             yield process
 
     @contextmanager

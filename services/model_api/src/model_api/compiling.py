@@ -6,7 +6,7 @@ original is not used, and the note that goes to the manifest says so.
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,22 @@ TIE = 1e-9
 RELATIVE_TOLERANCE = 1e-5
 # Fewer rows than these prove too little.
 FEWEST_ROWS = 500
-# More nodes take minutes to convert, and gigabytes.
-MOST_NODES = 2_000_000
+# skl2onnx converts some 15,000 nodes a second, and needs a kilobyte for each; treelite takes more.
+MOST_NODES = 300_000
 # The newest that skl2onnx writes for all of its models.
 _TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
+# What scalers do to numbers, in their order, and by which of their attributes.
+_SCALERS = {
+    "StandardScaler": (("subtract", "mean_"), ("divide", "scale_")),
+    "RobustScaler": (("subtract", "center_"), ("divide", "scale_")),
+    "MaxAbsScaler": (("divide", "scale_"),),
+    "MinMaxScaler": (("multiply", "scale_"), ("add", "min_")),
+}
 _TIMING_SECONDS = 0.05
 # A library that a compiled model does without costs 150 MB and seconds of loading: it must be twice
 # as fast, at one row and at a hundred, to be worth that.
 _NATIVE_HANDICAP = 4
+_MOST_BEHIND = 6
 
 _NAMES = {
     "onnx": "ONNX Runtime",
@@ -85,7 +93,14 @@ class Tried:
 
     candidate: Candidate
     agreed: str
-    cost: float
+    # Seconds of one row alone, and of a hundred together.
+    one: float
+    hundred: float
+
+    def cost(self) -> float:
+        """Return what the fastest has least of: one row and a hundred count alike."""
+        handicap = 1 if self.candidate.compiled else _NATIVE_HANDICAP
+        return self.one * self.hundred * handicap
 
 
 @dataclass
@@ -123,7 +138,7 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
     with warnings.catch_warnings():
         answers = _ask_original(decoder, example, original, source)
     rows = sum(answer.batch.rows for answer in answers)
-    failures: list[str] = []
+    failures: dict[str, list[str]] = {}
     tried: list[Tried] = []
     for candidate in [*_native(source, decoder), *_compiled(source, decoder, answers, work)]:
         try:
@@ -133,13 +148,13 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
                 raise Disagreement(f"only {rows} rows to compare on")
             engine = open_engine(candidate.engine, work, candidate.options)
             agreed = agree(engine, answers, source.classes)
-            tried.append(Tried(candidate, agreed, _cost(candidate, engine, example)))
+            tried.append(Tried(candidate, agreed, *_times(engine, example)))
         except Exception as error:
             logger.info("%s is not used: %s", candidate.engine, first_line(error))
             if candidate.compiled:
-                failures.append(f"{candidate.label}: {first_line(error)}")
+                failures.setdefault(_first_sentence(error), []).append(candidate.label)
     if tried:
-        best = min(tried, key=lambda one: one.cost)
+        best = _fastest(tried)
         chosen, note = best.candidate, _note(best, tried, source, rows, failures)
     else:
         chosen = Candidate("pyfunc")
@@ -240,32 +255,45 @@ def _ask(batch: Batch, original: Any, source: _Source) -> Answers:
     return Answers(batch, predictions, table)
 
 
-def _cost(candidate: Candidate, engine: Engine, example: Batch) -> float:
+def _times(engine: Engine, example: Batch) -> tuple[float, float]:
     one, many = example.row(0), example.take([i % example.rows for i in range(100)])
-    # The product: a row alone and a hundred together count alike.
-    cost = shortest(lambda: engine.predict(one), _TIMING_SECONDS) * shortest(
-        lambda: engine.predict(many), _TIMING_SECONDS
+    return (
+        shortest(lambda: engine.predict(one), _TIMING_SECONDS),
+        shortest(lambda: engine.predict(many), _TIMING_SECONDS),
     )
-    return cost if candidate.compiled else cost * _NATIVE_HANDICAP
+
+
+def _fastest(tried: list[Tried]) -> Tried:
+    native = [one.hundred for one in tried if not one.candidate.compiled]
+    # An interpreter of trees falls behind where there are many: then many rows would wait for long.
+    most = _MOST_BEHIND * min(native, default=float("inf"))
+    fit = [one for one in tried if not one.candidate.compiled or one.hundred <= most]
+    return min(fit, key=Tried.cost)
 
 
 def _note(
-    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: list[str]
+    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: dict[str, list[str]]
 ) -> str:
     if best.candidate.compiled:
         return (
             f"compiled to {_NAMES[best.candidate.engine]}: agrees with"
             f" {_NAMES.get(source.kind, source.kind)} on {rows} rows, {best.agreed}"
         )
-    slower = [f"{one.candidate.label} is slower" for one in tried if one.candidate.compiled]
+    slower = [one.candidate.label for one in tried if one.candidate.compiled]
+    failures = failures | ({"is slower": slower} if slower else {})
     return (
         f"served by {_NAMES[best.candidate.engine]} itself, which agrees with MLflow's pyfunc on"
-        f" {rows} rows, {best.agreed}{_because(failures + slower)}"
+        f" {rows} rows, {best.agreed}{_because(failures)}"
     )
 
 
-def _because(failures: list[str]) -> str:
-    return f"; not compiled, as {'; '.join(failures)}" if failures else ""
+def _because(failures: dict[str, list[str]]) -> str:
+    reasons = [f"{' and '.join(labels)}: {reason}" for reason, labels in failures.items()]
+    return f"; not compiled ({'; '.join(reasons)})" if reasons else ""
+
+
+def _first_sentence(error: Exception) -> str:
+    return first_line(error).split(". ")[0].rstrip(".")
 
 
 # ---- agreement ----------------------------------------------------------------------------------
@@ -391,19 +419,17 @@ def _native(source: _Source, decoder: Decoder) -> Iterator[Candidate]:
             options
             | {
                 "output": "index" if source.classes is not None else "values",
-                "iterations": _best_iterations(source),
+                "iterations": best_iterations(source.estimator),
             },
         )
     elif source.kind == "onnx-flavor":
         yield Candidate("onnx-flavor", options)
 
 
-def _best_iterations(source: _Source) -> int | None:
-    model = source.estimator
-    if source.kind == "xgboost":
-        best = (
-            getattr(model, "best_iteration", None) if getattr(model, "evals_result_", 0) else None
-        )
+def best_iterations(model: Any) -> int | None:
+    """Return how many of its trees a boosted model uses; None if all."""
+    if getattr(model, "evals_result_", None) and hasattr(model, "get_booster"):
+        best = getattr(model.get_booster(), "best_iteration", None)
         return None if best is None else best + 1
     return getattr(model, "best_iteration_", None) or None
 
@@ -412,33 +438,65 @@ def _compiled(
     source: _Source, decoder: Decoder, answers: list[Answers], work: Path
 ) -> Iterator[Candidate]:
     """Yield what the model can be compiled to; a compiler that refuses it says why."""
-    if source.estimator is None or source.method != "predict":
+    if source.estimator is None:
+        return
+    if source.method != "predict":
+        yield Candidate("onnx", failure=f"it predicts by {source.method}")
         return
     if not _categories_covered(source.estimator, decoder):
         yield Candidate("onnx", failure="it would take categories that the model itself refuses")
         return
-    nodes = sum(
-        tree.tree_.node_count if hasattr(tree, "tree_") else len(tree.nodes)
-        for tree in sampling.trees(sampling._last_step(source.estimator))
-    )
+    flat = np.ndim(answers[0].predictions) == 1
+    if source.kind != "sklearn":
+        yield from _treelite(source, source.estimator, [], work, flat)
+        return
+    whole = source.load()
+    nodes = sampling.nodes(sampling.last_step(whole))
     if nodes > MOST_NODES:
         yield Candidate("onnx", failure=f"its trees have {nodes} nodes, too many to convert")
+    else:
+        yield from _onnx(source, whole, decoder, work, flat)
+    trees, scaling = _trees_behind_scalers(whole)
+    if trees is None or decoder.dtype is None:
         return
-    shape = np.shape(answers[0].predictions)
-    flat = len(shape) == 1
-    if source.kind == "sklearn":
-        yield from _onnx(source, decoder, work, flat)
-    if decoder.dtype is not None and (source.kind != "sklearn" or sampling.trees(source.estimator)):
-        yield from _treelite(source, work, flat)
+    if scaling and 0 < nodes <= MOST_NODES:
+        yield from _onnx(source, trees, decoder, work, flat, scaling)
+    yield from _treelite(source, trees, scaling, work, flat)
 
 
-def _onnx(source: _Source, decoder: Decoder, work: Path, flat: bool) -> Iterator[Candidate]:
+def _trees_behind_scalers(estimator: Any) -> tuple[Any, list[tuple[str, list[float]]]]:
+    """Return the trees of an estimator and the scaling before them, which is done apart.
+
+    Trees that see numbers of 32 bits must see them scaled in 64, as scikit-learn scales them.
+    """
+    *scalers, (_, last) = getattr(estimator, "steps", None) or [("", estimator)]
+    if not sampling.trees(last) and sampling.booster_of(last) is None:
+        return None, []
+    scaling: list[tuple[str, list[float]]] = []
+    for _, scaler in scalers:
+        attributes = _SCALERS.get(type(scaler).__name__)
+        if attributes is None or getattr(scaler, "clip", False):
+            return None, []
+        for operation, attribute in attributes:
+            if (values := getattr(scaler, attribute)) is not None:
+                scaling.append((operation, values.tolist()))
+    return last, scaling
+
+
+def _onnx(
+    source: _Source,
+    estimator: Any,
+    decoder: Decoder,
+    work: Path,
+    flat: bool,
+    scaling: Sequence[tuple[str, list[float]]] = (),
+) -> Iterator[Candidate]:
     from skl2onnx import to_onnx
 
-    estimator = source.load()
     classifies = hasattr(estimator, "predict_proba")
     options = {id(estimator): {"zipmap": False}} if classifies else None
-    for dtype in ("float32", "float64"):
+    # ONNX has no trees that answer in 64 bits.
+    for dtype in ("float32",) if sampling.trees(estimator) else ("float32", "float64"):
         try:
             types, inputs = _onnx_inputs(estimator, decoder, dtype)
             graph = to_onnx(
@@ -447,7 +505,7 @@ def _onnx(source: _Source, decoder: Decoder, work: Path, flat: bool) -> Iterator
         except Exception as error:
             yield Candidate("onnx", {"dtype": dtype}, failure=first_line(error))
             continue
-        file = work / f"compiled-{dtype}.onnx"
+        file = work / f"compiled-{dtype}{'-scaled' if scaling else ''}.onnx"
         file.write_bytes(graph.SerializeToString())
         outputs = [output.name for output in graph.graph.output]
         indexed = source.classes is not None
@@ -456,6 +514,7 @@ def _onnx(source: _Source, decoder: Decoder, work: Path, flat: bool) -> Iterator
             {
                 "file": file.name,
                 "dtype": dtype,
+                "scaling": scaling,
                 "output": "index" if indexed else "values",
                 "result": outputs[1] if indexed else outputs[0],
                 "inputs": inputs,
@@ -508,17 +567,24 @@ def _parts(estimator: Any) -> Iterator[Any]:
             yield from _parts(step)
 
 
-def _treelite(source: _Source, work: Path, flat: bool) -> Iterator[Candidate]:
+def _treelite(
+    source: _Source,
+    estimator: Any,
+    scaling: Sequence[tuple[str, list[float]]],
+    work: Path,
+    flat: bool,
+) -> Iterator[Candidate]:
     import treelite
 
     try:
-        if source.kind == "xgboost":
-            model = treelite.frontend.from_xgboost(_xgboost_core(source))
-        elif source.kind == "lightgbm":
-            core = getattr(source.estimator, "booster_", source.estimator)
-            model = treelite.frontend.from_lightgbm(core)
+        core = sampling.booster_of(estimator)
+        if core is None:
+            model = treelite.sklearn.import_model(estimator)
+        elif type(core).__module__.startswith("xgboost"):
+            best = best_iterations(estimator)
+            model = treelite.frontend.from_xgboost(core if best is None else core[:best])
         else:
-            model = treelite.sklearn.import_model(source.load())
+            model = treelite.frontend.from_lightgbm(core)
     except Exception as error:
         yield Candidate("treelite", failure=first_line(error))
         return
@@ -531,17 +597,11 @@ def _treelite(source: _Source, work: Path, flat: bool) -> Iterator[Candidate]:
             {
                 "file": file.name,
                 "dtype": dtype,
+                "scaling": scaling,
                 "output": "index" if source.classes is not None else "values",
                 "flat": flat,
             },
         )
-
-
-def _xgboost_core(source: _Source) -> Any:
-    model = source.estimator
-    core = model.get_booster() if hasattr(model, "get_booster") else model
-    best = _best_iterations(source)
-    return core if best is None else core[:best]
 
 
 # ---- categories ---------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def _range(seen: np.ndarray, estimator: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _edges(estimator: Any, near: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
     """Return rows whose values are thresholds of the trees, and the numbers right beside them."""
-    found = thresholds(_last_step(estimator))
+    found = thresholds(last_step(estimator))
     if not found:
         return None
     drawn = near.copy()
@@ -163,7 +163,7 @@ def thresholds(estimator: Any) -> dict[int, np.ndarray]:
         elif hasattr(tree, "nodes"):
             inner = tree.nodes[tree.nodes["is_leaf"] == 0]
             add(inner["feature_idx"].astype(int), inner["num_threshold"])
-    booster = _booster(estimator)
+    booster = booster_of(estimator)
     if booster is not None:
         names = list(booster.feature_names or []) if hasattr(booster, "feature_names") else None
         table = booster.trees_to_dataframe()
@@ -192,7 +192,16 @@ def trees(estimator: Any) -> list[Any]:
     return [tree for part in np.ravel(np.array(grown, object)) for tree in trees(part)]
 
 
-def _booster(estimator: Any) -> Any:
+def nodes(estimator: Any) -> int:
+    """Return how many nodes the trees that scikit-learn grew in an estimator have."""
+    return sum(
+        tree.tree_.node_count if hasattr(tree, "tree_") else len(tree.nodes)
+        for tree in trees(estimator)
+    )
+
+
+def booster_of(estimator: Any) -> Any:
+    """Return the core of a model of XGBoost or LightGBM; None of any other."""
     if hasattr(estimator, "trees_to_dataframe"):
         return estimator
     if hasattr(estimator, "get_booster"):
@@ -205,7 +214,8 @@ def _first_step(estimator: Any) -> Any:
     return steps[0][1] if steps else None
 
 
-def _last_step(estimator: Any) -> Any:
+def last_step(estimator: Any) -> Any:
+    """Return what predicts in a pipeline; of anything else, itself."""
     steps = getattr(estimator, "steps", None)
     return steps[-1][1] if steps else estimator
 
