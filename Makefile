@@ -62,6 +62,17 @@ login: $(if $(ONE_MACHINE),running,has-inventory) ## Show the administrator's pa
 user: running ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
 	@$(PLAYBOOK) ansible/playbooks/user.yml -e user_name='$(NAME)' $(if $(ROLE),-e user_role='$(ROLE)')
 
+PROMOTE = $(PLAYBOOK) ansible/playbooks/promote.yml \
+	-e '{"promote_model": "$(MODEL)", "promote_alias": "$(or $(ALIAS),champion)", "promote_by": "'"$${USER_NAME:-$$(id -un)}"'"}'
+
+.PHONY: promote
+promote: running ## Let a version of a model serve, and see that it does: make promote MODEL=wine-classifier VERSION=3 [ALIAS=champion]
+	@$(PROMOTE) -e promote_version='$(VERSION)'
+
+.PHONY: rollback
+rollback: running ## Go back to the version that served before: make rollback MODEL=wine-classifier [ALIAS=champion]
+	@$(PROMOTE) -e promote_back=true
+
 .PHONY: tunnel
 tunnel: running ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
 	@scripts/tunnel $(if $(ONE_MACHINE),--direct) '$(ENV)' '$(SERVICE)' $(if $(PORT),'$(PORT)')

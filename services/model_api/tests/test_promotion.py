@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import httpx2 as httpx
 import mlflow
 import mlflow.pyfunc
@@ -27,6 +28,11 @@ from sklearn.dummy import DummyClassifier
 KEY = "0123456789abcdef" * 4
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 POLL_SECONDS = 0.5
+NAME = "guarded"
+HELPER = "sleep 987"
+
+# The service has no such module: the models of these classes take the classes along.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 FRAME = pd.DataFrame({"width": [1.0, 2.0, 3.0, 4.0], "count": [1, 2, 3, 4]})
 LABELS = ["small", "small", "large", "large"]
@@ -44,7 +50,7 @@ class Host:
     """
 
     def __init__(self, folder: Path, tracking_uri: str, **settings: Any) -> None:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.state = folder / "state"
         self.port = free_port()
@@ -58,6 +64,8 @@ class Host:
             "MODEL_API_WORKERS": "2",
             "MODEL_API_POLL_SECONDS": str(POLL_SECONDS),
             "MODEL_API_REGISTRY_TIMEOUT_SECONDS": "2",
+            # The tests share the machine with others, which would take all of it from an idle one.
+            "MODEL_API_PREPARE_PRIORITY": "normal",
             "MLFLOW_TRACKING_URI": tracking_uri,
             "MLFLOW_DISABLE_TELEMETRY": "true",
         } | {f"MODEL_API_{name.upper()}": str(value) for name, value in settings.items()}
@@ -69,53 +77,72 @@ class Host:
         with running(command, self.environment, self.folder, self.port, "/health/live") as process:
             yield process
 
-    @contextmanager
-    def following(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the follower; stop it as systemd does."""
+    def follow(self, **settings: Any) -> None:
+        """Start the follower."""
+        changed = {f"MODEL_API_{name.upper()}": str(value) for name, value in settings.items()}
         with (self.folder / "follower.log").open("ab") as log:
-            process = subprocess.Popen(
+            self._follower = subprocess.Popen(
                 [sys.executable, "-m", "model_api.follower"],
-                env=os.environ | self.environment,
+                env=os.environ | self.environment | changed,
                 stderr=log,
                 start_new_session=True,
             )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+
+    def follow_no_more(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it, by default as systemd does."""
+        self._follower.send_signal(how)
+        assert self._follower.wait(timeout=20) == (0 if how is signal.SIGTERM else -how)
 
     @contextmanager
-    def up(self) -> Iterator["Host"]:
-        """Run both."""
-        with self.answering(), self.following():
-            yield self
+    def serving_meanwhile(self, registry: Process, version: str) -> Iterator[None]:
+        """Have a version serve before, all the while where nothing else does, and afterwards."""
+        promote(registry.url, version)
+        self.until_serves(version)
+        yield
+        promote(registry.url, version)
+        self.until_serves(version)
+        eventually(lambda: self.failure() is None)
 
-    def predict(self, name: str, at: str = "") -> httpx.Response:
+    def predict(self, at: str = "") -> httpx.Response:
         """Ask over a connection of its own, so that any worker may answer."""
         return httpx.post(
-            f"{self.url}/models/{name}{at}/predict",
+            f"{self.url}/models/{NAME}{at}/predict",
             json={"inputs": ROWS[:1]},
             headers=AUTHORIZED,
             timeout=5,
         )
 
-    def serves(self, name: str, version: str, at: str = "") -> bool:
-        answer = self.predict(name, at)
+    def serves(self, version: str, at: str = "") -> bool:
+        answer = self.predict(at)
         return answer.status_code == 200 and answer.json()["model"]["version"] == version
 
-    def until_serves(self, name: str, version: str, at: str = "") -> None:
-        eventually(lambda: self.serves(name, version, at), 60)
+    def until_serves(self, version: str, at: str = "") -> None:
+        """Wait until every worker does: each answers some of so many."""
+        eventually(lambda: all(self.serves(version, at) for _ in range(8)), 60)
+
+    def until_fails(self, version: str) -> dict[str, Any]:
+        """Wait until a version is refused, while another one serves; return what is said."""
+
+        def refused() -> dict[str, Any] | None:
+            answer = self.predict()
+            assert answer.status_code == 200 and answer.json()["model"]["version"] != version
+            failure = self.failure()
+            return failure if failure and failure["version"] == version else None
+
+        return eventually(refused, 60)
 
     def listing(self) -> dict[str, Any]:
         return httpx.get(f"{self.url}/models", headers=AUTHORIZED, timeout=5).json()
 
-    def failure(self, name: str) -> dict[str, Any] | None:
-        models = [model for model in self.listing()["models"] if model["name"] == name]
-        return models[0]["aliases"]["champion"]["failure"] if models else None
+    def failure(self) -> dict[str, Any] | None:
+        [model] = self.listing()["models"]
+        return model["aliases"]["champion"]["failure"]
 
-    def ready(self) -> int:
-        return httpx.get(f"{self.url}/health/ready", timeout=5).status_code
+    def registry_error(self) -> str | None:
+        return self.listing()["registry_error"]
+
+    def ready(self) -> httpx.Response:
+        return httpx.get(f"{self.url}/health/ready", timeout=5)
 
 
 class Raises(mlflow.pyfunc.PythonModel):
@@ -134,11 +161,11 @@ class Hangs(Raises):
 
     def load_context(self, context: Any) -> None:
         if "MODEL_API_KEYS_FILE" in os.environ:
-            subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 987; sleep 987"])
+            subprocess.Popen(["sh", "-c", f"trap '' TERM; {HELPER}; {HELPER}"])
             time.sleep(1000)
 
 
-def register(url: str, name: str, model: Any, **changes: Any) -> str:
+def register(url: str, model: Any, changes: dict[str, Any]) -> str:
     """Log a model, register it, return its version."""
     mlflow.set_tracking_uri(url)
     with mlflow.start_run():
@@ -149,15 +176,15 @@ def register(url: str, name: str, model: Any, **changes: Any) -> str:
         else:
             options = {"pip_requirements": ["scikit-learn"]} | options
             info = mlflow.sklearn.log_model(model, name="model", **options)
-        return mlflow.register_model(info.model_uri, name).version
+        return mlflow.register_model(info.model_uri, NAME).version
 
 
-def constant(label: str) -> DummyClassifier:
-    return DummyClassifier(strategy="constant", constant=label).fit(FRAME, LABELS)
+def constant(label: str, frame: pd.DataFrame = FRAME) -> DummyClassifier:
+    return DummyClassifier(strategy="constant", constant=label).fit(frame, LABELS)
 
 
-def promote(url: str, name: str, version: str, alias: str = "champion") -> None:
-    MlflowClient(url, url).set_registered_model_alias(name, alias, version)
+def promote(url: str, version: str) -> None:
+    MlflowClient(url, url).set_registered_model_alias(NAME, "champion", version)
 
 
 @pytest.fixture(scope="module")
@@ -167,187 +194,152 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 @pytest.fixture(scope="module")
-def host(registry: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with Host(tmp_path_factory.mktemp("host"), registry.url, prepare_seconds=15).up() as host:
+def versions(registry: Process) -> dict[str, str]:
+    """Versions of one model, and what is the matter with each."""
+    renamed = FRAME.rename(columns={"width": "w"})
+    models: dict[str, tuple[Any, dict[str, Any]]] = {
+        "small": (constant("small"), {}),
+        "large": (constant("large"), {}),
+        "unsigned": (constant("large"), {"signature": False, "input_example": None}),
+        "of other packages": (constant("large"), {"pip_requirements": ["scikit-learn==0.24.1"]}),
+        "raising": (Raises(), {}),
+        "of other columns": (
+            constant("large", renamed),
+            {"signature": infer_signature(renamed, LABELS), "input_example": renamed},
+        ),
+        "torn": (constant("large"), {}),
+        "hanging": (Hangs(), {}),
+    }
+    found = {what: register(registry.url, *given) for what, given in models.items()}
+    source = MlflowClient(registry.url, registry.url).get_model_version(NAME, found["torn"]).source
+    model_id = source.removeprefix("models:/")
+    [saved] = registry.log.parent.glob(f"artifacts/**/{model_id}/artifacts/model.skops")
+    saved.write_bytes(saved.read_bytes()[:100])
+    return found
+
+
+@pytest.fixture(scope="module")
+def host(
+    registry: Process, versions: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Host]:
+    """A host that serves ``small``; it stays up for all tests."""
+    promote(registry.url, versions["small"])
+    host = Host(tmp_path_factory.mktemp("host"), registry.url)
+    with host.answering():
+        host.follow()
+        host.until_serves(versions["small"])
         yield host
+        host.follow_no_more()
 
 
 def test_a_moved_alias_is_followed_by_all_workers_of_all_hosts_and_no_request_is_lost(
-    registry: Process, host: Host, tmp_path: Path
+    registry: Process, host: Host, versions: dict[str, str], tmp_path: Path
 ) -> None:
-    name = "moving"
-    first = register(registry.url, name, constant("small"))
-    second = register(registry.url, name, constant("large"))
-    promote(registry.url, name, first)
-    with Host(tmp_path / "other", registry.url).up() as other:
-        for one in (host, other):
-            one.until_serves(name, first)
-
+    small, large = versions["small"], versions["large"]
+    other = Host(tmp_path, registry.url)
+    with other.answering():
+        other.follow()
+        other.until_serves(small)
         answers: list[tuple[float, int, str, str]] = []
         done = threading.Event()
 
         def ask(one: Host) -> None:
             while not done.is_set():
-                answer = one.predict(name)
-                body = answer.json()
-                answers.append(
-                    (
-                        time.monotonic(),
-                        answer.status_code,
-                        body["model"]["version"],
-                        body["predictions"][0],
-                    )
-                )
+                answer = one.predict()
+                model, predictions = (answer.json().get(key) for key in ("model", "predictions"))
+                told = (model["version"], predictions[0]) if model else (answer.text, "")
+                answers.append((time.monotonic(), answer.status_code, *told))
 
         askers = [threading.Thread(target=ask, args=[one]) for one in (host, other) * 2]
         for asker in askers:
             asker.start()
         moves = []
-        for version in (second, first, second):
-            promote(registry.url, name, version)
+        for version in (large, small, large):
+            promote(registry.url, version)
             moves.append((time.monotonic(), version))
             for one in (host, other):
-                one.until_serves(name, version)
+                one.until_serves(version)
             time.sleep(2 * POLL_SECONDS)
         done.set()
         for asker in askers:
             asker.join()
-        # Never an error, never one version's answer under the other's name.
-        seen = {tuple(answer[1:]) for answer in answers}
-        assert seen == {(200, first, "small"), (200, second, "large")}
-        # The last two moves are between prepared versions: a look at the registry, one at the
-        # state, and everybody has followed.
-        for moved, version in moves[1:]:
-            later = [at for at, _, answered, _ in answers if at > moved and answered != version]
-            until = moves[2][0] if version == first else float("inf")
-            late = max((at for at in later if at < until), default=moved)
-            assert late - moved < 6 * POLL_SECONDS
+        other.follow_no_more()
+    # Never an error, never one version's answer under the other's name.
+    assert {answer[1:] for answer in answers} == {(200, small, "small"), (200, large, "large")}
+    # The last two moves are between prepared versions: a look at the registry, one at the state,
+    # and everybody has followed.
+    for (moved, version), (end, _) in zip(moves[1:], [*moves[2:], (float("inf"), "")], strict=True):
+        old = [at for at, _, answered, _ in answers if moved < at < end and answered != version]
+        assert max(old, default=moved) - moved < 6 * POLL_SECONDS
 
 
-def make_unsigned(url: str) -> str:
-    return register(url, "guarded", constant("large"), signature=False, input_example=None)
-
-
-def make_other_dependencies(url: str) -> str:
-    return register(url, "guarded", constant("large"), pip_requirements=["scikit-learn==0.24.1"])
-
-
-def make_raising(url: str) -> str:
-    return register(url, "guarded", Raises())
-
-
-def make_incompatible(url: str) -> str:
-    renamed = FRAME.rename(columns={"width": "w"})
-    return register(
-        url,
-        "guarded",
-        DummyClassifier(strategy="constant", constant="large").fit(renamed, LABELS),
-        signature=infer_signature(renamed, LABELS),
-        input_example=renamed,
-    )
-
-
-def make_torn(url: str, registry: Process) -> str:
-    version = register(url, "guarded", constant("large"))
-    model_id = MlflowClient(url, url).get_model_version("guarded", version).source
-    model_id = model_id.removeprefix("models:/")
-    [saved] = registry.log.parent.glob(f"artifacts/**/{model_id}/artifacts/model.skops")
-    saved.write_bytes(saved.read_bytes()[:100])
-    return version
-
-
-def test_a_version_that_is_not_fit_never_serves(registry: Process, host: Host) -> None:
-    url = registry.url
-    good = register(url, "guarded", constant("small"))
-    promote(url, "guarded", good)
-    host.until_serves("guarded", good)
-    for version, reason in (
-        (make_unsigned(url), "signature"),
-        (make_other_dependencies(url), "scikit-learn==0.24.1"),
-        (make_raising(url), "licence has run out"),
-        (make_incompatible(url), "'width'"),
-        (make_torn(url, registry), ""),
-    ):
-        promote(url, "guarded", version)
-
-        def refused(version: str = version) -> dict[str, Any] | None:
-            assert host.serves("guarded", good)
-            failure = host.failure("guarded")
-            return failure if failure and failure["version"] == version else None
-
-        failure = eventually(refused, 60)
-        assert reason in failure["reason"], failure
-        assert failure["attempts"] >= 1
-    promote(url, "guarded", good)
-    eventually(lambda: host.failure("guarded") is None)
-    assert host.serves("guarded", good)
-
-
-def test_a_version_that_hangs_is_ended_and_delays_nobody_who_is_wanted(
-    registry: Process, host: Host
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("unsigned", "signature"),
+        ("of other packages", "scikit-learn==0.24.1"),
+        ("raising", "licence has run out"),
+        ("of other columns", "'width'"),
+        ("torn", ""),
+    ],
+)
+def test_a_version_that_is_not_fit_never_serves(
+    registry: Process, host: Host, versions: dict[str, str], what: str, reason: str
 ) -> None:
-    url, name = registry.url, "hanging"
-    good = register(url, name, constant("small"))
-    promote(url, name, good)
-    host.until_serves(name, good)
-    bad = register(url, name, Hangs())
-    promote(url, name, bad)
-    failure = eventually(lambda: host.failure(name), 60)
-    assert failure["version"] == bad and "not ready after 15 s" in failure["reason"]
-    assert host.serves(name, good)
-    assert not helpers()
-    # A version that works does not wait behind its next attempt.
-    better = register(url, name, constant("large"))
-    promote(url, name, better)
-    host.until_serves(name, better)
+    with host.serving_meanwhile(registry, versions["small"]):
+        promote(registry.url, versions[what])
+        failure = host.until_fails(versions[what])
+        assert reason in failure["reason"]
+        assert failure["attempts"] >= 1
 
 
-def helpers() -> str:
-    """The processes that the hanging model has started."""
-    return subprocess.run(["pgrep", "-f", "sleep 987"], capture_output=True, text=True).stdout
-
-
-def test_a_version_is_served_by_its_number(registry: Process, host: Host) -> None:
-    url, name = registry.url, "numbered"
-    first = register(url, name, constant("small"))
-    second = register(url, name, constant("large"))
-    promote(url, name, second)
-    host.until_serves(name, second)
-    answer = host.predict(name, f"/versions/{first}")
-    assert answer.status_code == 503 and "retry-after" in answer.headers
-    host.until_serves(name, first, f"/versions/{first}")
-    assert host.serves(name, second)
-    assert host.predict(name, "/versions/3").status_code == 404
+def test_a_version_that_hangs_is_ended(
+    registry: Process, host: Host, versions: dict[str, str]
+) -> None:
+    with host.serving_meanwhile(registry, versions["small"]):
+        host.follow_no_more()
+        host.follow(prepare_seconds=6)
+        promote(registry.url, versions["hanging"])
+        assert "not ready after 6 s" in host.until_fails(versions["hanging"])["reason"]
+        assert not helpers()
+        host.follow_no_more()
+        host.follow()
 
 
 def test_a_follower_that_is_killed_leaves_what_serves_and_its_successor_goes_on(
-    registry: Process, tmp_path: Path
+    registry: Process, host: Host, versions: dict[str, str]
 ) -> None:
-    url, name = registry.url, "killed"
-    good = register(url, name, constant("small"))
-    bad = register(url, name, Hangs())
-    promote(url, name, good)
-    host = Host(tmp_path / "host", url)
-    with host.answering():
-        with host.following() as follower:
-            host.until_serves(name, good)
-            promote(url, name, bad)
-            eventually(helpers)
-            follower.kill()
-            follower.wait()
-        assert host.serves(name, good)
-        # systemd ends what a unit leaves; here only the child that was being prepared is sure to
-        # end.
-        subprocess.run(["pkill", "-KILL", "-f", "sleep 987"], check=False)
-        better = register(url, name, constant("large"))
-        promote(url, name, better)
-        with host.following():
-            host.until_serves(name, better)
-        left = {path.name.split("-")[1] for path in (host.state / "prepared").iterdir()}
-        assert left == {good, better}
+    with host.serving_meanwhile(registry, versions["small"]):
+        promote(registry.url, versions["hanging"])
+        eventually(helpers, 60)
+        host.follow_no_more(signal.SIGKILL)
+        # systemd ends all that a unit leaves; here only the child is sure to end.
+        subprocess.run(["pkill", "-KILL", "-f", HELPER], check=False)
+        assert host.serves(versions["small"])
+        promote(registry.url, versions["large"])
+        host.follow()
+        host.until_serves(versions["large"])
+        prepared = {path.name.split("-")[1] for path in (host.state / "prepared").iterdir()}
+        assert versions["hanging"] not in prepared
 
 
-def test_two_followers_of_one_state_are_one_too_many(registry: Process, host: Host) -> None:
+def test_a_version_is_served_by_its_number(
+    registry: Process, host: Host, versions: dict[str, str]
+) -> None:
+    small, large = versions["small"], versions["large"]
+    with host.serving_meanwhile(registry, small):
+        promote(registry.url, large)
+        host.until_serves(large)
+        answer = host.predict(f"/versions/{small}")
+        assert answer.status_code == 503 and "retry-after" in answer.headers
+        host.until_serves(small, f"/versions/{small}")
+        assert host.serves(large)
+        assert host.predict("/versions/99").status_code == 404
+        # Its number goes on answering when it loses the alias.
+        host.until_serves(large, f"/versions/{large}")
+
+
+def test_two_followers_of_one_state_are_one_too_many(host: Host) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "model_api.follower"],
         env=os.environ | host.environment,
@@ -359,39 +351,42 @@ def test_two_followers_of_one_state_are_one_too_many(registry: Process, host: Ho
     assert "another one follows" in second.stderr
 
 
-def test_a_registry_that_hangs_or_dies_stops_no_prediction_nor_a_restart(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        registry = stack.enter_context(mlflow_server(tmp_path))
-        version = register(registry.url, "steady", constant("small"))
-        promote(registry.url, "steady", version)
-        host = Host(tmp_path / "host", registry.url)
-        with host.up():
-            host.until_serves("steady", version)
-            os.killpg(registry.process.pid, signal.SIGSTOP)
-            eventually(lambda: _error(host))
-            assert host.serves("steady", version)
-            os.killpg(registry.process.pid, signal.SIGCONT)
-            eventually(lambda: _error(host) is None)
-            os.killpg(registry.process.pid, signal.SIGKILL)
-            eventually(lambda: _error(host))
-            assert host.serves("steady", version)
-            assert host.ready() == 200
-        # After a reboot nothing but what is prepared is there.
-        with host.up():
-            host.until_serves("steady", version)
-            eventually(lambda: "refused" in (_error(host) or ""))
-            assert host.ready() == 200
-        shutil.rmtree(host.state)
-        with host.up():
-            eventually(lambda: "refused" in httpx.get(f"{host.url}/health/ready").text)
-            assert host.ready() == 503
-            answer = host.predict("steady")
-            assert answer.status_code == 503
-            assert "retry-after" in answer.headers
+def test_a_registry_that_hangs_or_dies_stops_no_prediction_nor_a_restart(
+    registry: Process, host: Host, versions: dict[str, str], tmp_path: Path
+) -> None:
+    """The last one: the registry does not come back."""
+    small = versions["small"]
+    os.killpg(registry.process.pid, signal.SIGSTOP)
+    eventually(host.registry_error)
+    assert host.serves(small)
+    os.killpg(registry.process.pid, signal.SIGCONT)
+    eventually(lambda: host.registry_error() is None)
+    os.killpg(registry.process.pid, signal.SIGKILL)
+    eventually(host.registry_error)
+    assert host.serves(small)
+    assert host.ready().status_code == 200
+
+    # After a reboot nothing but what is prepared is there; on a new host nothing at all.
+    again, bare = Host(tmp_path, registry.url), Host(tmp_path / "bare", registry.url)
+    shutil.copytree(host.state, again.state)
+    with again.answering(), bare.answering():
+        for one in (again, bare):
+            one.follow()
+        again.until_serves(small)
+        eventually(lambda: "refused" in (again.registry_error() or ""))
+        assert again.ready().status_code == 200
+        eventually(lambda: "refused" in bare.ready().text)
+        assert bare.ready().status_code == 503
+        answer = bare.predict()
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
+        for one in (again, bare):
+            one.follow_no_more()
 
 
-def _error(host: Host) -> str | None:
-    return host.listing()["registry_error"]
+def helpers() -> str:
+    """The processes that the hanging model has started."""
+    return subprocess.run(["pgrep", "-f", HELPER], capture_output=True, text=True).stdout
 
 
 def test_bad_settings_of_the_follower_are_named() -> None:

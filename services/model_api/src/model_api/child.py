@@ -11,6 +11,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
+
+type Priority = Literal["idle", "low", "normal"]
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_REASON = 500
@@ -28,10 +31,17 @@ class Child:
         number: of its version.
         folder: where it is to be; it does not exist yet.
         limit: seconds that it may take.
+        priority: what it gets of the processor.
     """
 
     def __init__(
-        self, command: Sequence[str], name: str, number: str, folder: Path, limit: float
+        self,
+        command: Sequence[str],
+        name: str,
+        number: str,
+        folder: Path,
+        limit: float,
+        priority: Priority,
     ) -> None:
         self.key = name, number
         self.folder = folder
@@ -45,7 +55,7 @@ class Child:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_step_back,
+            preexec_fn=lambda: _step_back(priority),
         )
         assert self._process.stderr is not None
         self._stderr = self._process.stderr.fileno()
@@ -96,10 +106,12 @@ class Child:
                 self._output = (self._output + chunk)[-_KEPT_OUTPUT:]
 
 
-def _step_back() -> None:
-    """Run last, be killed first, and do not outlive the follower. In the child, before its exec."""
+def _step_back(priority: Priority) -> None:
+    """Let others go first, be killed first, and do not outlive the follower. Before the exec."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.setpriority(os.PRIO_PROCESS, 0, 19)
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    if priority != "normal":
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
+    if priority == "idle":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")

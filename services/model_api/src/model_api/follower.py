@@ -11,6 +11,7 @@ from typing import Annotated, Self
 from pydantic import Field, PositiveFloat, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from model_api.child import Priority
 from model_api.following import Follower
 from model_api.logs import CONFIG
 from model_api.preparing import check_compatible
@@ -42,6 +43,8 @@ class FollowerSettings(BaseSettings):
     """For one answer of the registry."""
     prepare_seconds: PositiveFloat = 300.0
     """For preparing a version: to download, load and try it."""
+    prepare_priority: Priority = "idle"
+    """What it gets of the processor: idle: what nothing else wants; low: little; normal."""
     on_demand_versions: Annotated[int, Field(ge=0, le=1000)] = 4
     """Versions that are kept because they are asked for by number."""
 
@@ -97,6 +100,7 @@ def main() -> None:
             check_compatible,
             poll_seconds=settings.poll_seconds,
             prepare_seconds=settings.prepare_seconds,
+            priority=settings.prepare_priority,
             on_demand=settings.on_demand_versions,
         ).run(stop)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from model_api.child import Child
+from model_api.child import Child, Priority
 from model_api.registry import Registered, Registry, RegistryError
 from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder, sync
 
@@ -58,6 +58,7 @@ class Follower:
             None if it can.
         poll_seconds: between two looks at the registry.
         prepare_seconds: that preparing a version may take.
+        priority: of preparing.
         on_demand: how many versions may be kept because they were asked for by number.
         command: see `Child`.
     """
@@ -70,6 +71,7 @@ class Follower:
         incompatible: Callable[[Manifest, Manifest], str | None],
         poll_seconds: float = 2.0,
         prepare_seconds: float = 300.0,
+        priority: Priority = "idle",
         on_demand: int = 4,
         command: Sequence[str] = (sys.executable, "-m", "model_api.preparing"),
     ) -> None:
@@ -79,6 +81,7 @@ class Follower:
         self._incompatible = incompatible
         self._poll_seconds = poll_seconds
         self._prepare_seconds = prepare_seconds
+        self._priority = priority
         self._on_demand = on_demand
         self._command = command
         self._environment = fingerprint()
@@ -246,7 +249,9 @@ class Follower:
             name, number = waiting[0]
             slug = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
             folder = self._folder.prepared / f"{slug}-{number}-{secrets.token_hex(4)}"
-            self._child = Child(self._command, name, number, folder, self._prepare_seconds)
+            self._child = Child(
+                self._command, name, number, folder, self._prepare_seconds, self._priority
+            )
 
     def _missing(self, now: datetime) -> tuple[list[Key], list[Key]]:
         """Return the versions to prepare: those never tried, and those to try or prepare anew."""

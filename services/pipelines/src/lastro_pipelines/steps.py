@@ -17,7 +17,7 @@ from mlflow.entities import Run, RunStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import infer_signature
 
-from lastro_pipelines import candidates, data, evaluation, tracking
+from lastro_pipelines import candidates, data, evaluation, history, tracking
 
 EXPERIMENT = "wine"
 MODEL_NAME = "wine-classifier"
@@ -171,7 +171,9 @@ def register_and_promote(
         champion = _champion(client, model_name, test)
         promoted, reason = _decide(challenger.version, metrics, champion, minimum_gain)
         if promoted:
-            client.set_registered_model_alias(model_name, ALIAS, challenger.version)
+            history.promote(
+                client, model_name, ALIAS, challenger.version, by=f"airflow: {pipeline_run_id}"
+            )
         summary = {
             "model": model_name,
             "version": challenger.version,

@@ -1,17 +1,20 @@
 """The model_api role: nothing without the key, and a prediction of the registry's champion."""
 
+import json
 import time
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from role_tests import PROJECT, ServiceContract, ask
+from role_tests import PROJECT, Answer, ServiceContract, ask
 from testinfra.host import Host
 
 testinfra_hosts = ["podman://lastro-molecule-serving"]
 
 URL = "http://127.0.0.1:8000"
 MODEL = "role-test"
+KEYS = "/etc/lastro/model_api/keys.json"
 
 # Runs in the service's own environment, which can read what it can write.
 REGISTER = """
@@ -31,19 +34,34 @@ mlflow.MlflowClient().set_registered_model_alias("role-test", "champion", "1")
 
 class TestService(ServiceContract):
     service = "model_api"
-    units = ("model-api",)
+    units = ("model-api", "model-api-prediction-log", "model-api-follower")
     secrets = ("mlflow_user", "model_api_key")
 
     def test_the_configuration_reaches_the_process(self, host: Host) -> None:
         environment = self.environment(host)
         assert environment["MLFLOW_TRACKING_URI"] == "http://10.44.0.11:5050"
-        assert environment["MODEL_API_ALIAS"] == "champion"
+        assert environment["MODEL_API_ALIASES"] == "champion,challenger"
         assert environment["MODEL_API_MAX_ROWS"] == "1000"
+
+    def test_the_keys_are_for_the_service_only(self, host: Host) -> None:
+        file = host.file(KEYS)
+        assert (file.user, file.group, file.mode) == ("root", "model_api", 0o640)
 
 
 @pytest.fixture
 def key(cloud: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {cloud['secrets']['model_api_key']}"}
+
+
+def champion_of(model: dict[str, Any]) -> dict[str, Any]:
+    """What `GET /models` says of the champion."""
+    return model["aliases"].get("champion", {"version": None})
+
+
+def predict(host: Host, headers: dict[str, str]) -> Answer:
+    """Ask for two predictions."""
+    body = {"inputs": [{"x": 4.0}, {"x": 10.0}]}
+    return ask(host, f"{URL}/models/{MODEL}/predict", method="POST", headers=headers, body=body)
 
 
 @pytest.fixture
@@ -59,10 +77,10 @@ def champion(host: Host, key: dict[str, str]) -> None:
             " /opt/lastro/model_api/current/venv/bin/python -c %s",
             REGISTER,
         )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         models = ask(host, f"{URL}/models", headers=key).json()["models"]
-        if any(model["name"] == MODEL and model["version"] for model in models):
+        if any(model["name"] == MODEL and champion_of(model)["version"] for model in models):
             return
         time.sleep(0.5)
     pytest.fail(f"{MODEL} is not served: {models}")
@@ -87,13 +105,59 @@ def test_nobody_gets_in_without_the_key(host: Host, headers: dict[str, str]) -> 
 
 @pytest.mark.usefixtures("champion")
 def test_predicts_with_the_champion(host: Host, key: dict[str, str]) -> None:
-    answer = ask(
-        host,
-        f"{URL}/models/{MODEL}/predict",
-        method="POST",
-        headers=key,
-        body={"inputs": [{"x": 4.0}, {"x": 10.0}]},
-    )
+    answer = predict(host, key)
     assert answer.status == 200, answer.text
     assert answer.json()["predictions"] == pytest.approx([9.0, 21.0])
     assert answer.json()["model"]["version"] == "1"
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_new_key_is_taken_without_a_restart(host: Host, key: dict[str, str]) -> None:
+    before = host.check_output("cat %s", KEYS)
+    pid = host.check_output("systemctl show --value --property=MainPID model-api")
+    another = "fedcba9876543210" * 2
+    keys = [*json.loads(before), {"name": "another", "key": another}]
+
+    def write(text: str) -> None:
+        # As Ansible does: the file is replaced as a whole.
+        host.check_output("cp --preserve=mode,ownership %s %s.new", KEYS, KEYS)
+        host.check_output("printf %%s %s > %s.new && mv %s.new %s", text, KEYS, KEYS, KEYS)
+
+    bearer = {"Authorization": f"Bearer {another}"}
+    assert predict(host, bearer).status == 401
+    try:
+        write(json.dumps(keys))
+        until(lambda: predict(host, bearer).status == 200)
+        assert predict(host, key).status == 200
+    finally:
+        write(before)
+    until(lambda: predict(host, bearer).status == 401)
+    assert host.check_output("systemctl show --value --property=MainPID model-api") == pid
+
+
+@pytest.mark.usefixtures("champion")
+def test_without_the_follower_predictions_go_on_and_it_comes_back(
+    host: Host, key: dict[str, str]
+) -> None:
+    def follower() -> str:
+        return host.check_output("systemctl show --value --property=MainPID model-api-follower")
+
+    before = follower()
+    host.check_output("systemctl kill --signal=KILL model-api-follower")
+    assert predict(host, key).status == 200
+    until(lambda: follower() not in ("0", before))
+    host.check_output("systemctl reset-failed model-api-follower")
+    # Started anew it has prepared nothing anew: the state tells it what there is.
+    prepared = host.check_output("ls /var/lib/model_api/prepared")
+    until(lambda: host.service("model-api-follower").is_running)
+    time.sleep(3)
+    assert host.check_output("ls /var/lib/model_api/prepared") == prepared
+    assert predict(host, key).status == 200
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        time.sleep(0.5)
