@@ -36,9 +36,7 @@ DATABASE_SERVER = {
     "databases.databases_server",
 }
 REGION = {
-    f"{service} {name}"
-    for service in SERVICES
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
+    f"{service} {name}" for service in SERVICES for name in ("AWS_REGION", "AWS_DEFAULT_REGION")
 }
 MLFLOW_URL = {
     "airflow MLFLOW_TRACKING_URI",

@@ -109,6 +109,8 @@ class MemoryStore:
         """Whether there is no reason not to be."""
         return self.not_ready_reason is None
 
+    loading = False
+
     def start(self) -> None:
         """Do nothing."""
 

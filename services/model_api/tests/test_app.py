@@ -149,7 +149,12 @@ def test_an_alias_that_moves_is_followed_by_the_next_request(
 
 @pytest.mark.parametrize(
     ("query", "told"),
-    [("", False), ("probabilities=true", True), ("probabilities=False", False), ("x=y", False)],
+    [
+        ("", False),
+        ("probabilities=true", True),
+        ("probabilities=False", False),
+        ("probabilities=0", False),
+    ],
 )
 def test_probabilities_are_told_on_demand(client: httpx.Client, query: str, told: bool) -> None:
     answer = client.post(f"{PREDICT}?{query}", json=[ROW]).json()
@@ -352,6 +357,7 @@ def test_only_json_is_taken(
         ("DELETE", PREDICT, 405, "method-not-allowed"),
         ("DELETE", "/models", 405, "method-not-allowed"),
         ("POST", f"{PREDICT}?probabilities=perhaps", 422, "invalid-parameters"),
+        ("POST", f"{PREDICT}?probabilites=true", 422, "invalid-parameters"),
         ("POST", "/models/refusing/predict?probabilities=true", 422, "no-probabilities"),
     ],
 )
@@ -537,6 +543,8 @@ def test_failures_leave_a_line_and_successes_none(
         client.post(PREDICT, json=[ROW])
         assert not caplog.records
         client.post(PREDICT, json=[{"a": 123.456}], headers={"x-request-id": "that-one"})
+        # After the answer.
+        eventually(lambda: caplog.records)
     [record] = caplog.records
     fields = record.fields
     assert fields.pop("seconds") > 0

@@ -266,9 +266,8 @@ def test_a_compiled_model_that_answers_otherwise_is_not_used(
     saved = KINDS["logistic"](tmp_path / "saved")
     manifest = prepare_downloaded(saved, tmp_path / "ready", name="x", version="1", run_id=None)
     assert manifest["engine"] == "sklearn"
-    assert (
-        "not compiled, as ONNX Runtime (float32): probabilities differ" in manifest["engine_note"]
-    )
+    both = "ONNX Runtime (float32) and ONNX Runtime (float64)"
+    assert f"not compiled ({both}: probabilities differ" in manifest["engine_note"]
     assert not list((tmp_path / "ready").glob("compiled-*"))
     assert ours(open_version(tmp_path / "ready"), manifest["request"].encode())
 

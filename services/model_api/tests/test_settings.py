@@ -33,6 +33,11 @@ def test_every_wrong_variable_is_named() -> None:
     assert "MODEL_API_BODY_SECONDS: " in said
 
 
+def test_a_wrong_variable_of_the_prediction_log_is_named(tmp_path: Path) -> None:
+    said = start(MODEL_API_KEYS_FILE=str(tmp_path), MODEL_API_PREDICTION_LOG_SAMPLE="many")
+    assert "MODEL_API_PREDICTION_LOG_SAMPLE: " in said
+
+
 @pytest.mark.parametrize("key", [KEY[:31], "x" * 64, "change-me-" + KEY])
 def test_weak_keys_are_refused_without_being_repeated(tmp_path: Path, key: str) -> None:
     file = tmp_path / "keys.json"

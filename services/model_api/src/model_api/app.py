@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from importlib.metadata import version
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import msgspec
@@ -36,12 +36,15 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _OPEN = frozenset(("/health/live", "/health/ready", *documentation.PATHS))
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TICK_SECONDS = 0.5
+_LOADING_SECONDS = 60.0
 
 logger = logging.getLogger("model_api.requests")
 
 
 def from_environment() -> ASGIApp:
     """Build the service of the environment's settings, for one worker process."""
+    # What a model's libraries warn of is one line of the log, too.
+    logging.captureWarnings(True)
     return create_app(Settings.from_environment())
 
 
@@ -86,6 +89,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store.start()
+        # Until it has its models, a worker leaves the connections to those that do.
+        deadline = monotonic() + _LOADING_SECONDS
+        while store.loading and monotonic() < deadline:
+            await asyncio.sleep(_TICK_SECONDS / 10)
         ticking = asyncio.create_task(tick())
         yield
         ticking.cancel()

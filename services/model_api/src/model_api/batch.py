@@ -173,7 +173,7 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
     """Return a column of any frame with the signature's type.
 
     Raises:
-        ValueError: a value is none that the model takes; the message names the column and the row's label.
+        ValueError: a value is none that the model takes; the message names column and row.
     """
     labels = values.index
     values = values.reset_index(drop=True)

@@ -26,8 +26,8 @@ TIE = 1e-9
 RELATIVE_TOLERANCE = 1e-5
 # Fewer rows than these prove too little.
 FEWEST_ROWS = 500
-# More nodes take minutes to convert, and gigabytes.
-MOST_NODES = 2_000_000
+# skl2onnx converts some 15,000 nodes a second, and needs a kilobyte for each; treelite takes more.
+MOST_NODES = 300_000
 # The newest that skl2onnx writes for all of its models.
 _TARGET_OPSET = {"": 21, "ai.onnx.ml": 3}
 # What scalers do to numbers, in their order, and by which of their attributes.
@@ -41,6 +41,7 @@ _TIMING_SECONDS = 0.05
 # A library that a compiled model does without costs 150 MB and seconds of loading: it must be twice
 # as fast, at one row and at a hundred, to be worth that.
 _NATIVE_HANDICAP = 4
+_MOST_BEHIND = 6
 
 _NAMES = {
     "onnx": "ONNX Runtime",
@@ -92,7 +93,14 @@ class Tried:
 
     candidate: Candidate
     agreed: str
-    cost: float
+    # Seconds of one row alone, and of a hundred together.
+    one: float
+    hundred: float
+
+    def cost(self) -> float:
+        """Return what the fastest has least of: one row and a hundred count alike."""
+        handicap = 1 if self.candidate.compiled else _NATIVE_HANDICAP
+        return self.one * self.hundred * handicap
 
 
 @dataclass
@@ -130,7 +138,7 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
     with warnings.catch_warnings():
         answers = _ask_original(decoder, example, original, source)
     rows = sum(answer.batch.rows for answer in answers)
-    failures: list[str] = []
+    failures: dict[str, list[str]] = {}
     tried: list[Tried] = []
     for candidate in [*_native(source, decoder), *_compiled(source, decoder, answers, work)]:
         try:
@@ -140,13 +148,13 @@ def choose(work: Path, description: Any, decoder: Decoder, example: Batch, origi
                 raise Disagreement(f"only {rows} rows to compare on")
             engine = open_engine(candidate.engine, work, candidate.options)
             agreed = agree(engine, answers, source.classes)
-            tried.append(Tried(candidate, agreed, _cost(candidate, engine, example)))
+            tried.append(Tried(candidate, agreed, *_times(engine, example)))
         except Exception as error:
             logger.info("%s is not used: %s", candidate.engine, first_line(error))
             if candidate.compiled:
-                failures.append(f"{candidate.label}: {first_line(error)}")
+                failures.setdefault(_first_sentence(error), []).append(candidate.label)
     if tried:
-        best = min(tried, key=lambda one: one.cost)
+        best = _fastest(tried)
         chosen, note = best.candidate, _note(best, tried, source, rows, failures)
     else:
         chosen = Candidate("pyfunc")
@@ -247,32 +255,45 @@ def _ask(batch: Batch, original: Any, source: _Source) -> Answers:
     return Answers(batch, predictions, table)
 
 
-def _cost(candidate: Candidate, engine: Engine, example: Batch) -> float:
+def _times(engine: Engine, example: Batch) -> tuple[float, float]:
     one, many = example.row(0), example.take([i % example.rows for i in range(100)])
-    # The product: a row alone and a hundred together count alike.
-    cost = shortest(lambda: engine.predict(one), _TIMING_SECONDS) * shortest(
-        lambda: engine.predict(many), _TIMING_SECONDS
+    return (
+        shortest(lambda: engine.predict(one), _TIMING_SECONDS),
+        shortest(lambda: engine.predict(many), _TIMING_SECONDS),
     )
-    return cost if candidate.compiled else cost * _NATIVE_HANDICAP
+
+
+def _fastest(tried: list[Tried]) -> Tried:
+    native = [one.hundred for one in tried if not one.candidate.compiled]
+    # An interpreter of trees falls behind where there are many: then many rows would wait for long.
+    most = _MOST_BEHIND * min(native, default=float("inf"))
+    fit = [one for one in tried if not one.candidate.compiled or one.hundred <= most]
+    return min(fit, key=Tried.cost)
 
 
 def _note(
-    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: list[str]
+    best: Tried, tried: list[Tried], source: "_Source", rows: int, failures: dict[str, list[str]]
 ) -> str:
     if best.candidate.compiled:
         return (
             f"compiled to {_NAMES[best.candidate.engine]}: agrees with"
             f" {_NAMES.get(source.kind, source.kind)} on {rows} rows, {best.agreed}"
         )
-    slower = [f"{one.candidate.label} is slower" for one in tried if one.candidate.compiled]
+    slower = [one.candidate.label for one in tried if one.candidate.compiled]
+    failures = failures | ({"is slower": slower} if slower else {})
     return (
         f"served by {_NAMES[best.candidate.engine]} itself, which agrees with MLflow's pyfunc on"
-        f" {rows} rows, {best.agreed}{_because(failures + slower)}"
+        f" {rows} rows, {best.agreed}{_because(failures)}"
     )
 
 
-def _because(failures: list[str]) -> str:
-    return f"; not compiled, as {'; '.join(failures)}" if failures else ""
+def _because(failures: dict[str, list[str]]) -> str:
+    reasons = [f"{' and '.join(labels)}: {reason}" for reason, labels in failures.items()]
+    return f"; not compiled ({'; '.join(reasons)})" if reasons else ""
+
+
+def _first_sentence(error: Exception) -> str:
+    return first_line(error).split(". ")[0].rstrip(".")
 
 
 # ---- agreement ----------------------------------------------------------------------------------
@@ -417,28 +438,28 @@ def _compiled(
     source: _Source, decoder: Decoder, answers: list[Answers], work: Path
 ) -> Iterator[Candidate]:
     """Yield what the model can be compiled to; a compiler that refuses it says why."""
-    if source.estimator is None or source.method != "predict":
+    if source.estimator is None:
+        return
+    if source.method != "predict":
+        yield Candidate("onnx", failure=f"it predicts by {source.method}")
         return
     if not _categories_covered(source.estimator, decoder):
         yield Candidate("onnx", failure="it would take categories that the model itself refuses")
-        return
-    nodes = sum(
-        tree.tree_.node_count if hasattr(tree, "tree_") else len(tree.nodes)
-        for tree in sampling.trees(sampling.last_step(source.estimator))
-    )
-    if nodes > MOST_NODES:
-        yield Candidate("onnx", failure=f"its trees have {nodes} nodes, too many to convert")
         return
     flat = np.ndim(answers[0].predictions) == 1
     if source.kind != "sklearn":
         yield from _treelite(source, source.estimator, [], work, flat)
         return
     whole = source.load()
-    yield from _onnx(source, whole, decoder, work, flat)
+    nodes = sampling.nodes(sampling.last_step(whole))
+    if nodes > MOST_NODES:
+        yield Candidate("onnx", failure=f"its trees have {nodes} nodes, too many to convert")
+    else:
+        yield from _onnx(source, whole, decoder, work, flat)
     trees, scaling = _trees_behind_scalers(whole)
     if trees is None or decoder.dtype is None:
         return
-    if scaling and sampling.trees(trees):
+    if scaling and 0 < nodes <= MOST_NODES:
         yield from _onnx(source, trees, decoder, work, flat, scaling)
     yield from _treelite(source, trees, scaling, work, flat)
 
@@ -474,7 +495,8 @@ def _onnx(
 
     classifies = hasattr(estimator, "predict_proba")
     options = {id(estimator): {"zipmap": False}} if classifies else None
-    for dtype in ("float32",) if scaling else ("float32", "float64"):
+    # ONNX has no trees that answer in 64 bits.
+    for dtype in ("float32",) if sampling.trees(estimator) else ("float32", "float64"):
         try:
             types, inputs = _onnx_inputs(estimator, decoder, dtype)
             graph = to_onnx(

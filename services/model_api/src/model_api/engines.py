@@ -48,6 +48,8 @@ class Engine:
 
 def open_engine(name: str, folder: Path, options: dict[str, Any]) -> Engine:
     """Return the engine of that name for a prepared version."""
+    # OpenMP reads it when the first library brings it in.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     return ENGINES[name](folder, options)
 
 
@@ -79,6 +81,7 @@ class SklearnEngine(Engine):
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         self.estimator = load_estimator(folder, options)
+        one_thread()
         self._frame = options["input"] == "frame"
         tune(self.estimator, keep_names=self._frame)
         self._predict = getattr(self.estimator, options["method"])
@@ -388,11 +391,10 @@ def _configure_thread() -> None:
 
 
 def one_thread() -> None:
-    """Have the libraries of linear algebra compute in the thread that asks."""
+    """Have the libraries of linear algebra, once loaded, compute in the thread that asks."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _beyond_float32(batch: Batch) -> Exception:

@@ -140,7 +140,7 @@ class Predictor:
         self.in_flight += 1
         try:
             _check_content(headers)
-            probabilities = bool(query) and _flag(query, b"probabilities")
+            probabilities = bool(query) and _wants_probabilities(query)
             body = await read_body(
                 receive,
                 headers.get(b"content-length"),
@@ -239,15 +239,17 @@ def _check_content(headers: dict[bytes, bytes]) -> None:
         )
 
 
-def _flag(query: bytes, name: bytes) -> bool:
-    values = parse_qs(query, keep_blank_values=True).get(name, [b"false"])
-    match values[-1].lower():
+def _wants_probabilities(query: bytes) -> bool:
+    parameters = parse_qs(query, keep_blank_values=True)
+    for name in parameters.keys() - {b"probabilities"}:
+        raise _wrong_parameter(f"there is no parameter {name[:60]!r}; there is: probabilities")
+    match parameters.get(b"probabilities", [b"false"])[-1].lower():
         case b"true" | b"1":
             return True
         case b"false" | b"0":
             return False
-    raise Problem(
-        HTTPStatus.UNPROCESSABLE_CONTENT,
-        "invalid-parameters",
-        f"the parameter {name.decode()} is true or false",
-    )
+    raise _wrong_parameter("the parameter probabilities is true or false")
+
+
+def _wrong_parameter(detail: str) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_CONTENT, "invalid-parameters", detail)

@@ -192,6 +192,14 @@ def trees(estimator: Any) -> list[Any]:
     return [tree for part in np.ravel(np.array(grown, object)) for tree in trees(part)]
 
 
+def nodes(estimator: Any) -> int:
+    """Return how many nodes the trees that scikit-learn grew in an estimator have."""
+    return sum(
+        tree.tree_.node_count if hasattr(tree, "tree_") else len(tree.nodes)
+        for tree in trees(estimator)
+    )
+
+
 def booster_of(estimator: Any) -> Any:
     """Return the core of a model of XGBoost or LightGBM; None of any other."""
     if hasattr(estimator, "trees_to_dataframe"):

@@ -151,6 +151,11 @@ class Store:
         return self._settled and (self.registry_error is None or bool(self._by_alias))
 
     @property
+    def loading(self) -> bool:
+        """Whether there are versions to be opened that have not been tried yet."""
+        return not self._settled and self._folder.file.exists()
+
+    @property
     def not_ready_reason(self) -> str | None:
         """Why it is not ready; None if it is."""
         if self.ready:
