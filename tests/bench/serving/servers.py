@@ -25,6 +25,11 @@ from run import environment, version_environment  # noqa: E402
 KEY = secrets.token_hex(32)
 # No server may take the other's core for its own arithmetic.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+PEERS = {
+    "mlflow": "locks/bench/mlflow.txt",
+    "bentoml": "locks/bench/bentoml.txt",
+    "litserve": "locks/bench/litserve.txt",
+}
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -37,7 +42,7 @@ def model_api_environment() -> Path:
 
 def peer_environment(name: str) -> Path:
     """The bin/ of the environment of a server beside which ours is measured."""
-    return environment(f"bench-{name}", PROJECT / f"locks/bench/{name}.txt")
+    return environment(f"bench-{name}", PROJECT / PEERS[name])
 
 
 @dataclass(frozen=True)
