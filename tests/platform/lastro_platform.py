@@ -35,7 +35,7 @@ UNITS = {
         "airflow-dag-processor",
         "airflow-triggerer",
     ],
-    "model_api": ["model-api"],
+    "model_api": ["model-api", "model-api-follower", "model-api-prediction-log"],
     "dashboard": ["dashboard"],
 }
 PINNED = {
@@ -438,9 +438,10 @@ class Platform:
         return self.model_api("POST", f"models/{model}/predict", json={"inputs": inputs})
 
     def example(self, model: str = "wine-classifier") -> dict[str, Any]:
-        """The example row that a served model came with."""
+        """The first example row that the champion came with."""
         models = self.model_api("GET", "models").json()["models"]
-        return next(served["example"] for served in models if served["name"] == model)
+        served = next(served for served in models if served["name"] == model)
+        return served["versions"][served["aliases"]["champion"]["version"]]["example"][0]
 
     def champion(self, model: str = "wine-classifier") -> str:
         """The version that the alias names in the registry."""

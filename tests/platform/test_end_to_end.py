@@ -303,67 +303,97 @@ def test_dags_follow_their_bucket_and_a_broken_one_keeps_its_last_good_version(
     )
 
 
-def test_serving_follows_the_alias_and_back(platform: Platform) -> None:
-    first = platform.champion()
+def add_version(platform: Platform, like: str, source: str | None = None) -> str:
+    """Register the run of a version once more, or something else of that run; its number."""
     version = platform.mlflow(
-        "GET", "model-versions/get", params={"name": "wine-classifier", "version": first}
+        "GET", "model-versions/get", params={"name": "wine-classifier", "version": like}
     ).json()["model_version"]
-    again = platform.mlflow(
-        "POST",
-        "model-versions/create",
-        json={
-            "name": "wine-classifier",
-            "source": version["source"],
-            "run_id": version["run_id"],
-            "model_id": version["source"].removeprefix("models:/"),
-        },
-    ).json()["model_version"]["version"]
-    for wanted in (again, first):
-        moved = platform.mlflow(
-            "POST",
-            "registered-models/alias",
-            json={"name": "wine-classifier", "alias": "champion", "version": wanted},
-        )
-        assert moved.status_code == 200, moved.text
-        wait_for(
-            f"version {wanted} to serve",
-            lambda wanted=wanted: platform.predict().json()["model"]["version"] == wanted,
-            20,
-        )
+    new = {"name": "wine-classifier", "run_id": version["run_id"]}
+    if source is None:
+        model_id = version["source"].removeprefix("models:/")
+        new |= {"source": version["source"], "model_id": model_id}
+    else:
+        run = platform.mlflow("GET", "runs/get", params={"run_id": version["run_id"]}).json()["run"]
+        new |= {"source": f"{run['info']['artifact_uri']}/{source}"}
+    answer = platform.mlflow("POST", "model-versions/create", json=new)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["model_version"]["version"]
 
 
-def test_a_registry_that_is_away_stops_no_prediction(platform: Platform) -> None:
+def test_promotion_rollback_and_a_version_that_cannot_serve(platform: Platform) -> None:
+    model = "MODEL=wine-classifier"
+    first = platform.champion()
+    again = add_version(platform, first)
+    broken = add_version(platform, first, "nowhere")
+
+    output = platform.make("promote", model, f"VERSION={again}", "USER_NAME=ana")
+    assert f"wine-classifier version {again} serves as champion" in output
+    assert platform.predict().json()["model"]["version"] == again
+
+    output = " ".join(platform.make("promote", model, f"VERSION={broken}", check=False).split())
+    assert f"does not serve version {broken} of wine-classifier" in output
+    assert f"Version {again} serves on" in output and f"make rollback {model}" in output
+    assert platform.predict().json()["model"]["version"] == again
+
+    platform.make("rollback", model)
+    assert platform.champion() == again
+    # The way back to what was before the test; a version that is not there changes nothing.
+    refused = platform.make("promote", model, "VERSION=99", check=False)
+    assert "has no version 99" in refused and f"{first}, {again}, {broken}" in refused
+    platform.make("promote", model, f"VERSION={first}")
+    registered = platform.mlflow(
+        "GET", "registered-models/get", params={"name": "wine-classifier"}
+    ).json()["registered_model"]
+    tags = {tag["key"]: tag["value"] for tag in registered["tags"]}
+    history = json.loads(tags["lastro.history.champion"])
+    assert [entry["version"] for entry in history][-5:] == [first, again, broken, again, first]
+    assert history[-4]["by"] == "ana"
+    assert history[-5]["by"].startswith("airflow: ")
+
+
+def test_without_the_follower_predictions_go_on_and_it_comes_back(platform: Platform) -> None:
+    host, example = platform.host("model_api"), platform.example()
+    before = platform.main_pids("model_api")
+    host.run("systemctl kill --signal=KILL model-api-follower")
+    assert platform.predict(example).status_code == 200
+    wait_for(
+        "the follower",
+        lambda: (
+            platform.main_pids("model_api")["model-api-follower"]
+            not in ("0", before["model-api-follower"])
+        ),
+    )
+    assert platform.main_pids("model_api")["model-api"] == before["model-api"]
+
+
+def test_a_registry_that_is_away_stops_no_prediction_nor_a_restart(platform: Platform) -> None:
     example = platform.example()
     try:
         platform.host("mlflow").run("systemctl stop mlflow")
         time.sleep(5)
         assert platform.predict(example).status_code == 200
-        platform.host("model_api").run("systemctl restart model-api")
-        wait_for(
-            "the model API",
-            lambda: (
-                requests.get(f"{platform.url('model_api')}/health/live", timeout=5).ok
-                if _answers(platform)
-                else None
-            ),
-        )
-        answer = platform.predict(example)
-        assert answer.status_code == 503
-        assert int(answer.headers["Retry-After"]) > 0
-        assert (
-            requests.get(f"{platform.url('model_api')}/health/ready", timeout=10).status_code == 503
-        )
+        platform.host("model_api").run("systemctl restart model-api-follower model-api")
+        wait_for("the model API", lambda: _answers(platform))
+        # What was prepared is enough.
+        wait_for("the model", lambda: platform.predict(example).status_code == 200)
+        wait_for("the follower", lambda: _listing(platform)["registry_error"])
+        ready = requests.get(f"{platform.url('model_api')}/health/ready", timeout=10)
+        assert ready.status_code == 200
     finally:
         platform.host("mlflow").run("systemctl start mlflow")
-    wait_for("the model to serve again", lambda: platform.predict(example).status_code == 200, 60)
+    wait_for("the registry", lambda: _listing(platform)["registry_error"] is None)
+    assert platform.predict(example).status_code == 200
+
+
+def _listing(platform: Platform) -> dict:
+    return platform.model_api("GET", "models").json()
 
 
 def _answers(platform: Platform) -> bool:
     try:
-        requests.get(f"{platform.url('model_api')}/health/live", timeout=5)
+        return requests.get(f"{platform.url('model_api')}/health/live", timeout=5).ok
     except requests.ConnectionError:
         return False
-    return True
 
 
 @pytest.mark.parametrize(

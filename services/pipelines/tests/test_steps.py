@@ -65,6 +65,10 @@ class Pipeline:
     def champion(self) -> str | None:
         return self.client.get_registered_model(self.model).aliases.get("champion")
 
+    def history(self) -> list[dict[str, str]]:
+        tags = self.client.get_registered_model(self.model).tags
+        return json.loads(tags["lastro.history.champion"])
+
     def versions(self) -> list[Any]:
         return list(self.client.search_model_versions(f"name = '{self.model}'"))
 
@@ -165,6 +169,7 @@ def test_the_same_data_gives_the_same_model_which_is_not_promoted(pipeline: Pipe
 def test_a_better_model_takes_the_alias_and_a_worse_one_does_not(
     pipeline: Pipeline, worse: str
 ) -> None:
+    first_run = pipeline.run_id
     guess = pipeline.run([worse])
     assert pipeline.champion() == guess["version"]
     pipeline.run_id = "better"
@@ -176,6 +181,26 @@ def test_a_better_model_takes_the_alias_and_a_worse_one_does_not(
     again = pipeline.run([worse])
     assert again["promoted"] is False
     assert pipeline.champion() == better["version"]
+    # Who let which version serve, for a rollback to find.
+    assert [(entry["version"], entry["by"]) for entry in pipeline.history()] == [
+        (guess["version"], f"airflow: {first_run}"),
+        (better["version"], "airflow: better"),
+    ]
+
+
+def test_a_way_back_leads_also_to_what_somebody_else_promoted(
+    pipeline: Pipeline, worse: str
+) -> None:
+    guess = pipeline.run([worse])
+    pipeline.client.set_registered_model_alias(pipeline.model, "champion", guess["version"])
+    tag = "lastro.history.champion"
+    pipeline.client.set_registered_model_tag(pipeline.model, tag, "no list")
+    pipeline.run_id = "better"
+    better = pipeline.run([worse, "random-forest"])
+    assert [(entry["version"], entry["by"]) for entry in pipeline.history()] == [
+        (guess["version"], "unknown"),
+        (better["version"], "airflow: better"),
+    ]
 
 
 def test_retries_leave_what_one_run_leaves(pipeline: Pipeline) -> None:

@@ -1,4 +1,4 @@
-"""Who let which version serve: a tag of the registered model, which all who move an alias append to.
+"""Who let which version serve: a tag of the registered model, kept by all who move an alias.
 
 `make promote`, the dashboard and the pipeline share its form: ``lastro.history.<alias>`` is a JSON
 list of ``{"version", "by", "at"}``, the newest last. A rollback goes to the last entry of another
