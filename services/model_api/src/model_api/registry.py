@@ -109,11 +109,12 @@ def _registered(model: dict[str, Any]) -> Registered:
 
 def _cause(error: Exception) -> str:
     match error:
-        case urllib3.exceptions.TimeoutError():
-            return "no answer in time"
+        # The order counts: the first two are timeouts, too, in urllib3's eyes.
         case urllib3.exceptions.NameResolutionError():
             return "its name is not known"
         case urllib3.exceptions.NewConnectionError() if isinstance(error.__cause__, OSError):
-            return str(error.__cause__.strerror or error.__cause__)
+            return error.__cause__.strerror or str(error.__cause__)
+        case urllib3.exceptions.TimeoutError():
+            return "no answer in time"
         case _:
             return str(error)
