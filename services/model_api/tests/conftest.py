@@ -14,7 +14,7 @@ import httpx2 as httpx
 import pytest
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Return the condition's first true value; fail if it has none within the time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import uvicorn
@@ -79,15 +80,14 @@ class Batches:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1)
         self._waiting: list[asyncio.Future[None]] = []
-        self._running = False
+        self._running: asyncio.Task[None] | None = None
 
     async def __call__(self, work: Work) -> None:
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
         self._waiting.append(mine)
-        if not self._running:
-            self._running = True
-            loop.create_task(self._run(work))
+        if self._running is None:
+            self._running = loop.create_task(self._run(work))
         await mine
 
     async def _run(self, work: Work) -> None:
@@ -96,7 +96,7 @@ class Batches:
             await asyncio.get_running_loop().run_in_executor(self._executor, work)
             for future in batch:
                 future.set_result(None)
-        self._running = False
+        self._running = None
 
 
 # For the 20 us and for the 5 ms, and after how long a thread must let the interpreter go.
@@ -163,7 +163,7 @@ def measure(way: str, slow: str, seconds: float) -> str:
             until = time.monotonic() + seconds
             paths = ["/fast"] * CONNECTIONS + ["/slow"] * CONNECTIONS
             found = await asyncio.gather(*(ask(port, path, until) for path in paths))
-            return [sum(found[:CONNECTIONS], []), sum(found[CONNECTIONS:], [])]
+            return [list(chain(*found[:CONNECTIONS])), list(chain(*found[CONNECTIONS:]))]
 
         asyncio.run(both(0.5))
         before = cpu_seconds(server.pid or 0)

@@ -153,7 +153,9 @@ class Store:
     @property
     def loading(self) -> bool:
         """Whether there are versions to be opened that have not been tried yet."""
-        return not self._settled and self._folder.file.exists()
+        if self._state is None:
+            return self._folder.file.exists()
+        return any(key not in self._opened and key not in self._troubles for key in self._wanted())
 
     @property
     def not_ready_reason(self) -> str | None:
