@@ -280,6 +280,12 @@ def test_a_registry_that_is_away_changes_nothing_even_after_a_restart(stage: Sta
     stage.follower.tick()
     assert stage.model.aliases["champion"].serves == "1"
     assert stage.calls == ["1"]
+    # Nor is anything prepared, as there is nothing to download it from.
+    (stage.folder.path / stage.model.versions["1"].folder / "manifest.json").unlink()
+    stage.start()
+    for _ in range(20):
+        stage.follower.tick()
+    assert stage.calls == ["1"]
     stage.registry.known = {}
     stage.registry.move(champion="2")
     stage.until_serves("2")

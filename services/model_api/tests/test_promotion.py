@@ -53,6 +53,7 @@ class Host:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.state = folder / "state"
+        self._follower: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         keys = folder / "keys.json"
@@ -75,7 +76,13 @@ class Host:
         """Run the worker processes."""
         command = [sys.executable, "-m", "model_api"]
         with running(command, self.environment, self.folder, self.port, "/health/live") as process:
-            yield process
+            try:
+                yield process
+            finally:
+                # A test that fails leaves none behind, which would write its state for ever.
+                if self._follower is not None:
+                    self._follower.kill()
+                    self._follower.wait()
 
     def follow(self, **settings: Any) -> None:
         """Start the follower."""
@@ -90,6 +97,7 @@ class Host:
 
     def follow_no_more(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop it, by default as systemd does."""
+        assert self._follower is not None
         self._follower.send_signal(how)
         assert self._follower.wait(timeout=20) == (0 if how is signal.SIGTERM else -how)
 

@@ -95,6 +95,8 @@ def test_what_is_no_answer_is_named(stage: Stage, answer: tuple[int, Any], said:
 def test_who_does_not_answer_is_named() -> None:
     with pytest.raises(RegistryError, match="Connection refused"):
         MlflowRegistry(f"http://127.0.0.1:{free_port()}", 5).models()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(RegistryError, match="no answer in time"):
-            MlflowRegistry(f"http://127.0.0.1:{silent.getsockname()[1]}", 0.2).models()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(RegistryError, match="no answer in time"),
+    ):
+        MlflowRegistry(f"http://127.0.0.1:{silent.getsockname()[1]}", 0.2).models()

@@ -55,6 +55,8 @@ class Child:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            # The follower tries again; MLflow's client would for minutes.
+            env={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"} | os.environ,
             preexec_fn=lambda: _step_back(priority),
         )
         assert self._process.stderr is not None

@@ -248,6 +248,9 @@ class Follower:
             if key not in untried and (key not in again or untried):
                 logger.info("%s: version %s is not waited for any more", *key)
                 self._end_child()
+        if self._state.registry_error is not None:
+            # There is nothing to download it from.
+            return
         if self._child is None and (waiting := untried or again):
             name, number = waiting[0]
             slug = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
