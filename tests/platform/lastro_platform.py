@@ -314,7 +314,9 @@ class Platform:
         """The rows of a small Parquet file, read on a host: there pyarrow is installed."""
         script = (
             "import base64, io, json, sys; import pyarrow.parquet as pq;"
-            "table = pq.read_table(io.BytesIO(base64.b64decode(sys.argv[1])));"
+            # Arrow's threads may outlive the interpreter, and abort it.
+            "file = io.BytesIO(base64.b64decode(sys.argv[1]));"
+            "table = pq.read_table(file, use_threads=False, pre_buffer=False);"
             "print(json.dumps(table.to_pylist(), default=str))"
         )
         python = "/opt/lastro/pipelines/current/venv/bin/python"
