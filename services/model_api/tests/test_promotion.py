@@ -29,7 +29,8 @@ KEY = "0123456789abcdef" * 4
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 POLL_SECONDS = 0.5
 NAME = "guarded"
-HELPER = "sleep 987"
+# Of this run alone.
+HELPER = f"sleep 987.{os.getpid()}"
 
 # The service has no such module: the models of these classes take the classes along.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -322,7 +323,8 @@ def test_a_follower_that_is_killed_leaves_what_serves_and_its_successor_goes_on(
         eventually(helpers, 60)
         host.follow_no_more(signal.SIGKILL)
         # systemd ends all that a unit leaves; here only the child is sure to end.
-        subprocess.run(["pkill", "-KILL", "-f", HELPER], check=False)
+        for helper in helpers().split():
+            os.kill(int(helper), signal.SIGKILL)
         assert host.serves(versions["small"])
         promote(registry.url, versions["large"])
         host.follow()
