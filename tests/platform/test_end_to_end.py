@@ -157,10 +157,10 @@ def test_predictions_are_logged_in_s3(platform: Platform) -> None:
     {
         "dashboard-overview": ("serves v", "Latest runs", "Healthy", "scheduler", "Readable"),
         "dashboard-experiments": ("Parallel coordinates", "have a value on every axis"),
-        "dashboard-models": ("wine-classifier", "serves v", "Promote", "Who promoted what"),
+        "dashboard-models": ("serves v", "agrees with scikit-learn", "Who promoted what"),
         "dashboard-try": ("Prediction", "champion, version", "The same from a shell"),
         "dashboard-drift": ("Last day", "of at least 200"),
-        "dashboard-pipelines": ("register_and_promote", "Success"),
+        "dashboard-pipelines": ("Success", "Tick one to see its tasks", "Tasks of"),
     }.items(),
 )
 def test_a_page_of_the_dashboard_in_a_browser(
