@@ -19,6 +19,8 @@ NOW = datetime.now(UTC)
 class FakeVersion:
     """An opened version, as far as a store looks into it."""
 
+    compiled = True
+
     def __init__(self, folder: Path) -> None:
         self.number = folder.name.split("-")[1]
         self.folder = folder
@@ -79,6 +81,27 @@ def test_a_moved_alias_is_followed_and_the_old_version_is_freed(stage: Stage) ->
     assert in_flight.number == "1" and old() is in_flight
     del in_flight
     assert old() is None
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "native"])
+def test_what_served_before_is_kept_where_it_is_small(stage: Stage, compiled: bool) -> None:
+    class Version(FakeVersion):
+        pass
+
+    Version.compiled = compiled
+    stage.open = Version
+    stage.serve("1")
+    stage.store.look()
+    for number, previous in (("2", "1"), ("1", "2"), ("2", "1")):
+        entry = stage.serve(number)
+        entry.previous = previous
+        stage.state.models["wine"].versions[previous] = Prepared(
+            f"prepared/wine-{previous}-x", "here"
+        )
+        stage.write()
+        stage.store.look()
+        assert stage.champion() == number
+    assert stage.opened == ["wine-1-x", "wine-2-x"] + ([] if compiled else ["wine-1-x", "wine-2-x"])
 
 
 def test_nothing_is_opened_twice(stage: Stage) -> None:

@@ -16,7 +16,14 @@ import numpy as np
 from model_api import sampling
 from model_api.batch import Batch
 from model_api.decoding import Decoder
-from model_api.engines import MODEL_FOLDER, Engine, load_estimator, one_thread, open_engine
+from model_api.engines import (
+    COMPILED,
+    MODEL_FOLDER,
+    Engine,
+    load_estimator,
+    one_thread,
+    open_engine,
+)
 from model_api.version import count, first_line, shortest
 
 # How far probabilities may lie from the original's: sums of some hundred floats of 32 bits.
@@ -78,7 +85,7 @@ class Candidate:
     @property
     def compiled(self) -> bool:
         """Whether it does without the library that the model was made with."""
-        return self.engine in ("onnx", "treelite")
+        return self.engine in COMPILED
 
     @property
     def label(self) -> str:

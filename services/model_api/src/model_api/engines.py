@@ -304,6 +304,8 @@ ENGINES: dict[str, type[Engine]] = {
     )
 }
 
+COMPILED = frozenset((CompiledOnnxEngine.name, TreeliteEngine.name))
+
 
 # ---- what they share ----------------------------------------------------------------------------
 

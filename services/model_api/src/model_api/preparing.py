@@ -138,17 +138,17 @@ def prepare_downloaded(
             "run_id": run_id,
             "prepared_at": datetime.now(UTC).isoformat(timespec="seconds"),
         } | _examine(work, compiled)
-        written = msgspec.json.encode(manifest)
-        (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
+        _write_manifest(work, manifest | {"seconds": (0, 0)})
         try:
             # As the service will: what is written here must be what opens there.
-            open_version(work)
+            manifest["seconds"] = open_version(work).measure()
         except Exception as error:
             raise PrepareError(first_line(error)) from error
+        written = _write_manifest(work, manifest)
         if folder.exists():
             shutil.rmtree(folder)
         work.rename(folder)
-    return msgspec.json.decode(written)
+    return written
 
 
 def _link(source: str, target: str) -> None:
@@ -167,6 +167,13 @@ def _temporary(folder: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_manifest(work: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest as whoever reads it will find it."""
+    written = msgspec.json.encode(manifest)
+    (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
+    return msgspec.json.decode(written)
 
 
 def _examine(work: Path, compiled: bool) -> dict[str, Any]:

@@ -359,7 +359,8 @@ class Store:
                 elif (name, alias) in self._by_alias:
                     # What served goes on until the new one is open.
                     by_alias[name, alias] = self._by_alias[name, alias]
-        self._opened = {key: opened for key, opened in self._opened.items() if key in wanted}
+        kept = wanted.keys() | self._kept_for_going_back()
+        self._opened = {key: opened for key, opened in self._opened.items() if key in kept}
         self._troubles = {key: t for key, t in self._troubles.items() if key in wanted}
         by_number = {key: opened.version for key, opened in self._opened.items()}
         # What serves under an alias can be asked for by its number, too.
@@ -367,6 +368,20 @@ class Store:
             by_number.setdefault((name, version.number), version)
         self._by_alias = MappingProxyType(by_alias)
         self._by_number = MappingProxyType(by_number)
+
+    def _kept_for_going_back(self) -> set[Key]:
+        """Return what served before, where it is small: going back then costs requests nothing.
+
+        While a version is opened it has the interpreter, which requests wait for.
+        """
+        assert self._state is not None
+        before = {
+            (name, entry.previous)
+            for name, model in self._state.models.items()
+            for entry in model.aliases.values()
+            if entry.previous is not None
+        }
+        return {key for key in before & self._opened.keys() if self._opened[key].version.compiled}
 
     def _all_tried(self) -> bool:
         assert self._state is not None

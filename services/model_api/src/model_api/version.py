@@ -14,7 +14,7 @@ import numpy as np
 from model_api.batch import Batch
 from model_api.checking import ERRORS_SHOWN, invalid_rows
 from model_api.decoding import Decoder
-from model_api.engines import Engine, open_engine
+from model_api.engines import COMPILED, Engine, open_engine
 from model_api.problems import Problem
 from model_api.signature import fits_struct
 
@@ -26,8 +26,8 @@ FORMAT = 1
 
 # What asking a failed batch row by row may cost: its sender waits, and others with him.
 _BLAME_SECONDS = 0.5
-_WARMING_SECONDS = 0.03
-_WARMING_ROWS = 100
+_MEASURING_SECONDS = 0.03
+_MEASURED_ROWS = 100
 
 
 class VersionError(RuntimeError):
@@ -48,6 +48,7 @@ class Version:
         run_id: the run that trained it, if one did.
         decoder: reads requests for it.
         engine: the name of what computes its answers.
+        compiled: whether it does without the library that it was made with, and so is small.
         engine_note: how that was found to answer as the original does, or why it is not compiled.
         classes: what its probabilities are of; None if it tells none.
         example: rows of its input example: a list of objects, or tensors as nested lists.
@@ -61,11 +62,12 @@ class Version:
         self.run_id: str | None = manifest["run_id"]
         self.engine: str = manifest["engine"]
         self.engine_note: str = manifest["engine_note"]
+        self.compiled = self.engine in COMPILED
         self.classes: list[Any] | None = manifest["classes"]
         self.example: Any = manifest["example"]
         self.decoder = decoder_of(manifest)
         self._engine = engine
-        self._fixed, self._each = 0.0, 0.0
+        self._fixed, self._each = manifest["seconds"]
         if self.classes is not None:
             self._labels = [msgspec.json.encode(label) for label in self.classes]
             self._of_classes = _probability_encoder(self.classes)
@@ -116,7 +118,7 @@ class Version:
         return answer
 
     def seconds(self, rows: int) -> float:
-        """Return how long a prediction of so many rows takes, as measured while warming."""
+        """Return how long a prediction of so many rows takes, as measured while preparing."""
         return self._fixed + self._each * rows
 
     def describe(self) -> dict[str, Any]:
@@ -135,8 +137,11 @@ class Version:
             "prepared_at": self.manifest["prepared_at"],
         }
 
-    def warm(self) -> None:
-        """Predict the input example, as a request would, and measure how long that takes.
+    def warm(self) -> Batch:
+        """Predict the input example, as a request would.
+
+        Returns:
+            the example.
 
         Raises:
             VersionError: the example does not come out as one prediction a row.
@@ -147,14 +152,23 @@ class Version:
             self.predict(batch, probabilities=self.classes is not None)
         except Exception as error:
             raise VersionError(f"it fails on its own input example: {first_line(error)}") from error
-        one, many = batch.row(0), batch.take([i % batch.rows for i in range(_WARMING_ROWS)])
+        return batch
+
+    def measure(self) -> tuple[float, float]:
+        """Return the seconds that a prediction takes: what each has, and what each row adds.
+
+        To be asked where nothing is answered meanwhile: it computes for some hundredths of a
+        second, which in a service are those of requests.
+        """
+        batch = self.warm()
+        one, many = batch.row(0), batch.take([i % batch.rows for i in range(_MEASURED_ROWS)])
         try:
             single, hundred = (shortest(lambda b=b: self.predict(b)) for b in (one, many))
         except Exception:
             # A model that takes only batches of one size.
             single = hundred = shortest(lambda: self.predict(batch))
-        self._each = max(0.0, hundred - single) / (_WARMING_ROWS - 1)
-        self._fixed = max(0.0, single - self._each)
+        each = max(0.0, hundred - single) / (_MEASURED_ROWS - 1)
+        return max(0.0, single - each), each
 
     def _members(self, answer: Any, rows: int) -> bytes:
         if self._engine.indexed:
@@ -212,7 +226,7 @@ class Version:
 
 
 def open_version(folder: Path) -> Version:
-    """Load a prepared version, have it predict its input example, and warm it.
+    """Load a prepared version, and have it predict its input example, which warms it.
 
     Raises:
         VersionError: it was prepared by another release, or fails on its input example.
@@ -251,7 +265,7 @@ def count(answer: Any) -> int | None:
     return None if isinstance(answer, np.ndarray) and answer.ndim == 0 else len(answer)
 
 
-def shortest(call: Callable[[], Any], seconds: float = _WARMING_SECONDS) -> float:
+def shortest(call: Callable[[], Any], seconds: float = _MEASURING_SECONDS) -> float:
     """Return the shortest time in seconds that a call takes, tried for so long."""
     deadline = time.perf_counter() + seconds
     best = float("inf")
