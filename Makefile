@@ -206,8 +206,8 @@ molecule: ## Test the roles on hosts of their own; or one ROLE
 	scripts/molecule $(ROLE)
 
 .PHONY: bench-serving
-bench-serving: setup ## Measure the model API beside other servers: the table of the README [ROUNDS=3] [DURATION=4]
-	@python tests/bench/serving/bench.py
+bench-serving: setup ## Measure the model API beside other servers: the table of the README [PART=promotion]
+	@python tests/bench/serving/bench.py $(PART)
 
 .PHONY: bench
 bench: setup ## Measure a running environment: the figures of the README

@@ -1,6 +1,6 @@
 """Measure serving: Lastro's model API beside others, on this machine, in one run.
 
-Usage: make bench-serving [ROUNDS=3] [DURATION=4]
+Usage: make bench-serving [PART=promotion] [ROUNDS=3] [DURATION=4]
 
 Prints the README's tables. Every server has one worker, one thread and the same model files. They
 are all up at the same time and asked in turn, round by round, so that a slow minute of the machine
@@ -38,6 +38,7 @@ from servers import (
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 DURATION = int(os.environ.get("DURATION", "4"))
+PARTS = ("speed", "promotion", "memory")
 CASES = [(connections, rows) for rows in (1, 100) for connections in (1, 8)]
 
 WRK_SCRIPT = """\
@@ -283,11 +284,14 @@ def say(text: str) -> None:
     print(f"==> {text}", file=sys.stderr, flush=True)
 
 
-def main() -> int:
-    """Run everything; 1 if a request was lost."""
+def main(parts: list[str]) -> int:
+    """Run everything, or the parts that are named; 1 if a request was lost."""
+    parts = parts or list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        sys.exit(f"bench-serving: no part {min(unknown)!r}; choose of {', '.join(PARTS)}")
     if not shutil.which("wrk"):
         sys.exit("bench-serving: wrk is not installed; on Debian and Ubuntu: sudo apt install wrk")
-    copies = 10
+    copies, kept = 10, True
     with tempfile.TemporaryDirectory(prefix="lastro-bench-") as name:
         folder = Path(name)
         models = folder / "models"
@@ -297,15 +301,17 @@ def main() -> int:
             [python, HERE / "models.py", "save", models], check=True, stderr=subprocess.DEVNULL
         )
         with registry(folder, models, copies) as url:
-            for kind in TITLES:
-                (folder / kind).mkdir()
-                speed(kind, folder / kind, models, url)
-            estimator(models)
-            (folder / "promotion").mkdir()
-            kept = promotion(folder, models, url)
-            memory(folder, models, url, copies)
+            if "speed" in parts:
+                for kind in TITLES:
+                    (folder / kind).mkdir()
+                    speed(kind, folder / kind, models, url)
+                estimator(models)
+            if "promotion" in parts:
+                kept = promotion(folder, models, url)
+            if "memory" in parts:
+                memory(folder, models, url, copies)
     return int(not kept)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
