@@ -144,7 +144,7 @@ def process(log: Path, *argv: str | Path, **variables: str) -> Iterator[subproce
 
 def wait_for(what: str, condition: object, child: subprocess.Popen, log: Path) -> None:
     """Wait until a server answers; end the bench with its log if it does not."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         if child.poll() is not None or time.monotonic() > deadline:
             sys.exit(f"{what} did not come up:\n{log.read_text()[-4000:]}")
