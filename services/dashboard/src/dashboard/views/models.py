@@ -335,7 +335,8 @@ def _history(model: RegisteredModel) -> None:
         return
     column = st.column_config
     st.dataframe(
-        pd.DataFrame(moves).sort_values("at", ascending=False),
+        # Times are of seconds: of two in the same one, the later entry is the later move.
+        pd.DataFrame(moves[::-1]).sort_values("at", ascending=False, kind="stable"),
         hide_index=True,
         column_config={
             "alias": column.TextColumn("Alias"),
