@@ -129,7 +129,7 @@ def test_files_in_s3_are_scored_and_their_lineage_is_told(s3: Bench) -> None:
     scored = s3.score()
     folder = scored["output"]
     assert folder == (
-        f"{s3.target}/model={s3.model}/version=1/run=scheduled__2026-11-24T00%3A00%3A00%2B00%3A00"
+        f"{s3.target}/model={s3.model}/version=1/run=scheduled__2026-11-24T00-00-00-00-00"
     )
     written = s3.written(folder)
     assert written.keys() == {

@@ -5,6 +5,7 @@ would get. Files are streamed: the memory needed does not grow with them.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import quote
 
 import mlflow
 import msgspec
@@ -136,9 +136,9 @@ def score(
             folder = "/".join(
                 (
                     target,
-                    f"model={quote(model, safe='')}",
+                    f"model={_plain(model)}",
                     f"version={number}",
-                    f"run={quote(pipeline_run_id, safe='')}",
+                    f"run={_plain(pipeline_run_id)}",
                 )
             )
             sources = _score_all(opened, source, folder)
@@ -197,6 +197,11 @@ def _aliased(client: MlflowClient, model: str, alias: str) -> str:
         return str(client.get_model_version_by_alias(model, alias).version)
     except MlflowException as error:
         raise BatchError(f"no version of {model!r} is {alias!r}: {error}") from error
+
+
+def _plain(name: str) -> str:
+    """Return a name as part of a key in S3 that no tool has to escape."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
 
 
 @contextmanager
