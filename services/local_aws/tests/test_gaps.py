@@ -407,6 +407,18 @@ def test_a_bucket_whose_versions_are_suspended_can_be_emptied(aws: Any) -> None:
     s3.delete_bucket(Bucket=name)
 
 
+def test_keys_of_versions_are_escaped_where_that_is_asked_for(aws: Any) -> None:
+    s3 = aws("s3")
+    name = bucket(s3)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=name, Key="run=a%3Ab+c", Body=b"x")
+    s3.delete_object(Bucket=name, Key="run=a%3Ab+c")
+    listed = s3.list_object_versions(Bucket=name, EncodingType="url")
+    assert listed["EncodingType"] == "url"
+    entries = [*listed["Versions"], *listed["DeleteMarkers"]]
+    assert [item["Key"] for item in entries] == ["run%3Da%253Ab%2Bc"] * 2
+
+
 def test_a_bucket_without_lifecycle_rules_says_so(emulator: Any) -> None:
     s3 = emulator.client("s3")
     with pytest.raises(ClientError, match="NoSuchLifecycleConfiguration"):

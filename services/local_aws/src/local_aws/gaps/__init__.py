@@ -37,6 +37,7 @@ def close_all(sessions: Sessions) -> None:
     s3.checksum_copies_anew()
     s3.show_how_many_old_versions_are_kept()
     s3.let_go_of_delete_markers()
+    s3.escape_keys_of_versions()
     ssm.publish_the_debian_parameter()
     ssm.run_commands()
     ssm.list_command_invocations()

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import moto.settings
 from moto.core.responses import ActionResult
@@ -142,3 +143,28 @@ def let_go_of_delete_markers() -> None:
     (moto/s3/models.py) has nothing that could be disposed of.
     """
     FakeDeleteMarker.dispose = lambda self: None
+
+
+def escape_keys_of_versions() -> None:
+    """Keys in a listing of versions are escaped where that is asked for, as in other listings.
+
+    moto/s3/responses.py: `S3Response.list_object_versions` ignores ``encoding-type``. Who asks for
+    it takes ``%3A`` in a key for a colon, and deletes what is not there.
+    """
+    list_versions = S3Response.list_object_versions
+
+    def escape(self: S3Response) -> Any:
+        serialized = self.serialized
+
+        def complete(answer: ActionResult) -> Any:
+            # An error is serialized the same way.
+            if isinstance(answer.result, dict) and self._get_param("encoding-type") == "url":
+                for entry in (*answer.result["Versions"], *answer.result["DeleteMarkers"]):
+                    entry["Key"] = quote(entry["Key"])
+                answer.result["EncodingType"] = "url"
+            return serialized(answer)
+
+        self.serialized = complete
+        return list_versions(self)
+
+    S3Response.list_object_versions = escape
