@@ -2,7 +2,9 @@
 
 import asyncio
 import multiprocessing
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import serving  # noqa: F401  (before prometheus_client)
 
 from model_api.keys import Caller
-from model_api.limits import Rates, read_body
+from model_api.limits import BREAK_SECONDS, Rates, Threads, read_body
 from model_api.problems import Problem
 
 
@@ -88,6 +90,24 @@ def messages(*parts: bytes) -> Iterator[dict[str, Any]]:
     for part in parts:
         yield {"type": "http.request", "body": part, "more_body": True}
     yield {"type": "http.request", "body": b"", "more_body": False}
+
+
+def test_a_prediction_that_waited_leaves_the_event_loop_a_moment_after_the_one_before() -> None:
+    async def times() -> list[tuple[float, float]]:
+        threads = Threads(1, 10)
+
+        def work() -> tuple[float, float]:
+            start = time.perf_counter()
+            time.sleep(0.002)
+            return start, time.perf_counter()
+
+        try:
+            return await asyncio.gather(*(threads.run(work, 10) for _ in range(3)))
+        finally:
+            threads.stop()
+
+    for (_, end), (start, _) in pairwise(asyncio.run(times())):
+        assert start - end >= BREAK_SECONDS
 
 
 def test_of_a_body_beyond_the_limit_no_more_is_read() -> None:

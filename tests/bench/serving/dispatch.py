@@ -23,6 +23,8 @@ from itertools import chain
 from typing import Any
 
 import uvicorn
+from model_api.limits import BREAK_SECONDS
+from model_api.store import SWITCH_SECONDS
 
 CONNECTIONS = 4
 FAST, SLOW = 20e-6, 5e-3
@@ -46,10 +48,21 @@ def releasing(seconds: float) -> Work:
     """Return work that lets others have the interpreter, as compiled models do."""
     start = time.perf_counter()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 20_000)
-    rounds = int(20_000 * seconds / (time.perf_counter() - start))
+    rounds = max(1, int(20_000 * seconds / (time.perf_counter() - start)))
 
     def work() -> None:
         hashlib.pbkdf2_hmac("sha256", b"", b"", rounds)
+
+    return work
+
+
+def often(seconds: float) -> Work:
+    """Return work that gives the interpreter away a hundred times, as scikit-learn's forests."""
+    tree = releasing(seconds / 100)
+
+    def work() -> None:
+        for _ in range(100):
+            tree()
 
     return work
 
@@ -69,6 +82,25 @@ class Threads:
 
     async def __call__(self, work: Work) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+class Breaks:
+    """Computes in a thread that, while others wait for it, rests for a moment between two."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1)
+        self._taken = 0
+
+    async def __call__(self, work: Work) -> None:
+        follows, self._taken = self._taken > 0, self._taken + 1
+
+        def paced() -> None:
+            if follows:
+                time.sleep(BREAK_SECONDS)
+            work()
+
+        await asyncio.get_running_loop().run_in_executor(self._executor, paced)
+        self._taken -= 1
 
 
 class Batches:
@@ -99,17 +131,19 @@ class Batches:
         self._running = None
 
 
-# For the 20 us and for the 5 ms, and after how long a thread must let the interpreter go.
+KINDS = {"holds": holding, "releases": releasing, "releases often": often}
+
+# For the 20 us and for the 5 ms, and after how long a thread must let the interpreter go: Python's
+# 5 ms, or what the service sets.
 WAYS: dict[str, tuple[Callable[[], Dispatch], Callable[[], Dispatch], float]] = {
     "both inline": (Inline, Inline, 0.005),
     "both in 2 threads": (partial(Threads, 2), partial(Threads, 2), 0.005),
-    "5 ms in 2 threads": (Inline, partial(Threads, 2), 0.005),
-    "5 ms in 2 threads, switch 0.5 ms": (Inline, partial(Threads, 2), 0.0005),
+    "5 ms in 2 threads, switch": (Inline, partial(Threads, 2), SWITCH_SECONDS),
     "5 ms in 1 thread": (Inline, partial(Threads, 1), 0.005),
-    "5 ms in 1 thread, switch 0.5 ms": (Inline, partial(Threads, 1), 0.0005),
-    "5 ms in batches": (Inline, Batches, 0.005),
-    "5 ms in batches, switch 0.5 ms": (Inline, Batches, 0.0005),
-    "both in batches, switch 0.5 ms": (Batches, Batches, 0.0005),
+    "5 ms in 1 thread, switch": (Inline, partial(Threads, 1), SWITCH_SECONDS),
+    "5 ms in 1 thread, switch, breaks": (Inline, Breaks, SWITCH_SECONDS),
+    "5 ms in batches, switch": (Inline, Batches, SWITCH_SECONDS),
+    "both in batches, switch": (Batches, Batches, SWITCH_SECONDS),
 }
 
 
@@ -117,7 +151,7 @@ def serve(listener: socket.socket, way: str, slow: str) -> None:
     """Run the server until it is terminated."""
     fast_way, slow_way, interval = WAYS[way]
     sys.setswitchinterval(interval)
-    make = {"holds": holding, "releases": releasing}[slow]
+    make = KINDS[slow]
     paths = {"/fast": (fast_way(), holding(FAST)), "/slow": (slow_way(), make(SLOW))}
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -189,7 +223,7 @@ def main() -> None:
         "| | interpreter | 20 us: req/s | p50 ms | p99 ms | 5 ms: req/s | p50 ms | p99 ms | CPU |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for slow in ("holds", "releases"):
+    for slow in KINDS:
         for way in WAYS:
             print(measure(way, slow, seconds), flush=True)
 

@@ -113,6 +113,10 @@ def _step_back(priority: Priority) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if priority != "normal":
         os.setpriority(os.PRIO_PROCESS, 0, 19)
+        # Linux weighs sessions before it weighs what is in them (sched(7), autogroup); where units
+        # have weights of their own, theirs count instead.
+        with suppress(OSError), open("/proc/self/autogroup", "w") as group:
+            group.write("19")
     if priority == "idle":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
