@@ -25,6 +25,19 @@ from wiring import (
 TERRAFORM = PROJECT / "terraform"
 
 
+# The same platform with tasks on hosts of their own: one beside other services, one alone.
+WORKERS: dict[str, Any] = CONTRACT | {
+    "services": CONTRACT["services"] | {"airflow_worker": {"port": None}},
+    "hosts": CONTRACT["hosts"]
+    | {
+        "serving": CONTRACT["hosts"]["serving"]
+        | {"roles": ["airflow_worker", "dashboard", "model_api"]},
+        "trainer": CONTRACT["hosts"]["serving"]
+        | {"instance_id": "i-trainer", "private_ip": "10.42.0.21", "roles": ["airflow_worker"]},
+    },
+}
+
+
 def plain(value: Any) -> Any:
     """What hcl2 parsed, without quotes around texts and its own notes."""
     if isinstance(value, dict):
@@ -83,11 +96,12 @@ def test_of_the_access() -> None:
 
 def test_of_the_services() -> None:
     assert output("platform")["services"] == "${local.services}"
-    assert 'if role != "edge" || var.domain != null' in local_value("services")
+    # A service that no host runs is not there.
+    assert "for host in var.hosts : contains(host.roles, role)" in local_value("services")
     roles = local_value("roles")
-    assert roles == DOMAIN_CONTRACT["services"]
-    assert {role: roles[role] for role in roles if role != "edge"} == CONTRACT["services"]
-    assert tuple(roles) == (*SERVICES, "edge")
+    assert roles == DOMAIN_CONTRACT["services"] | WORKERS["services"]
+    assert {role: roles[role] for role in SERVICES} == CONTRACT["services"]
+    assert roles.keys() == {*SERVICES, "airflow_worker", "edge"}
     asked = specification()["services"]["options"]
     assert asked.keys() == roles.keys()
     assert {role for role in asked if asked[role].get("required")} == set(SERVICES)
@@ -162,10 +176,10 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
     # The AWS API of this machine stands for AWS, which is reached by the rule for the web.
     servers |= {("10.42.255.4", 4566): "aws"}
     found = set()
-    for client in SERVICES:
+    for client in (*SERVICES, "airflow_worker"):
         for host in wiring.groups[client]:
             service = wiring.service(client, host)
-            texts = [*service.files.values(), *service.units.values(), service.ready_url]
+            texts = [*service.files.values(), *service.units.values(), service.ready_url or ""]
             texts += [
                 str(value)
                 for name, value in service.environment.items()
@@ -187,6 +201,7 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
 CONTRACTS = {
     "default": CONTRACT,
     "scaled": CONTRACT | {"hosts": SCALED_HOSTS},
+    "workers": WORKERS,
     "domain": DOMAIN_CONTRACT,
     "domain, scaled": DOMAIN_CONTRACT
     | {
@@ -264,4 +279,4 @@ def test_every_environment_has_the_common_wiring(environment: str) -> None:
     assert (folder / "groups.yml").resolve() == common / "groups.yml"
     assert (folder / "localhost.yml").resolve() == common / "localhost.yml"
     groups = yaml.safe_load((folder / "groups.yml").read_text())["platform"]["children"]
-    assert tuple(groups) == (*SERVICES, "edge")
+    assert groups.keys() == local_value("roles").keys()
