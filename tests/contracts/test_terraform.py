@@ -14,28 +14,17 @@ import yaml
 from wiring import (
     CONTRACT,
     DOMAIN_CONTRACT,
+    FURTHER_SERVICES,
     PROJECT,
     SCALED_HOSTS,
     SECRETS,
     SERVICES,
+    WORKER_CONTRACT,
     Wiring,
     write_inventory,
 )
 
 TERRAFORM = PROJECT / "terraform"
-
-
-# The same platform with tasks on hosts of their own: one beside other services, one alone.
-WORKERS: dict[str, Any] = CONTRACT | {
-    "services": CONTRACT["services"] | {"airflow_worker": {"port": None}},
-    "hosts": CONTRACT["hosts"]
-    | {
-        "serving": CONTRACT["hosts"]["serving"]
-        | {"roles": ["airflow_worker", "dashboard", "model_api"]},
-        "trainer": CONTRACT["hosts"]["serving"]
-        | {"instance_id": "i-trainer", "private_ip": "10.42.0.21", "roles": ["airflow_worker"]},
-    },
-}
 
 
 def plain(value: Any) -> Any:
@@ -99,9 +88,9 @@ def test_of_the_services() -> None:
     # A service that no host runs is not there.
     assert "for host in var.hosts : contains(host.roles, role)" in local_value("services")
     roles = local_value("roles")
-    assert roles == DOMAIN_CONTRACT["services"] | WORKERS["services"]
+    assert roles == DOMAIN_CONTRACT["services"] | WORKER_CONTRACT["services"]
     assert {role: roles[role] for role in SERVICES} == CONTRACT["services"]
-    assert roles.keys() == {*SERVICES, "airflow_worker", "edge"}
+    assert roles.keys() == {*SERVICES, *FURTHER_SERVICES, "edge"}
     asked = specification()["services"]["options"]
     assert asked.keys() == roles.keys()
     assert {role for role in asked if asked[role].get("required")} == set(SERVICES)
@@ -176,7 +165,7 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
     # The AWS API of this machine stands for AWS, which is reached by the rule for the web.
     servers |= {("10.42.255.4", 4566): "aws"}
     found = set()
-    for client in (*SERVICES, "airflow_worker"):
+    for client in (*SERVICES, *FURTHER_SERVICES):
         for host in wiring.groups[client]:
             service = wiring.service(client, host)
             texts = [*service.files.values(), *service.units.values(), service.ready_url or ""]
@@ -201,7 +190,7 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
 CONTRACTS = {
     "default": CONTRACT,
     "scaled": CONTRACT | {"hosts": SCALED_HOSTS},
-    "workers": WORKERS,
+    "workers": WORKER_CONTRACT,
     "domain": DOMAIN_CONTRACT,
     "domain, scaled": DOMAIN_CONTRACT
     | {
