@@ -597,7 +597,7 @@ def test_tasks_run_on_workers_while_there_are_any_and_then_on_the_host_of_airflo
     alone = ran_on(platform, "quick")
 
     with a_worker(platform) as output:
-        worker, host = platform.host_of("airflow_worker"), platform.host("airflow_worker")
+        worker = platform.host_of("airflow_worker")
         assert ", 0 to destroy" in output and worker != alone
         assert platform.contract["services"]["airflow_worker"]["port"] is None
         assert ran_on(platform, "quick") == worker
@@ -608,13 +608,10 @@ def test_tasks_run_on_workers_while_there_are_any_and_then_on_the_host_of_airflo
         assert worker in changes and not any(changes.values()), changes
 
         # A task that runs may end, also where its worker is configured anew.
-        def pid() -> str:
-            return host.check_output("systemctl show --property=MainPID --value airflow-worker")
-
-        run, before = platform.trigger("long"), pid()
+        run, before = platform.trigger("long"), platform.main_pids("airflow_worker")
         wait_for("its task", lambda: task_of(platform, "long", run)["state"] == "running")
         platform.playbook("site.yml", "-e", "airflow_worker_concurrency=3")
-        assert pid() not in ("0", before)
+        assert platform.main_pids("airflow_worker") != before
         assert ended(platform, "long", run) == "success"
         instance = task_of(platform, "long", run)
         assert (instance["try_number"], instance["hostname"]) == (1, worker)
@@ -622,7 +619,8 @@ def test_tasks_run_on_workers_while_there_are_any_and_then_on_the_host_of_airflo
         for line in ("it begins", "it ends"):
             wait_for(f"'{line}' in its log", lambda s=line: s in platform.airflow("GET", log).text)
 
-        host.check_output("systemctl kill --signal=KILL airflow-worker")
+        kill = "systemctl kill --signal=KILL airflow-worker"
+        platform.host("airflow_worker").check_output(kill)
         assert ran_on(platform, "quick", 180) == worker
 
         # What the example needs of AWS, MLflow and the pipelines' environment is there, too.
