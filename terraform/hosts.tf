@@ -63,8 +63,12 @@ data "aws_ec2_instance_type" "main" {
 }
 
 locals {
-  # Measured: Airflow's four services and one training task peak above 1.2 GiB.
-  airflow_memory_mib = 2048
+  # What these roles need, and the smallest type that has it. Measured: Airflow's four services and one training task peak
+  # above 1.2 GiB; a worker is one process beside its tasks.
+  least_memory = {
+    airflow        = { mib = 2048, type = "t3.small" }
+    airflow_worker = { mib = 1024, type = "t3.micro" }
+  }
 
   # A fixed address answers only from a subnet that leads to the internet gateway.
   public_hosts = [for name, host in var.hosts : name if !var.private_hosts || contains(host.roles, "edge")]
@@ -122,11 +126,16 @@ resource "aws_instance" "host" {
     }
 
     precondition {
-      condition = anytrue([
-        !contains(each.value.roles, "airflow"),
-        data.aws_ec2_instance_type.main[each.value.instance_type].memory_size >= local.airflow_memory_mib,
+      condition = alltrue([
+        for role, least in local.least_memory :
+        data.aws_ec2_instance_type.main[each.value.instance_type].memory_size >= least.mib
+        if contains(each.value.roles, role)
       ])
-      error_message = "host \"${each.key}\": instance type \"${each.value.instance_type}\" has ${data.aws_ec2_instance_type.main[each.value.instance_type].memory_size} MiB of memory and role \"airflow\" needs ${local.airflow_memory_mib}; use \"t3.small\" or larger."
+      error_message = join("\n", [
+        for role, least in local.least_memory :
+        "host \"${each.key}\": instance type \"${each.value.instance_type}\" has ${data.aws_ec2_instance_type.main[each.value.instance_type].memory_size} MiB of memory and role \"${role}\" needs ${least.mib}; use \"${least.type}\" or larger."
+        if contains(each.value.roles, role) && data.aws_ec2_instance_type.main[each.value.instance_type].memory_size < least.mib
+      ])
     }
   }
 

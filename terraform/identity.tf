@@ -46,6 +46,18 @@ locals {
     conditions = []
   }
 
+  # Wherever tasks run, they read the DAG files and may score batches.
+  task_permissions = {
+    list = local.list_dags
+    objects = {
+      actions    = ["s3:GetObject"]
+      resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.dags_prefix}/*"]
+      conditions = []
+    }
+    list-batch = local.lists[local.batch_prefix]
+    batch      = local.batch_objects
+  }
+
   # Role of a host -> its statements. MLflow's server holds the models for its clients, so nobody else reads those.
   role_permissions = {
     mlflow = {
@@ -57,16 +69,8 @@ locals {
         conditions = []
       }
     }
-    airflow = {
-      list = local.list_dags
-      objects = {
-        actions    = ["s3:GetObject"]
-        resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.dags_prefix}/*"]
-        conditions = []
-      }
-      list-batch = local.lists[local.batch_prefix]
-      batch      = local.batch_objects
-    }
+    airflow        = local.task_permissions
+    airflow_worker = local.task_permissions
     # It adds predictions and sees none: who breaks in there finds out only what is asked from then on.
     model_api = {
       predictions = {

@@ -1,17 +1,21 @@
 locals {
   prefix = "${var.project}-${var.environment}"
 
-  # Every role a host can have, and the port of its service.
+  # Every role a host can have, and the port of its service; a worker asks Airflow for its tasks and listens nowhere.
   roles = {
-    mlflow    = { port = 5000 }
-    airflow   = { port = 8080 }
-    model_api = { port = 8000 }
-    dashboard = { port = 8501 }
-    edge      = { port = 443 }
+    mlflow         = { port = 5000 }
+    airflow        = { port = 8080 }
+    airflow_worker = { port = null }
+    model_api      = { port = 8000 }
+    dashboard      = { port = 8501 }
+    edge           = { port = 443 }
   }
 
-  # Those that this environment has: without a domain nobody comes in.
-  services = { for role, service in local.roles : role => service if role != "edge" || var.domain != null }
+  # Those that this environment has.
+  services = {
+    for role, service in local.roles : role => service
+    if anytrue([for host in var.hosts : contains(host.roles, role)])
+  }
 
   database_port = 5432
 
@@ -19,6 +23,8 @@ locals {
   service_connections = {
     for pair in [
       { client = "airflow", server = "mlflow" },
+      { client = "airflow_worker", server = "airflow" },
+      { client = "airflow_worker", server = "mlflow" },
       { client = "model_api", server = "mlflow" },
       { client = "dashboard", server = "mlflow" },
       { client = "dashboard", server = "airflow" },

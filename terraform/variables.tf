@@ -73,9 +73,10 @@ variable "private_hosts" {
 
 variable "hosts" {
   description = <<-EOT
-    The machines, by name. Roles are the services a machine runs; together the hosts must hold every role. The role
-    edge, TLS and the way in for visitors, belongs to exactly one host when domain is set, and to none otherwise.
-    zone is 1 or 2: in which of the two availability zones the host stands.
+    The machines, by name. Roles are the services a machine runs; together the hosts must hold every role but two. The
+    role edge, TLS and the way in for visitors, belongs to exactly one host when domain is set, and to none otherwise.
+    Tasks of Airflow run on the hosts with the role airflow_worker; without any, on Airflow's own. zone is 1 or 2: in
+    which of the two availability zones the host stands.
   EOT
   type = map(object({
     instance_type = string
@@ -129,6 +130,15 @@ variable "hosts" {
       for name, host in var.hosts :
       "host \"${name}\" has no role; give it one of ${join(", ", keys(local.roles))}, or remove it."
       if length(host.roles) == 0
+    ])
+  }
+
+  validation {
+    condition = alltrue([for host in var.hosts : length(host.roles) <= 5])
+    error_message = join("\n", [
+      for name, host in var.hosts :
+      "host \"${name}\" has ${length(host.roles)} roles, each with a security group, and AWS puts five on a host; leave one out, such as \"airflow_worker\": where Airflow is, tasks run without it, too."
+      if length(host.roles) > 5
     ])
   }
 

@@ -20,13 +20,20 @@ from typing import Any
 import yaml
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
+
+# Lookups are found from here on.
+init_plugin_loader()
 
 PROJECT = Path(__file__).parents[1]
 ROLES = PROJECT / "ansible" / "roles"
-# The roles that are services, as Terraform's `hosts` names them.
+# The roles that are services, as Terraform's `hosts` names them. Each platform has them.
 SERVICES = ("mlflow", "airflow", "model_api", "dashboard")
+# The same of what a platform may do without.
+FURTHER_SERVICES = ("airflow_worker",)
 
 # One host a service and two of them on one, as Terraform lays them out by default.
 CONTRACT: dict[str, Any] = {
@@ -78,6 +85,23 @@ DOMAIN_CONTRACT: dict[str, Any] = CONTRACT | {
     "hosts": CONTRACT["hosts"]
     | {
         "serving": CONTRACT["hosts"]["serving"] | {"roles": ["dashboard", "edge", "model_api"]},
+    },
+}
+
+# The same platform with two workers, of which one is beside MLflow.
+WORKER_CONTRACT: dict[str, Any] = CONTRACT | {
+    "services": CONTRACT["services"] | {"airflow_worker": {"port": None}},
+    "hosts": CONTRACT["hosts"]
+    | {
+        "mlflow": CONTRACT["hosts"]["mlflow"] | {"roles": ["airflow_worker", "mlflow"]},
+        "trainer": CONTRACT["hosts"]["mlflow"]
+        | {
+            "instance_id": "i-trainer",
+            "private_ip": "10.42.0.14",
+            "instance_type": "t3.large",
+            "memory_mib": 8192,
+            "roles": ["airflow_worker"],
+        },
     },
 }
 
@@ -189,7 +213,8 @@ class Service:
     environment_file: str
     files: dict[str, str]
     units: dict[str, str]
-    ready_url: str
+    ready_url: str | None
+    ready_file: str | None
     ready_headers: dict[str, str]
     database: dict[str, Any] | None
 
@@ -201,6 +226,8 @@ class Wiring:
         self._loader = DataLoader()
         self._inventory = InventoryManager(self._loader, sources=[str(inventory)])
         self._manager = VariableManager(self._loader, self._inventory)
+        # What a host is told of another's variables.
+        self._manager.hostvars = HostVars(self._inventory, self._manager, self._loader)
         self._extra = {
             "lastro_project_dir": str(PROJECT),
             "lastro_state": str(inventory.parent.parent),
@@ -265,7 +292,8 @@ class Wiring:
             units={
                 unit["name"]: self.unit(templar, unit) for unit in value("_python_service_units")
             },
-            ready_url=value("_python_service_ready_url"),
+            ready_url=value("_python_service_ready_url", " | default(none)"),
+            ready_file=value("_python_service_ready_file", " | default(none)"),
             ready_headers=value("_python_service_ready_headers"),
             database=value("_python_service_database", " | default(none)"),
         )

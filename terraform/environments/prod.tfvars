@@ -14,6 +14,9 @@ hosts = {
   airflow = { instance_type = "t3.medium", roles = ["airflow"], disk_gib = 50 }
   serving = { instance_type = "t3.medium", roles = ["model_api", "dashboard"], disk_gib = 30 }
 
+  # Tasks run here then, and no longer beside Airflow; one or more.
+  # trainer = { instance_type = "t3.large", roles = ["airflow_worker"], disk_gib = 30 }
+
   # Together with the domain below: the way in for visitors.
   # edge = { instance_type = "t3.micro", roles = ["edge"] }
 }

@@ -73,6 +73,32 @@ run "one_host_may_do_what_all_need" {
   }
 }
 
+run "a_worker_may_do_what_its_tasks_need" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+      trainer = { instance_type = "t3.small", roles = ["airflow_worker"] }
+    }
+  }
+
+  assert {
+    condition = keys(local.host_permissions.trainer) == [
+      "agent", "airflow_worker-batch", "airflow_worker-list", "airflow_worker-list-batch", "airflow_worker-objects",
+    ]
+    error_message = "trainer: ${jsonencode(keys(local.host_permissions.trainer))}"
+  }
+
+  # Where there is no worker any more, tasks run on Airflow's host.
+  assert {
+    condition     = keys(local.host_permissions.airflow) == ["agent", "airflow-batch", "airflow-list", "airflow-list-batch", "airflow-objects"]
+    error_message = "airflow: ${jsonencode(keys(local.host_permissions.airflow))}"
+  }
+}
+
 run "data_scientists" {
   command = plan
 

@@ -189,6 +189,11 @@ run "secure_by_default" {
   }
 
   assert {
+    condition     = keys(aws_security_group.component) == ["airflow", "airflow_worker", "dashboard", "database", "edge", "mlflow", "model_api"]
+    error_message = "every role must have its group, also before a host has it and after: one cannot be deleted while a host wears it"
+  }
+
+  assert {
     condition     = aws_vpc_endpoint.s3.route_table_ids == toset(["rtb-public"])
     error_message = "the way to S3 belongs to the hosts' route table"
   }
@@ -433,6 +438,102 @@ run "layout_scaled_out" {
   assert {
     condition     = [for subnet in aws_subnet.public : subnet.availability_zone] == ["eu-west-1a", "eu-west-1b"]
     error_message = "subnets must stand in two zones"
+  }
+}
+
+run "layout_with_airflow_workers" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard", "airflow_worker"] }
+      trainer = { instance_type = "t3.micro", roles = ["airflow_worker"], zone = 2 }
+    }
+  }
+
+  # The least that a worker needs.
+  override_data {
+    target = data.aws_ec2_instance_type.main["t3.micro"]
+    values = {
+      memory_size                     = 1024
+      default_vcpus                   = 2
+      supported_architectures         = ["x86_64"]
+      burstable_performance_supported = true
+    }
+  }
+
+  assert {
+    condition     = jsonencode(output.platform.services.airflow_worker) == jsonencode({ port = null })
+    error_message = "a worker is a service without a port"
+  }
+
+  assert {
+    condition     = output.platform.hosts["serving"].roles == tolist(["airflow_worker", "dashboard", "model_api"])
+    error_message = "roles are [${join(", ", output.platform.hosts["serving"].roles)}]"
+  }
+
+  assert {
+    condition = (
+      aws_instance.host["trainer"].tags.Roles == "airflow_worker"
+      && aws_instance.host["trainer"].vpc_security_group_ids == toset(["sg-airflow_worker"])
+      && aws_instance.host["serving"].vpc_security_group_ids == toset(["sg-airflow_worker", "sg-dashboard", "sg-model_api"])
+    )
+    error_message = "a worker is a role like the others, alone or beside them"
+  }
+
+  assert {
+    condition = toset([
+      for rule in aws_vpc_security_group_ingress_rule.component :
+      "${rule.referenced_security_group_id} -> ${rule.security_group_id}:${rule.from_port}-${rule.to_port}/${rule.ip_protocol}"
+      ]) == toset([
+      "sg-airflow -> sg-mlflow:5000-5000/tcp",
+      "sg-airflow_worker -> sg-airflow:8080-8080/tcp",
+      "sg-airflow_worker -> sg-mlflow:5000-5000/tcp",
+      "sg-model_api -> sg-mlflow:5000-5000/tcp",
+      "sg-dashboard -> sg-mlflow:5000-5000/tcp",
+      "sg-dashboard -> sg-airflow:8080-8080/tcp",
+      "sg-dashboard -> sg-model_api:8000-8000/tcp",
+      "sg-mlflow -> sg-database:5432-5432/tcp",
+      "sg-airflow -> sg-database:5432-5432/tcp",
+    ])
+    error_message = "a worker reaches Airflow and MLflow, and not the database; nobody reaches a worker"
+  }
+
+  assert {
+    condition = toset([
+      for rule in aws_vpc_security_group_egress_rule.component : "${rule.referenced_security_group_id}:${rule.from_port}-${rule.to_port}"
+      if rule.security_group_id == "sg-airflow_worker"
+    ]) == toset(["sg-airflow:8080-8080", "sg-mlflow:5000-5000"])
+    error_message = "a worker must be let out to Airflow and MLflow, and nowhere else among ours"
+  }
+
+  assert {
+    condition = toset([
+      for rule in aws_vpc_security_group_egress_rule.web : "${rule.from_port}-${rule.to_port}" if rule.security_group_id == "sg-airflow_worker"
+    ]) == toset(["80-80", "443-443"])
+    error_message = "a worker reaches the internet as every host does"
+  }
+
+  assert {
+    condition     = contains(keys(aws_cloudwatch_metric_alarm.host_status), "trainer")
+    error_message = "a worker's host is watched"
+  }
+}
+
+run "layout_with_a_worker_beside_airflow" {
+  command = plan
+
+  variables {
+    hosts = {
+      all = { instance_type = "t3.large", roles = ["mlflow", "airflow", "airflow_worker", "model_api", "dashboard"] }
+    }
+  }
+
+  assert {
+    condition     = keys(output.platform.services) == ["airflow", "airflow_worker", "dashboard", "mlflow", "model_api"]
+    error_message = "services are [${join(", ", keys(output.platform.services))}]"
   }
 }
 

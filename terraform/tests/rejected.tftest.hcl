@@ -214,6 +214,58 @@ run "reject_airflow_on_small_memory" {
   expect_failures = [aws_instance.host["airflow"]]
 }
 
+run "reject_worker_on_small_memory" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      airflow = { instance_type = "t3.small", roles = ["airflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+      trainer = { instance_type = "t3.micro", roles = ["airflow_worker"] }
+    }
+  }
+
+  # A t3.nano, were it offered here.
+  override_data {
+    target = data.aws_ec2_instance_type.main["t3.micro"]
+    values = {
+      memory_size             = 512
+      supported_architectures = ["x86_64"]
+    }
+  }
+
+  expect_failures = [aws_instance.host["trainer"]]
+}
+
+run "reject_worker_without_airflow" {
+  command = plan
+
+  variables {
+    hosts = {
+      mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+      serving = { instance_type = "t3.small", roles = ["model_api", "dashboard"] }
+      trainer = { instance_type = "t3.small", roles = ["airflow_worker"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
+run "reject_more_roles_than_a_host_can_wear_groups" {
+  command = plan
+
+  variables {
+    domain = { name = "lastro.example.com" }
+
+    hosts = {
+      all = { instance_type = "t3.large", roles = ["mlflow", "airflow", "airflow_worker", "model_api", "dashboard", "edge"] }
+    }
+  }
+
+  expect_failures = [var.hosts]
+}
+
 run "reject_arm_host" {
   command = plan
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from wiring import PROJECT, ROLES, SERVICES
+from wiring import FURTHER_SERVICES, PROJECT, ROLES, SERVICES
 
 NAMES = sorted(path.name for path in ROLES.iterdir())
 
@@ -74,7 +74,7 @@ def test_a_role_knows_neither_groups_nor_terraforms_words(role: str) -> None:
 
 @pytest.mark.parametrize("role", NAMES)
 def test_main_is_a_table_of_contents(role: str) -> None:
-    if role in SERVICES:
+    if role in SERVICES + FURTHER_SERVICES:
         for task in yaml.safe_load((ROLES / role / "tasks/main.yml").read_text()):
             assert set(task) <= {"name", "ansible.builtin.import_tasks", "tags"}
 
@@ -122,6 +122,15 @@ def test_a_command_says_when_it_changes_something(role: str) -> None:
             after = text[text.index(f"- name: {task['name']}") :]
             reason = re.search(r"changed_when: false\s*#|#.*\n(?:\s.*\n)?\s*changed_when", after)
             assert reason, f"{path.name}: {task['name']}: say why nothing changes"
+
+
+def test_a_worker_is_by_default_what_airflow_is() -> None:
+    airflow, worker = (
+        yaml.safe_load((ROLES / role / "defaults/main.yml").read_text())
+        for role in ("airflow", "airflow_worker")
+    )
+    for name in ("version", "dags_prefix", "dags_refresh_seconds", "drain_seconds"):
+        assert worker[f"airflow_worker_{name}"] == airflow[f"airflow_{name}"], name
 
 
 def test_the_playbooks_apply_every_role() -> None:

@@ -14,10 +14,12 @@ import yaml
 from wiring import (
     CONTRACT,
     DOMAIN_CONTRACT,
+    FURTHER_SERVICES,
     PROJECT,
     SCALED_HOSTS,
     SECRETS,
     SERVICES,
+    WORKER_CONTRACT,
     Wiring,
     write_inventory,
 )
@@ -83,11 +85,12 @@ def test_of_the_access() -> None:
 
 def test_of_the_services() -> None:
     assert output("platform")["services"] == "${local.services}"
-    assert 'if role != "edge" || var.domain != null' in local_value("services")
+    # A service that no host runs is not there.
+    assert "for host in var.hosts : contains(host.roles, role)" in local_value("services")
     roles = local_value("roles")
-    assert roles == DOMAIN_CONTRACT["services"]
-    assert {role: roles[role] for role in roles if role != "edge"} == CONTRACT["services"]
-    assert tuple(roles) == (*SERVICES, "edge")
+    assert roles == DOMAIN_CONTRACT["services"] | WORKER_CONTRACT["services"]
+    assert {role: roles[role] for role in SERVICES} == CONTRACT["services"]
+    assert roles.keys() == {*SERVICES, *FURTHER_SERVICES, "edge"}
     asked = specification()["services"]["options"]
     assert asked.keys() == roles.keys()
     assert {role for role in asked if asked[role].get("required")} == set(SERVICES)
@@ -162,10 +165,10 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
     # The AWS API of this machine stands for AWS, which is reached by the rule for the web.
     servers |= {("10.42.255.4", 4566): "aws"}
     found = set()
-    for client in SERVICES:
+    for client in (*SERVICES, *FURTHER_SERVICES):
         for host in wiring.groups[client]:
             service = wiring.service(client, host)
-            texts = [*service.files.values(), *service.units.values(), service.ready_url]
+            texts = [*service.files.values(), *service.units.values(), service.ready_url or ""]
             texts += [
                 str(value)
                 for name, value in service.environment.items()
@@ -187,6 +190,7 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
 CONTRACTS = {
     "default": CONTRACT,
     "scaled": CONTRACT | {"hosts": SCALED_HOSTS},
+    "workers": WORKER_CONTRACT,
     "domain": DOMAIN_CONTRACT,
     "domain, scaled": DOMAIN_CONTRACT
     | {
@@ -264,4 +268,4 @@ def test_every_environment_has_the_common_wiring(environment: str) -> None:
     assert (folder / "groups.yml").resolve() == common / "groups.yml"
     assert (folder / "localhost.yml").resolve() == common / "localhost.yml"
     groups = yaml.safe_load((folder / "groups.yml").read_text())["platform"]["children"]
-    assert tuple(groups) == (*SERVICES, "edge")
+    assert groups.keys() == local_value("roles").keys()

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from wiring import CONTRACT, DOMAIN_CONTRACT, PROJECT, changed, play, write_inventory
+from wiring import (
+    CONTRACT,
+    DOMAIN_CONTRACT,
+    PROJECT,
+    WORKER_CONTRACT,
+    changed,
+    play,
+    write_inventory,
+)
 
 PLAYBOOK = PROJECT / "ansible/playbooks/validate.yml"
 
@@ -76,6 +84,29 @@ CASES = {
             "terraform/environments/local.tfvars",
         ],
     ),
+    "worker on no host": (
+        WORKER_CONTRACT | {"hosts": CONTRACT["hosts"]},
+        ["The role airflow_worker should be on one host at least", "make apply ENV=local"],
+    ),
+    "worker that the services lack": (
+        changed(CONTRACT, ("hosts", "trainer"), WORKER_CONTRACT["hosts"]["trainer"]),
+        ["Host trainer has the role airflow_worker, which does not exist"],
+    ),
+    "worker too small": (
+        changed(
+            changed(WORKER_CONTRACT, ("hosts", "trainer", "memory_mib"), 512),
+            ("hosts", "trainer", "instance_type"),
+            "t3.nano",
+        ),
+        [
+            "Host trainer is a t3.nano with 512 MiB of memory; a worker of Airflow needs 1024",
+            "t3.micro or larger",
+        ],
+    ),
+    "service without its port": (
+        changed(CONTRACT, ("services", "airflow", "port"), None),
+        ["is not what the roles expect", "port"],
+    ),
     "another environment": (
         CONTRACT | {"environment": "prod"},
         [
@@ -86,7 +117,16 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("contract", [CONTRACT, DOMAIN_CONTRACT], ids=["default", "domain"])
+@pytest.mark.parametrize(
+    "contract",
+    [
+        CONTRACT,
+        DOMAIN_CONTRACT,
+        WORKER_CONTRACT,
+        changed(WORKER_CONTRACT, ("services", "airflow_worker"), {}),
+    ],
+    ids=["default", "domain", "workers", "workers without the key port"],
+)
 def test_a_right_contract_passes(contract: dict[str, Any], tmp_path: Path) -> None:
     status, output = play(write_inventory(tmp_path, contract), PLAYBOOK)
     assert status == 0, output

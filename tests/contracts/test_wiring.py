@@ -14,9 +14,11 @@ import pytest
 from wiring import (
     CONTRACT,
     DOMAIN_CONTRACT,
+    FURTHER_SERVICES,
     SCALED_HOSTS,
     SECRETS,
     SERVICES,
+    WORKER_CONTRACT,
     Wiring,
     changed,
     write_inventory,
@@ -164,11 +166,46 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
     ("dashboard", "model_api_key"): {"dashboard MODEL_API_KEY", "model_api.model_api_keys"},
 }
 
+# What a worker is given, where there is one, beside what every platform's services are.
+WORKER_ARROWS: dict[Path_, set[str]] = {
+    ("buckets", "artifacts"): {"airflow_worker LASTRO_BATCH_URL"},
+    ("buckets", "dags"): {"airflow_worker AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
+    ("services", "mlflow", "port"): {"airflow_worker MLFLOW_TRACKING_URI"},
+    ("services", "airflow", "port"): {
+        "airflow_worker AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+        "airflow_worker AIRFLOW__EDGE__API_URL",
+    },
+    ("hosts", "mlflow", "private_ip"): {"airflow_worker MLFLOW_TRACKING_URI"},
+    ("hosts", "airflow", "private_ip"): {
+        "airflow_worker AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+        "airflow_worker AIRFLOW__EDGE__API_URL",
+    },
+    # The first worker's own; and the scheduler takes on what all of them do.
+    ("hosts", "mlflow", "memory_mib"): {
+        "airflow_worker unit airflow-worker",
+        "airflow_worker.airflow_worker_memory_mib",
+        "airflow AIRFLOW__CORE__PARALLELISM",
+    },
+    ("hosts", "trainer", "memory_mib"): {"airflow AIRFLOW__CORE__PARALLELISM"},
+}
+WORKER_SECRET_ARROWS: dict[Path_, set[str]] = {
+    ("airflow", "jwt_secret"): {"airflow_worker AIRFLOW__API_AUTH__JWT_SECRET"},
+    ("airflow", "mlflow_password"): {"airflow_worker MLFLOW_TRACKING_PASSWORD"},
+}
+# What Airflow is told of workers.
+WITH_WORKERS = {
+    "airflow AIRFLOW__CORE__EXECUTOR",
+    "airflow AIRFLOW__CORE__PARALLELISM",
+    "airflow AIRFLOW__EDGE__API_ENABLED",
+    "airflow AIRFLOW__EDGE__HEARTBEAT_INTERVAL",
+}
+
 # What tasks read beside what the service is given.
 VARIABLES = {
     "databases": ("databases_server", "databases_applications"),
     "mlflow": ("mlflow_admin_password", "mlflow_users"),
     "airflow": ("airflow_admin_password", "airflow_users", "airflow_memory_mib"),
+    "airflow_worker": ("airflow_worker_memory_mib",),
     "model_api": ("model_api_keys",),
 }
 
@@ -185,15 +222,19 @@ def leaves(data: Any, path: Path_ = ()) -> Iterator[Path_]:
 def places(wiring: Wiring) -> dict[str, Any]:
     """Everything that the roles would write or use, by its place."""
     found: dict[str, Any] = {}
-    for name in SERVICES:
+    services = [name for name in SERVICES + FURTHER_SERVICES if wiring.groups[name]]
+    for name in services:
         service = wiring.service(name)
         found |= {f"{name} {key}": value for key, value in service.environment.items()}
         found |= {f"{name} {Path(path).name}": content for path, content in service.files.items()}
         found |= {f"{name} unit {unit}": text for unit, text in service.units.items()}
         found[f"{name}.ready_url"] = service.ready_url
+        found[f"{name}.ready_file"] = service.ready_file
         found[f"{name}.ready_headers"] = service.ready_headers
         found[f"{name}.database"] = service.database
     for role, variables in VARIABLES.items():
+        if role not in (*services, "databases"):
+            continue
         host = wiring.groups["mlflow" if role == "databases" else role][0]
         found |= {f"{role}.{name}": wiring.value(host, role, name) for name in variables}
     return found
@@ -327,6 +368,104 @@ def test_on_a_platform_that_has_grown_each_host_listens_at_its_own_address(tmp_p
     assert dashboard["MODEL_API_URL"] == "http://10.42.1.13:8000"
     assert dashboard["AIRFLOW_API_URL"] == "http://10.42.1.12:8080"
     assert dashboard["AIRFLOW_URL"] == "http://10.42.1.12:8080"
+
+
+@pytest.fixture(scope="module")
+def with_workers(workers: Wiring) -> dict[str, Any]:
+    """All places of that platform, before anything is changed."""
+    return places(workers)
+
+
+def test_workers_change_what_they_must_and_nothing_else(
+    before: dict[str, Any], with_workers: dict[str, Any]
+) -> None:
+    changed_places = difference(before, with_workers)
+    assert {p for p in changed_places if not p.startswith("airflow_worker")} == WITH_WORKERS
+
+
+# Those that make another platform, or name the hosts, are left out.
+WORKER_LEAVES = [
+    path
+    for path in leaves(WORKER_CONTRACT)
+    if path[-1] not in {"environment", "project", "roles"} and path[1:2] != ("airflow_worker",)
+]
+
+
+@pytest.mark.parametrize("path", WORKER_LEAVES, ids=".".join)
+def test_an_output_reaches_a_worker_that_needs_it_and_no_other(
+    path: Path_, with_workers: dict[str, Any], tmp_path: Path
+) -> None:
+    value = value_at(WORKER_CONTRACT, path)
+    # Less than a GiB more would be the same to a worker.
+    other = 2 * value if path[-1] == "memory_mib" else another(value)
+    contract = changed(WORKER_CONTRACT, path, other)
+    found = difference(with_workers, places(Wiring(write_inventory(tmp_path, contract))))
+    # What the other services are given stands in their own table.
+    wanted = WORKER_ARROWS.get(path, set())
+    assert {p for p in found if p.startswith("airflow_worker") or p in WITH_WORKERS} == wanted
+
+
+@pytest.mark.parametrize("path", SECRET_ARROWS, ids=".".join)
+def test_a_secret_reaches_a_worker_that_needs_it_and_no_other(
+    path: Path_, with_workers: dict[str, Any], tmp_path: Path
+) -> None:
+    secrets = changed(SECRETS, path, another(value_at(SECRETS, path)))
+    after = places(Wiring(write_inventory(tmp_path, WORKER_CONTRACT), secrets))
+    found = {p for p in difference(with_workers, after) if p.startswith("airflow_worker")}
+    assert found == WORKER_SECRET_ARROWS.get(path, set())
+
+
+def test_each_worker_has_its_own_name_and_size_and_no_way_to_the_database(workers: Wiring) -> None:
+    concurrency = {"lastro-local-mlflow": 2, "lastro-local-trainer": 8}
+    assert set(workers.groups["airflow_worker"]) == concurrency.keys()
+    for host, tasks in concurrency.items():
+        service = workers.service("airflow_worker", host)
+        unit = service.units["airflow-worker"]
+        assert f" --edge-hostname {host} --concurrency {tasks} " in unit
+        assert "\nKillSignal=SIGINT\n" in unit and "\nKillMode=mixed\n" in unit
+        assert service.database is None
+        for word in ("SQL_ALCHEMY_CONN", "FERNET_KEY", "SECRET_KEY", "PGSSLMODE"):
+            assert word not in service.environment_file, word
+    airflow = workers.service("airflow").environment
+    assert airflow["AIRFLOW__CORE__PARALLELISM"] == 10
+
+
+def test_a_task_finds_on_a_worker_what_it_finds_on_the_host_of_airflow(tmp_path: Path) -> None:
+    inventory = write_inventory(tmp_path, WORKER_CONTRACT)
+    settings = {
+        "airflow_version": "9.9.9",
+        "airflow_dags_prefix": "other",
+        "airflow_drain_seconds": 60,
+        "airflow_settings": {"AIRFLOW__WORKERS__SECRETS_BACKEND": "a.backend"},
+        "airflow_extra_environment": {"COLOUR": "blue", "AWS_REGION": "us-east-2"},
+    }
+    (inventory / "group_vars/all/settings.yml").write_text(json.dumps(settings))
+    wiring = Wiring(inventory)
+    worker, airflow = wiring.service("airflow_worker"), wiring.service("airflow")
+    # What the two are to differ in.
+    own = {
+        "AIRFLOW_HOME",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
+    }
+    for name in worker.environment.keys() & airflow.environment.keys() - own:
+        assert worker.environment[name] == airflow.environment[name], name
+    assert worker.environment["COLOUR"] == "blue"
+    lacking = airflow.environment.keys() - worker.environment.keys()
+    assert all(name.startswith(("AIRFLOW__", "PGSSL", "FORWARDED_")) for name in lacking), lacking
+    assert "TimeoutStopSec=120\n" in worker.units["airflow-worker"]
+    host = wiring.groups["airflow_worker"][0]
+    lock = wiring.value(host, "airflow_worker", "airflow_worker_lock")
+    assert lock.endswith("/locks/airflow/9.9.9.txt")
+
+
+def test_the_same_host_runs_airflow_and_a_worker(tmp_path: Path) -> None:
+    roles = ["airflow", "airflow_worker"]
+    contract = changed(WORKER_CONTRACT, ("hosts", "airflow", "roles"), roles)
+    wiring = Wiring(write_inventory(tmp_path, contract))
+    worker = wiring.service("airflow_worker", "lastro-local-airflow")
+    assert worker.environment["AIRFLOW__EDGE__API_URL"].startswith("http://10.42.0.12:8080/")
+    assert wiring.service("airflow").environment["AIRFLOW__CORE__PARALLELISM"] == 12
 
 
 def test_all_on_one_host(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ STATE_BUCKET = f"lastro-terraform-state-{ACCOUNT}"
 STATE = PROJECT / ".lastro" / "tests" / "iam"
 MINISTACK = os.environ.get("LASTRO_MINISTACK_PYTHON", "")
 
-# Environment -> how its hosts are laid out: by default with an edge beside, and everything on one.
+# Environment -> how its hosts are laid out: a host a role with two together, and everything on one.
 LAYOUTS: dict[str, dict[str, Any]] = {
     "dev": {
         "domain": {"name": "lastro.example.com"},
@@ -39,6 +39,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
             "mlflow": {"instance_type": "t3.small", "roles": ["mlflow"]},
             "airflow": {"instance_type": "t3.small", "roles": ["airflow"]},
             "serving": {"instance_type": "t3.small", "roles": ["model_api", "dashboard"]},
+            "trainer": {"instance_type": "t3.small", "roles": ["airflow_worker"]},
             "edge": {"instance_type": "t3.micro", "roles": ["edge"]},
         },
     },

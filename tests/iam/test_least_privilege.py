@@ -213,6 +213,21 @@ OTHER_ENVIRONMENT = [
     put(ONE_DAGS, "dags/wine.py"),
     list_(ONE_DAGS, "dags/"),
 ]
+# Where tasks run: beside Airflow, or on a worker.
+TASKS = (
+    [*AIRFLOW[0], *BATCH[0]],
+    [
+        *AIRFLOW[1],
+        *BATCH[1],
+        *ADD_PREDICTIONS,
+        *READ_PREDICTIONS,
+        *ALTER_PREDICTIONS,
+        *MLFLOW[0],
+        *MLFLOW[1],
+        *OTHER_ENVIRONMENT,
+        *NOBODY,
+    ],
+)
 
 
 def of(environment: str, calls: list[Call]) -> list[Call]:
@@ -238,20 +253,8 @@ CALLS: dict[str, tuple[list[Call], list[Call]]] = {
         MLFLOW[0],
         [*MLFLOW[1], *AIRFLOW[0], *AIRFLOW[1], *SCORING, *OTHER_ENVIRONMENT, *NOBODY],
     ),
-    "lastro-dev-airflow": (
-        [*AIRFLOW[0], *BATCH[0]],
-        [
-            *AIRFLOW[1],
-            *BATCH[1],
-            *ADD_PREDICTIONS,
-            *READ_PREDICTIONS,
-            *ALTER_PREDICTIONS,
-            *MLFLOW[0],
-            *MLFLOW[1],
-            *OTHER_ENVIRONMENT,
-            *NOBODY,
-        ],
-    ),
+    "lastro-dev-airflow": TASKS,
+    "lastro-dev-trainer": TASKS,
     "lastro-dev-serving": (
         [*ADD_PREDICTIONS, *READ_PREDICTIONS],
         [
@@ -478,6 +481,7 @@ NO_HOST = [
 DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
     "lastro-dev-mlflow": (AGENT, [METRIC, *NO_HOST]),
     "lastro-dev-airflow": (AGENT, [METRIC, *NO_HOST]),
+    "lastro-dev-trainer": (AGENT, [METRIC, *NO_HOST]),
     "lastro-dev-serving": (AGENT, [METRIC, *NO_HOST]),
     "lastro-dev-edge": ([METRIC, *AGENT], NO_HOST),
     "lastro-prod-all": (AGENT, [METRIC, *NO_HOST]),

@@ -26,7 +26,7 @@ import urllib3
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
-# Units by service, as the roles make them.
+# Units by service, as the roles make them. An environment may lack some: `Platform.services`.
 UNITS = {
     "mlflow": ["mlflow"],
     "airflow": [
@@ -35,6 +35,7 @@ UNITS = {
         "airflow-dag-processor",
         "airflow-triggerer",
     ],
+    "airflow_worker": ["airflow-worker"],
     "model_api": ["model-api", "model-api-follower", "model-api-prediction-log"],
     "dashboard": ["dashboard"],
 }
@@ -164,6 +165,11 @@ class Platform:
     def groups(self) -> dict[str, list[str]]:
         """The hosts of each role."""
         return {}
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Those of the services above that this environment has."""
+        return tuple(service for service in UNITS if service in self.contract["services"])
 
     def host_of(self, service: str) -> str:
         """The name of the first host that has a role."""

@@ -8,12 +8,14 @@ The tests run in order; each leaves the platform as it found it.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import shutil
 import subprocess
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,28 @@ def dag_source(name: str, body: str = "pass", schedule: str = "None") -> str:
 
         build()
     ''')
+
+
+def run_path(dag: str, run: str) -> str:
+    """Where Airflow's API has a run of a DAG."""
+    return f"dags/{dag}/dagRuns/{requests.utils.quote(run, safe='')}"
+
+
+def task_of(platform: Platform, dag: str, run: str) -> dict[str, Any]:
+    """The one task of a run."""
+    answer = platform.airflow("GET", f"{run_path(dag, run)}/taskInstances")
+    (instance,) = answer.json()["task_instances"]
+    return instance
+
+
+def ended(platform: Platform, dag: str, run: str, seconds: float = 120) -> str:
+    """How a run ended."""
+    wait_for(
+        f"the end of a run of {dag}",
+        lambda: platform.run_state(dag, run) in ("success", "failed"),
+        seconds,
+    )
+    return platform.run_state(dag, run)
 
 
 def test_up_ends_with_a_prediction(platform: Platform, first_up: FirstUp) -> None:
@@ -267,11 +291,7 @@ def test_a_training_survives_a_reconfiguration(platform: Platform, dags: Path) -
     publish(platform, dags)
     wait_for("the DAG", lambda: platform.airflow("GET", "dags/slow").status_code == 200)
     run = platform.trigger("slow")
-    tasks = f"dags/slow/dagRuns/{requests.utils.quote(run, safe='')}/taskInstances"
-    wait_for(
-        "its task",
-        lambda: platform.airflow("GET", tasks).json()["task_instances"][0]["state"] == "running",
-    )
+    wait_for("its task", lambda: task_of(platform, "slow", run)["state"] == "running")
     before = platform.main_pids("airflow")["airflow-scheduler"]
 
     platform.playbook(
@@ -281,11 +301,8 @@ def test_a_training_survives_a_reconfiguration(platform: Platform, dags: Path) -
     )
 
     assert platform.main_pids("airflow")["airflow-scheduler"] != before
-    wait_for(
-        "the end of the run", lambda: platform.run_state("slow", run) in ("success", "failed"), 120
-    )
-    instance = platform.airflow("GET", tasks).json()["task_instances"][0]
-    assert (instance["state"], instance["try_number"]) == ("success", 1)
+    assert ended(platform, "slow", run) == "success"
+    assert task_of(platform, "slow", run)["try_number"] == 1
     platform.playbook("site.yml")
 
 
@@ -536,6 +553,89 @@ def test_everything_comes_back(platform: Platform, how: str) -> None:
     # What an unchanged host runs is left alone, also when it has just been started.
     configured = output[output.index("Configuring the hosts") :]
     assert not re.search(r"^changed ", configured, re.M)
+
+
+@contextlib.contextmanager
+def a_worker(platform: Platform) -> Iterator[str]:
+    """The environment with a worker, and without it again.
+
+    It comes and goes by one line of the environment's tfvars. Yields what `make up` said.
+    """
+    tfvars = PROJECT / f"terraform/environments/{platform.environment}.tfvars"
+    before = tfvars.read_text()
+    first = "hosts = {\n"
+    assert before.count(first) == 1
+    line = '  trainer = { instance_type = "t3.small", roles = ["airflow_worker"] }\n'
+    tfvars.write_text(before.replace(first, first + line))
+    try:
+        yield platform.make("up")
+    except Exception:
+        # Its host is gone when the journals of a failed test are printed.
+        platform.make("logs", "SERVICE=airflow_worker", check=False)
+        raise
+    finally:
+        tfvars.write_text(before)
+        platform.make("up")
+
+
+def ran_on(platform: Platform, dag: str, seconds: float = 120) -> str:
+    """Run a DAG of one task; the host that ran it."""
+    run = platform.trigger(dag)
+    assert ended(platform, dag, run, seconds) == "success"
+    return task_of(platform, dag, run)["hostname"]
+
+
+def test_tasks_run_on_workers_while_there_are_any_and_then_on_the_host_of_airflow_again(
+    platform: Platform, dags: Path
+) -> None:
+    (dags / "quick.py").write_text(dag_source("quick"))
+    body = "import time; print('it begins'); time.sleep(60); print('it ends')"
+    (dags / "long.py").write_text(dag_source("long", body))
+    publish(platform, dags)
+    for path in ("dags/quick", "dags/long"):
+        wait_for(path, lambda p=path: platform.airflow("GET", p).json().get("is_stale") is False)
+    alone = ran_on(platform, "quick")
+
+    with a_worker(platform) as output:
+        worker = platform.host_of("airflow_worker")
+        assert ", 0 to destroy" in output and worker != alone
+        assert platform.contract["services"]["airflow_worker"]["port"] is None
+        assert ran_on(platform, "quick") == worker
+        platform.make("verify")
+        assert "airflow-worker" in platform.make("status")
+        assert "http://" not in platform.make("tunnel", "SERVICE=airflow_worker", check=False)
+        changes = platform.changes(platform.playbook("site.yml"))
+        assert worker in changes and not any(changes.values()), changes
+
+        # A task that runs may end, also where its worker is configured anew.
+        run, before = platform.trigger("long"), platform.main_pids("airflow_worker")
+        wait_for("its task", lambda: task_of(platform, "long", run)["state"] == "running")
+        platform.playbook("site.yml", "-e", "airflow_worker_concurrency=3")
+        assert platform.main_pids("airflow_worker") != before
+        assert ended(platform, "long", run) == "success"
+        instance = task_of(platform, "long", run)
+        assert (instance["try_number"], instance["hostname"]) == (1, worker)
+        log = f"{run_path('long', run)}/taskInstances/work/logs/1"
+        for line in ("it begins", "it ends"):
+            wait_for(f"'{line}' in its log", lambda s=line: s in platform.airflow("GET", log).text)
+
+        kill = "systemctl kill --signal=KILL airflow-worker"
+        platform.host("airflow_worker").check_output(kill)
+        assert ran_on(platform, "quick", 180) == worker
+
+        # What the example needs of AWS, MLflow and the pipelines' environment is there, too.
+        platform.make("prove", "AGAIN=yes")
+        newest = {"order_by": "-run_after", "limit": 1}
+        (trained,) = platform.airflow("GET", "dags/wine/dagRuns", params=newest).json()["dag_runs"]
+        tasks = f"{run_path('wine', trained['dag_run_id'])}/taskInstances"
+        instances = platform.airflow("GET", tasks).json()["task_instances"]
+        assert len(instances) > 1 and {each["hostname"] for each in instances} == {worker}
+
+    assert "airflow_worker" not in platform.contract["services"]
+    assert ran_on(platform, "quick") == alone
+    # The log of what a worker ran is Airflow's, and stays.
+    assert "it ends" in platform.airflow("GET", log).text
+    publish(platform, PROJECT / "dags")
 
 
 def test_destroy_asks_for_the_name(platform: Platform) -> None:

@@ -31,6 +31,12 @@ GOOD: dict[str, dict[str, Any]] = {
         "airflow_jwt_secret": LONG,
         "airflow_memory_mib": 2048,
     },
+    "airflow_worker": {
+        "airflow_worker_airflow_url": "http://airflow:8080",
+        "airflow_worker_jwt_secret": LONG,
+        "airflow_worker_dags_bucket": "bucket",
+        "airflow_worker_memory_mib": 1024,
+    },
     "model_api": {
         "model_api_keys": [{"name": "default", "key": LONG}],
         "model_api_tracking_uri": "http://mlflow:5000",
@@ -222,6 +228,42 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         {},
         ["_python_service has no main entry point", "tasks_from: install, migrate or run"],
     ),
+    "worker on a host that is too small": (
+        "airflow_worker",
+        "preflight",
+        {"airflow_worker_memory_mib": 512},
+        ["localhost has 512 MiB of memory; a worker of Airflow needs 900", "t3.micro or larger"],
+    ),
+    "worker that takes no task": (
+        "airflow_worker",
+        "preflight",
+        {"airflow_worker_concurrency": 0},
+        ["airflow_worker_concurrency is 0; set it to 1 or more"],
+    ),
+    "worker that never waits": (
+        "airflow_worker",
+        "preflight",
+        {"airflow_worker_drain_seconds": 0},
+        ["airflow_worker_drain_seconds is 0; set it to 1 or more"],
+    ),
+    "worker of an Airflow that is nowhere": (
+        "airflow_worker",
+        "preflight",
+        {"airflow_worker_airflow_url": "http://airflow:8080/"},
+        ["airflow_worker_airflow_url is http://airflow:8080/", "without a slash at its end"],
+    ),
+    "worker whose name is no word": (
+        "airflow_worker",
+        "preflight",
+        {"airflow_worker_name": "two words"},
+        ["airflow_worker_name is 'two words'; use letters, digits"],
+    ),
+    "fewer than no workers": (
+        "airflow",
+        "preflight",
+        {"airflow_remote_slots": -1},
+        ["airflow_remote_slots is -1; set it to 0 or more"],
+    ),
     "required variable missing": (
         "model_api",
         "main",
@@ -244,7 +286,7 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     # Only what is checked first: with good input nothing else of these roles is run here.
     good = {
         f"good {role}": (role, "preflight", {}, [])
-        for role in ("mlflow", "airflow", "model_api", "dashboard", "edge")
+        for role in ("mlflow", "airflow", "airflow_worker", "model_api", "dashboard", "edge")
     }
     cases = []
     for number, (role, entry, wrong, _) in enumerate((CASES | good).values()):
@@ -293,6 +335,8 @@ def test_bad_input_is_named_with_its_remedy(name: str, messages: dict[str, str])
         assert part in messages[name]
 
 
-@pytest.mark.parametrize("role", ["mlflow", "airflow", "model_api", "dashboard", "edge"])
+@pytest.mark.parametrize(
+    "role", ["mlflow", "airflow", "airflow_worker", "model_api", "dashboard", "edge"]
+)
 def test_good_input_passes(role: str, messages: dict[str, str]) -> None:
     assert messages[f"good {role}"] == "passed"

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 from ansible.template import trust_as_template
-from wiring import DOMAIN_CONTRACT, SERVICES, Wiring, write_inventory
+from wiring import DOMAIN_CONTRACT, FURTHER_SERVICES, SERVICES, Wiring, write_inventory
 
 AWKWARD = {
     "PLAIN": "value",
@@ -103,16 +103,17 @@ def test_an_unset_value_is_left_out(wiring: Wiring) -> None:
     assert read == {"SET": "x"}
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_the_services_own_environment_survives(wiring: Wiring, service: str) -> None:
-    rendered = wiring.service(service)
+@pytest.mark.parametrize("service", SERVICES + FURTHER_SERVICES)
+def test_the_services_own_environment_survives(workers: Wiring, service: str) -> None:
+    rendered = workers.service(service)
     read = read_environment(rendered.environment_file)
     given = {key: value for key, value in rendered.environment.items() if value is not None}
     assert read == {key: str(value) for key, value in given.items()}
 
 
-def test_airflow_reads_its_bundles_as_json(wiring: Wiring) -> None:
-    read = read_environment(wiring.service("airflow").environment_file)
+@pytest.mark.parametrize("service", ["airflow", "airflow_worker"])
+def test_airflow_reads_its_bundles_as_json(workers: Wiring, service: str) -> None:
+    read = read_environment(workers.service(service).environment_file)
     (bundle,) = json.loads(read["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
     assert bundle["kwargs"]["bucket_name"] == "dags-bucket"
     assert bundle["kwargs"]["aws_conn_id"] is None
@@ -161,11 +162,11 @@ HARDENED = {
 }
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICES + FURTHER_SERVICES)
 def test_every_unit_is_hardened_and_no_roles_options_weaken_it(
-    wiring: Wiring, service: str
+    workers: Wiring, service: str
 ) -> None:
-    for name, text in wiring.service(service).units.items():
+    for name, text in workers.service(service).units.items():
         parser = configparser.ConfigParser(interpolation=None, strict=False)
         parser.optionxform = str
         parser.read_string(text)

@@ -75,6 +75,12 @@ override_resource {
 }
 
 override_resource {
+  target          = aws_security_group.component["airflow_worker"]
+  override_during = plan
+  values          = { id = "sg-airflow_worker" }
+}
+
+override_resource {
   target          = aws_security_group.component["model_api"]
   override_during = plan
   values          = { id = "sg-model_api" }

@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 
 import pytest
 import urllib3
-from lastro_platform import UNITS, Platform, wait_for
+from lastro_platform import Platform, wait_for
 
-SERVICES = tuple(UNITS)
 # Which tests there are follows from the environment: one without a domain has nothing to leave out.
-DOMAIN = Platform(os.environ.get("LASTRO_ENVIRONMENT", "local")).domain
+HERE = Platform(os.environ.get("LASTRO_ENVIRONMENT", "local"))
+SERVICES, DOMAIN = HERE.services, HERE.domain
 # Where each answers 200 without a login.
 PATHS = {
     "dashboard": "/_stcore/health",
