@@ -136,8 +136,9 @@ def test_a_batch_is_scored_as_requests_are(platform: Platform) -> None:
         assert platform.run_state("batch_score", run) == "success"
         written = platform.objects("batch/out/")
         version = platform.champion()
-        own = f"version={version}/run={re.sub(r'[^A-Za-z0-9._-]', '-', run)}"
-        prefix = f"batch/out/model=wine-classifier/{own}"
+        [prefix] = {key.rpartition("/")[0] for key in written}
+        own = f"version={version}/run={re.sub(r'[^A-Za-z0-9._-]', '-', run)}-"
+        assert prefix.startswith(f"batch/out/model=wine-classifier/{own}")
         assert written.keys() == {
             f"{prefix}/{name}" for name in ("part-00000.parquet", "_lineage.json", "_SUCCESS")
         }

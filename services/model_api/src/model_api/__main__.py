@@ -7,21 +7,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import uvicorn
-from pydantic import ValidationError
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from model_api import prediction_log
 from model_api.keys import Keys, KeysError
 from model_api.logs import CONFIG
-from model_api.settings import Settings
+from model_api.settings import Settings, read_or_exit
 
 
 def main() -> None:
     """Serve until SIGTERM; exit with 2 when the settings or the keys are not acceptable."""
-    settings = _read(Settings, "MODEL_API_")
+    settings = read_or_exit(Settings, "model-api")
     # The workers read it: what is wrong with it is told here, once.
-    _read(prediction_log.Settings, "MODEL_API_PREDICTION_LOG_")
+    read_or_exit(prediction_log.Settings, "model-api")
     try:
         Keys(settings.keys_file)
     except KeysError as error:
@@ -33,17 +32,6 @@ def main() -> None:
     else:
         with TemporaryDirectory(prefix="model-api-") as folder:
             _serve(settings, Path(folder))
-
-
-def _read[T](kind: type[T], prefix: str) -> T:
-    try:
-        return kind()
-    except ValidationError as error:
-        for fault in error.errors(include_input=False):
-            field = str(fault["loc"][0])
-            name = field if field.isupper() else f"{prefix}{field.upper()}"
-            print(f"model-api: {name}: {fault['msg']}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _serve(settings: Settings, runtime: Path) -> None:

@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, PositiveFloat, ValidationError, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_api.child import Priority
@@ -16,6 +16,7 @@ from model_api.following import Follower
 from model_api.logs import CONFIG
 from model_api.preparing import check_compatible
 from model_api.registry import MlflowRegistry
+from model_api.settings import read_or_exit
 from model_api.state import StateFolder
 
 
@@ -58,27 +59,11 @@ class FollowerSettings(BaseSettings):
             return tuple(alias.strip() for alias in value.split(",") if alias.strip())
         return value
 
-    @classmethod
-    def from_environment(cls) -> Self:
-        """Read the settings.
-
-        Raises:
-            pydantic.ValidationError: a variable is missing or not acceptable.
-        """
-        return cls()  # type: ignore[call-arg]
-
 
 def main() -> None:
     """Follow until SIGTERM; exit with 2 when the settings are not acceptable."""
     logging.config.dictConfig(CONFIG)
-    try:
-        settings = FollowerSettings.from_environment()
-    except ValidationError as error:
-        for fault in error.errors(include_input=False):
-            field = str(fault["loc"][0])
-            name = field if field.isupper() else f"MODEL_API_{field.upper()}"
-            print(f"model-api-follower: {name}: {fault['msg']}", file=sys.stderr)
-        sys.exit(2)
+    settings = read_or_exit(FollowerSettings, "model-api-follower")
     folder = StateFolder(settings.state_directory)
     folder.make()
     with (folder.path / "follower.lock").open("w") as lock:

@@ -1,9 +1,10 @@
-"""Settings of the HTTP side, read from the environment."""
+"""Settings of the HTTP side, and how every process reads its own from the environment."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, le=600)]
@@ -60,3 +61,21 @@ class Settings(BaseSettings):
             pydantic.ValidationError: a variable is missing or not acceptable.
         """
         return cls()  # type: ignore[call-arg]
+
+
+def read_or_exit[T: BaseSettings](kind: type[T], program: str) -> T:
+    """Read settings; what is wrong with them is told by the names of the variables, and exit with 2.
+
+    Args:
+        kind: of settings.
+        program: which says so.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        for fault in error.errors(include_input=False):
+            field = str(fault["loc"][0])
+            # A field of another prefix goes by the variable's whole name.
+            name = field if field.isupper() else f"{kind.model_config['env_prefix']}{field.upper()}"
+            print(f"{program}: {name}: {fault['msg']}", file=sys.stderr)
+        sys.exit(2)

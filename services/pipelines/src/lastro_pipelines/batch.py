@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -200,8 +201,9 @@ def _aliased(client: MlflowClient, model: str, alias: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name as part of a key in S3 that no tool has to escape."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    """Return a name as part of a key in S3 that no tool has to escape, and that is no other's."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 @contextmanager

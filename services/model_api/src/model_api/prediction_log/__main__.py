@@ -4,23 +4,15 @@ import logging.config
 import signal
 import sys
 
-from pydantic import ValidationError
-
 from model_api.logs import CONFIG
 from model_api.prediction_log.settings import Settings
 from model_api.prediction_log.writer import Writer
+from model_api.settings import read_or_exit
 
 
 def main() -> None:
     """Receive and write until SIGTERM; exit with 2 when the settings are not acceptable."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for fault in error.errors(include_input=False):
-            name = str(fault["loc"][0]).upper()
-            prefix = "" if name.startswith("MODEL_API_") else "MODEL_API_PREDICTION_LOG_"
-            print(f"prediction-log: {prefix}{name}: {fault['msg']}", file=sys.stderr)
-        sys.exit(2)
+    settings = read_or_exit(Settings, "prediction-log")
     if settings.url is None:
         print(
             "prediction-log: MODEL_API_PREDICTION_LOG_URL is not set: set it to where the files"
