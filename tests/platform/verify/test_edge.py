@@ -89,6 +89,12 @@ if DOMAIN:
         }.items():
             assert platform.visit(service, path).status == 401, service
 
+    def test_what_tasks_ask_airflow_by_is_not_for_visitors(platform: Platform) -> None:
+        path = "/execution/health"
+        inside = platform.host("edge").run(f"curl -fsS {platform.url('airflow')}{path}")
+        assert inside.rc == 0, inside.stderr
+        assert platform.visit("airflow", path).status == 404
+
     @pytest.mark.parametrize(("origin", "status"), [("its own", 200), ("another", 403)])
     def test_what_mlflows_pages_ask_is_answered_and_no_other_sites(
         platform: Platform, origin: str, status: int

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
 
 
 def read_or_exit[T: BaseSettings](kind: type[T], program: str) -> T:
-    """Read settings; what is wrong with them is told by the names of the variables, and exit with 2.
+    """Read settings; exit with 2 and the names of the variables that are wrong.
 
     Args:
         kind: of settings.

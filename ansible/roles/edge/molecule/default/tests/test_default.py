@@ -56,6 +56,12 @@ def test_a_site_answers_with_a_valid_certificate() -> None:
     assert answer.json()["path"] == "/some/page?q=1"
 
 
+@pytest.mark.parametrize("path", ["/internal/x", "/internal/", "/x/../internal/x", "/%69nternal/x"])
+def test_what_is_not_for_visitors_is_not_found(path: str) -> None:
+    answer = visit("edge.test", path, authorities=AUTHORITY)
+    assert (answer.status, "9001" in answer.data.decode()) == (404, False)
+
+
 def test_the_certificate_is_of_nobody_whom_the_world_knows() -> None:
     with pytest.raises(urllib3.exceptions.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
         visit("edge.test", authorities="/etc/ssl/certs/ca-certificates.crt")
