@@ -278,6 +278,26 @@ def test_the_control_plane_survives(own_emulator: Emulator) -> None:
     assert secrets.list_secrets()["SecretList"] == []
 
 
+def test_after_a_restart_an_instance_gets_an_address_that_is_free(own_emulator: Emulator) -> None:
+    ec2 = own_emulator.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.1.1.0/28")["Subnet"]["SubnetId"]
+
+    def launch(count: int) -> list[str]:
+        launched = ec2.run_instances(
+            ImageId="ami-0d13b1a0000000001", MinCount=count, MaxCount=count, SubnetId=subnet
+        )
+        return sorted(instance["PrivateIpAddress"] for instance in launched["Instances"])
+
+    # The first three are AWS's own, and so are the first and the last of the block.
+    assert launch(2) == ["10.1.1.4", "10.1.1.5"]
+    restart(own_emulator)
+    assert launch(2) == ["10.1.1.6", "10.1.1.7"]
+    launch(7)
+    with pytest.raises(ClientError, match="InsufficientFreeAddressesInSubnet"):
+        launch(1)
+
+
 def test_what_the_emulator_adds_to_moto_survives(own_emulator: Emulator) -> None:
     dlm, budgets = own_emulator.client("dlm"), own_emulator.client("budgets")
     policy = dlm.create_lifecycle_policy(

@@ -20,6 +20,7 @@ def close_all(sessions: Sessions) -> None:
     ec2.show_security_groups_of_the_network_interface()
     ec2.leave_out_the_empty_association()
     ec2.free_addresses_on_termination()
+    ec2.choose_addresses_that_are_free()
     ec2.monitor_instances()
     ec2.describe_rules_that_reference_a_group()
     ec2.keep_credit_specifications()

@@ -5,10 +5,12 @@ import os
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import amis
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface, NetworkInterfaceBackend
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupRule
+from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.monitoring import Monitoring
 
@@ -90,6 +92,28 @@ def free_addresses_on_termination() -> None:
         return previous
 
     Instance.terminate = terminate
+
+
+def choose_addresses_that_are_free() -> None:
+    """An instance gets the first address of its subnet that nobody has, after a restart, too.
+
+    moto/ec2/models/subnets.py: `Subnet.get_available_subnet_ip` goes on from the address before by
+    an iterator that no restart outlives: the next instance got the subnet's first, which AWS
+    keeps for its router.
+    """
+
+    def get_available_subnet_ip(self: Subnet, instance: Instance) -> str:
+        for address in self.cidr.hosts():
+            kept = address in self.aws_reserved_ips or address in self._reserved_ips
+            if not kept and str(address) not in self._subnet_ips:
+                self.request_ip(str(address), instance)
+                return str(address)
+        raise EC2ClientError(
+            "InsufficientFreeAddressesInSubnet",
+            f"There are not enough free addresses in subnet '{self.id}'.",
+        )
+
+    Subnet.get_available_subnet_ip = get_available_subnet_ip
 
 
 def monitor_instances() -> None:
