@@ -592,12 +592,20 @@ def test_tasks_run_on_workers_while_there_are_any_and_then_on_the_host_of_airflo
     (dags / "quick.py").write_text(dag_source("quick"))
     body = "import time; print('it begins'); time.sleep(60); print('it ends')"
     (dags / "long.py").write_text(dag_source("long", body))
-    publish(platform, dags)
-    for path in ("dags/quick", "dags/long"):
-        wait_for(path, lambda p=path: platform.airflow("GET", p).json().get("is_stale") is False)
+
+    def offer() -> None:
+        # `make up` publishes what the project has.
+        publish(platform, dags)
+        for path in ("dags/quick", "dags/long"):
+            wait_for(
+                path, lambda p=path: platform.airflow("GET", p).json().get("is_stale") is False
+            )
+
+    offer()
     alone = ran_on(platform, "quick")
 
     with a_worker(platform) as output:
+        offer()
         worker = platform.host_of("airflow_worker")
         assert ", 0 to destroy" in output and worker != alone
         assert platform.contract["services"]["airflow_worker"]["port"] is None
@@ -633,6 +641,7 @@ def test_tasks_run_on_workers_while_there_are_any_and_then_on_the_host_of_airflo
         assert len(instances) > 1 and {each["hostname"] for each in instances} == {worker}
 
     assert "airflow_worker" not in platform.contract["services"]
+    offer()
     assert ran_on(platform, "quick") == alone
     # The log of what a worker ran is Airflow's, and stays.
     assert "it ends" in platform.airflow("GET", log).text
