@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,3 +122,25 @@ def test_a_wait_says_for_how_long_and_on_what(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_playbooks_use_it() -> None:
     assert "stdout_callback = lastro\n" in (Path(PROJECT) / "ansible.cfg").read_text()
+
+
+@pytest.mark.parametrize("strategy", ["mitogen_linear", "mitogen_free"])
+def test_what_a_task_starts_may_use_every_core(strategy: str, tmp_path: Path) -> None:
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(f"""
+- hosts: all
+  gather_facts: false
+  strategy: {strategy}
+  tasks:
+    - name: Count the cores
+      ansible.builtin.command: nproc
+      changed_when: false
+      register: cores
+    - name: Show them
+      ansible.builtin.debug:
+        msg: "may use {{{{ cores.stdout }}}}"
+""")
+    status, lines = play_lines("one,two,", playbook, "--connection=local")
+    assert status == 0, lines
+    cores = len(os.sched_getaffinity(0))
+    assert sum(f"may use {cores}" in line for line in lines) == 2, lines
