@@ -24,25 +24,31 @@ endif
 PLAYBOOK := ansible-playbook -i inventory/$(ENV)
 # Before Terraform has run there is no inventory but the controller.
 LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
-SAY = printf '\n\033[1m==> %s\033[0m\n'
+# A heading. `make up` says at its end where the time went, by the short names.
+SAY = scripts/step '$(ENV)'
 
 ##@ The platform
 .PHONY: up
-up: setup $(if $(ONE_MACHINE),aws) apply $(if $(ONE_MACHINE),machines) configure publish-dags prove ## Bring up the whole platform and end with a prediction
+up: begin setup $(if $(ONE_MACHINE),aws) apply $(if $(ONE_MACHINE),machines) configure publish-dags prove ## Bring up the whole platform and end with a prediction
+	@scripts/step '$(ENV)' --summary
+
+.PHONY: begin
+begin: environment-exists
+	@scripts/step '$(ENV)' --begin "set-up"
 
 .PHONY: configure
 configure: running ## Configure the hosts: site.yml, as often as you like
-	@$(SAY) "Configuring the hosts of $(ENV)"
+	@$(SAY) configure "Configuring the hosts of $(ENV)"
 	$(PLAYBOOK) site.yml $(ARGS)
 
 .PHONY: publish-dags
 publish-dags: running ## Publish dags/ to its bucket; a file that does not import keeps its last good version
-	@$(SAY) "Publishing the DAGs"
+	@$(SAY) publish "Publishing the DAGs"
 	$(PLAYBOOK) ansible/playbooks/publish_dags.yml
 
 .PHONY: prove
 prove: running ## Train with Airflow unless a run has succeeded (AGAIN=yes: anyway), and predict over REST
-	@$(SAY) "Proving that it works together"
+	@$(SAY) "train and predict" "Proving that it works together"
 	if [ ! -f dags/wine.py ]; then printf 'dags/wine.py, the example, is not there: nothing to prove. make status shows what runs.\n'; exit 0; fi
 	$(PLAYBOOK) ansible/playbooks/prove.yml $(if $(AGAIN),-e prove_again=true)
 
@@ -79,7 +85,7 @@ tunnel: running ## Open a service on this machine, without any public port: make
 
 .PHONY: verify
 verify: running ## Check the running platform from outside, host by host
-	@$(SAY) "Verifying $(ENV)"
+	@$(SAY) verify "Verifying $(ENV)"
 	LASTRO_ENVIRONMENT=$(ENV) pytest tests/platform/verify -q
 
 .PHONY: down
@@ -103,7 +109,7 @@ setup: environment-exists ## Find or install what is needed, inside .venv and .l
 
 .PHONY: environment-exists
 environment-exists:
-	@if [ -z '$(filter $(ENV),$(ENVIRONMENTS))' ] || [ ! -f 'terraform/environments/$(ENV).tfvars' ]; then printf "There is no environment '%s'. Choose of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" '$(ENV)' '$(ENV)' '$(ENV)' >&2; exit 2; fi
+	@if [ -z '$(filter $(ENV),$(ENVIRONMENTS))' ] || [ ! -f 'terraform/environments/$(ENV).tfvars' ]; then printf "There is no environment '%s'. Choose one of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" '$(ENV)' '$(ENV)' '$(ENV)' >&2; exit 2; fi
 
 .PHONY: one-machine
 one-machine: environment-exists
@@ -124,24 +130,35 @@ has-inventory: setup
 
 .PHONY: aws
 aws: one-machine setup ## Start the AWS API of this machine
-	@$(SAY) "Starting the AWS API of this machine (the first time builds its images: a minute or two)"
+	@$(SAY) "AWS API" "Starting the AWS API of this machine (the first time builds its images: a minute or two)"
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/up.yml
 
 .PHONY: plan
 plan: setup ## Show what Terraform would change, and save it
-	@$(SAY) "Planning $(ENV)"
+	@$(SAY) plan "Planning $(ENV)"
 	scripts/terraform $(ENV) plan
 
 .PHONY: apply-plan
 apply-plan: setup ## Apply the plan that `make plan` saved, and write the inventory
-	@$(SAY) "Applying the saved plan to $(ENV)"
+	@$(SAY) apply "Applying the saved plan to $(ENV)"
 	scripts/terraform $(ENV) apply-plan
 	$(MAKE) inventory
 
 .PHONY: apply
 apply: setup ## Let Terraform make the cloud, and write the inventory
-	@$(SAY) "Applying Terraform to $(ENV) (a new environment takes minutes, most of it the database)"
+	@$(SAY) Terraform "Applying Terraform to $(ENV) (a new environment takes minutes, most of it the database)"
+ifneq ($(ONE_MACHINE),)
+	# Terraform waits most of the time. Meanwhile the environments of the services are built, unless there are hosts that have them.
+	if [ ! -f inventory/$(ENV)/group_vars/all/platform.json ]; then
+	  $(LOCAL_PLAYBOOK) ansible/playbooks/local/environments.yml >.lastro/$(ENV)/environments.log 2>&1 & environments=$$!
+	  trap 'kill $$environments 2>/dev/null || true' EXIT
+	fi
+endif
 	scripts/terraform $(ENV) apply $(if $(ONE_MACHINE)$(AUTO_APPROVE),--yes)
+	if [ -n "$${environments:-}" ]; then
+	  printf 'Waiting for the environments of the services (.lastro/$(ENV)/environments.log)\n'
+	  wait $$environments || printf 'They could not be built ahead: each host builds its own. Why: .lastro/$(ENV)/environments.log\n'
+	fi
 	$(MAKE) inventory
 
 .PHONY: inventory
@@ -150,7 +167,7 @@ inventory: setup ## Write the inventory and the contract from Terraform's output
 
 .PHONY: machines
 machines: one-machine setup ## Make real what Terraform made in the AWS API of this machine
-	@$(SAY) "Starting the machines"
+	@$(SAY) machines "Starting the machines"
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
 
 .PHONY: access
@@ -171,7 +188,7 @@ bootstrap: ## Prepare an AWS account, once: make bootstrap [GITHUB_REPOSITORY=ow
 	@if [ -z '$(AUTO_APPROVE)' ] && [ ! -t 0 ]; then printf 'There is no terminal to ask on: say AUTO_APPROVE=yes to apply without a question\n' >&2; exit 2; fi
 	scripts/setup
 	region=$$(scripts/state_region '$(REGION)')
-	$(SAY) "Preparing the AWS account: the bucket of Terraform's states, and the roles of CI"
+	$(SAY) bootstrap "Preparing the AWS account: the bucket of Terraform's states, and the roles of CI"
 	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap.yml -e bootstrap_region="$$region"
 	scripts/bootstrap "$$region" apply-for '$(GITHUB_REPOSITORY)' $(if $(AUTO_APPROVE),-auto-approve)
 
@@ -188,7 +205,7 @@ plan-comment: setup ## Show the plans in .lastro/plans on the pull request: one 
 
 .PHONY: drift
 drift: running ## Compare what runs with what this checkout says, and change nothing
-	@$(SAY) "Looking for what has drifted in $(ENV)"
+	@$(SAY) drift "Looking for what has drifted in $(ENV)"
 	scripts/drift $(ENV)
 
 .PHONY: drift-issue
@@ -199,6 +216,14 @@ drift-issue: setup ## Open, update or close the issue about what has drifted
 .PHONY: test
 test: ## Run everything: lint, unit, Terraform, Molecule, the platform end to end; or one STAGE
 	@scripts/test $(STAGE)
+
+.PHONY: test-full
+test-full: ## Run everything and the long proofs: before an issue is closed, and every night
+	@LASTRO_FULL=yes scripts/test $(STAGE)
+
+.PHONY: test-platform
+test-platform: ## Test the platform end to end; or some tests: make test-platform ONLY=<name> (LASTRO_KEEP=1 leaves it running)
+	@ONLY='$(ONLY)' scripts/test platform pipeline
 
 .PHONY: molecule
 molecule: ## Test the roles on hosts of their own; or one ROLE

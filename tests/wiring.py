@@ -277,8 +277,11 @@ class Wiring:
         host = host or self.groups[role][0]
         tasks = self._load(ROLES / role / "tasks" / "service.yml")
         release = "/opt/lastro/release"
+        described = next(
+            task["vars"] for task in tasks if "_python_service_environment" in task.get("vars", {})
+        )
         templar = self.templar(
-            host, "_python_service", role, **tasks[0]["vars"], __python_service_release=release
+            host, "_python_service", role, **described, __python_service_release=release
         )
 
         def value(name: str, default: str = "") -> Any:

@@ -16,7 +16,7 @@ from wiring import PROJECT
 MAKEFILE = (PROJECT / "Makefile").read_text()
 RULES = re.findall(r"^([a-z][a-z-]*):(?!=)([^\n]*)$", MAKEFILE, re.MULTILINE)
 # What other targets need, and nobody calls.
-INTERNAL = {"environment-exists", "has-inventory", "one-machine"}
+INTERNAL = {"begin", "environment-exists", "has-inventory", "one-machine"}
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 
 
@@ -66,7 +66,7 @@ def test_an_environment_that_does_not_exist_changes_nothing(target: str, tmp_pat
     before = sorted(tmp_path.rglob("*"))
     result = make(target, "ENV=prdo", folder=tmp_path)
     assert result.returncode == 2
-    assert "There is no environment 'prdo'. Choose of: dev local prod test" in result.stderr
+    assert "There is no environment 'prdo'. Choose one of: dev local" in result.stderr
     assert "terraform/environments/prdo.tfvars" in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -134,7 +134,7 @@ def needed(job: dict[str, Any]) -> dict[str, str]:
 
 def test_there_are_workflows() -> None:
     names = {workflow.stem for workflow in WORKFLOWS}
-    assert names == {"pipeline", "deploy", "drift", "operate"}
+    assert names == {"pipeline", "nightly", "deploy", "drift", "operate"}
 
 
 @pytest.mark.parametrize(("workflow", "job"), JOBS)
