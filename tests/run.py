@@ -1,126 +1,81 @@
-"""Run the stages of the tests, and say at the end how many tests passed and how long it took.
+"""Run the stages of the tests; say how many passed, what failed, and where the time went.
 
-A stage that fails does not keep the others from running. Stages that share no machine run at the
-same time; each line of output then begins with the name of its stage.
+A stage that fails does not keep the others from running. Lanes run at the same time, the stages of
+a lane in order; each line of output then begins with the name of its stage.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
+from bench.speed import calculation_seconds
+from environments import BIN, PROJECT, environment, version_environment
 
-PROJECT = Path(__file__).parents[1]
 STATE = PROJECT / ".lastro" / "tests"
-BIN = PROJECT / ".venv" / "bin"
-# The Python of the hosts, which the services' locks are made for.
-HOST_PYTHON = "3.13"
+PLUGINS = PROJECT / "tests" / "plugins"
 # Service -> those whose code its environment also holds, as on the hosts.
 BESIDE = {"pipelines": ["model_api"]}
-# What a command says of its tests: once for all; or, for those that call pytest, run by run.
+# Those that run on hosts, workers included.
+SERVICES_OF_HOSTS = ("airflow", "airflow_worker", "mlflow", "model_api", "dashboard")
+# What a command that is no pytest says of its tests.
 COUNT = re.compile(r"^(?:Success! |Failure! )?(\d+) passed, (\d+) failed", re.MULTILINE)
-RUN = re.compile(r"\b\d+ (?:passed|failed|error).* in [\d.]+s")
+# CI ends a run after 90 minutes without a word: the runner ends it before, with its summary.
+MINUTES = float(os.environ.get("LASTRO_TEST_MINUTES", 80))
+# How long what has been interrupted may take to say where it was.
+SECONDS_TO_END = 45
+LONGEST = 15
 
 
 @dataclass
 class Command:
-    """One process of a stage. ``tests`` is where pytest reports; without it, its output counts."""
+    """One process of a stage."""
 
     argv: list[str]
     environment: dict[str, str] = field(default_factory=dict)
-    tests: Path | None = None
+
+
+@dataclass
+class Test:
+    """One test of pytest, as the plugin noted it; times are seconds since the epoch."""
+
+    name: str
+    began: float
+    ended: float = 0
+    outcome: str = ""
+    reason: str = ""
 
 
 @dataclass
 class Stage:
-    """What was asked for under one name, and how it went."""
+    """What was asked for under one name, and how it went; times are seconds since the run began."""
 
     name: str
     commands: Callable[[], Iterator[Command]]
     passed: int = 0
     failed: int = 0
     skipped: int = 0
-    seconds: float = 0
+    began: float = 0
+    ended: float = 0
+    tests: list[Test] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
 
-def pytest(
-    name: str, *arguments: str, python: Path = BIN / "python", **environment: str
-) -> Command:
-    """One run of pytest, which reports under ``name``."""
-    report = STATE / "reports" / f"{name}.xml"
-    argv = [str(python), "-m", "pytest", f"--junitxml={report}", *arguments]
-    return Command(argv, environment, report)
-
-
-# ---- environments -----------------------------------------------------------------------------
-
-
-def run(*argv: str | Path) -> str:
-    """Run a command that must succeed; its standard output."""
-    result = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True)
-    if result.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, argv))} failed:\n{result.stdout}{result.stderr}")
-    return result.stdout
-
-
-def host_python() -> Path:
-    """A Python as the hosts have it: one of this machine, or one in .lastro/python."""
-    own = PROJECT / ".lastro" / "python"
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = [
-        BIN / "python",
-        *own.glob(f"cpython-{HOST_PYTHON}*/bin/python3"),
-        *pyenv.glob(f"{HOST_PYTHON}*/bin/python3"),
-        *(Path(folder) / f"python{HOST_PYTHON}" for folder in os.get_exec_path()),
-    ]
-    for python in candidates:
-        # Run, not trusted by name: a version manager's shim may answer with an error.
-        asked = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        with contextlib.suppress(OSError):
-            if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == HOST_PYTHON:
-                return python
-    run(BIN / "uv", "python", "install", "--quiet", "--install-dir", own, HOST_PYTHON)
-    return next(own.glob(f"cpython-{HOST_PYTHON}*/bin/python3"))
-
-
-def environment(name: str, *locks: Path, projects: Sequence[Path] = ()) -> Path:
-    """The bin/ of an environment with what the locks name, built once for each content of theirs.
-
-    Our own ``projects`` are installed from where they lie: their changes need no new environment.
-    """
-    sources = [*locks, *(project / "pyproject.toml" for project in projects)]
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-    folder = STATE / "environments" / f"{name}-{digest}"
-    if not (folder / ".complete").exists():
-        for old in folder.parent.glob(f"{name}-*"):
-            shutil.rmtree(old)
-        uv = [BIN / "uv", "--quiet"]
-        into = f"--python={folder}/bin/python"
-        run(*uv, "venv", "--python", host_python(), folder)
-        hashed = [f"--requirements={lock}" for lock in locks]
-        run(*uv, "pip", "install", into, "--require-hashes", "--only-binary=:all:", *hashed)
-        for project in projects:
-            run(*uv, "pip", "install", into, "--no-deps", "--editable", project)
-        (folder / ".complete").touch()
-    return folder / "bin"
-
-
-def version_environment(role: str) -> Path:
-    """The environment of the version that a role installs by default."""
-    defaults = yaml.safe_load((PROJECT / f"ansible/roles/{role}/defaults/main.yml").read_text())
-    return environment(role, PROJECT / f"locks/{role}/{defaults[f'{role}_version']}.txt")
+def pytest(*arguments: str, python: Path = BIN / "python", **environment: str) -> Command:
+    """One run of pytest, with the plugin of every suite."""
+    argv = [str(python), "-m", "pytest", "-p", "lastro_pytest", *arguments]
+    return Command(argv, environment)
 
 
 # ---- stages -----------------------------------------------------------------------------------
@@ -133,7 +88,7 @@ def lint() -> Iterator[Command]:
 
 def unit() -> Iterator[Command]:
     """What needs no host: plugins, templates, and what the parts assume of each other."""
-    yield pytest("unit", "tests/unit", "tests/contracts")
+    yield pytest("tests/unit", "tests/contracts")
 
 
 def terraform() -> Iterator[Command]:
@@ -153,7 +108,7 @@ def terraform() -> Iterator[Command]:
 def iam() -> Iterator[Command]:
     """What each role may do in AWS, by an emulator that enforces IAM."""
     python = environment("ministack", PROJECT / "locks/ministack.txt") / "python"
-    yield pytest("iam", "tests/iam", LASTRO_MINISTACK_PYTHON=str(python))
+    yield pytest("tests/iam", LASTRO_MINISTACK_PYTHON=str(python))
 
 
 def services() -> Iterator[Command]:
@@ -174,7 +129,16 @@ def services() -> Iterator[Command]:
         locks = PROJECT / f"locks/{service}.txt", PROJECT / "locks/test.txt"
         projects = [project.parent.parent / name for name in (service, *BESIDE.get(service, ()))]
         python = environment(service, *locks, projects=projects) / "python"
-        yield pytest(service, f"services/{service}/tests", python=python, **servers)
+        yield pytest(f"services/{service}/tests", python=python, **servers)
+
+
+def hosts() -> Iterator[Command]:
+    """The images of the hosts and the environments of the services, once for all who need hosts."""
+    yield Command(["scripts/setup", "machine"])
+    playbook = "ansible/playbooks/local/environments.yml"
+    services = json.dumps({"machine_services": [*SERVICES_OF_HOSTS]})
+    inventory = "inventory/test/localhost.yml"
+    yield Command(["ansible-playbook", "-i", inventory, playbook, "--extra-vars", services])
 
 
 def molecule() -> Iterator[Command]:
@@ -184,18 +148,28 @@ def molecule() -> Iterator[Command]:
 
 def platform() -> Iterator[Command]:
     """The whole platform end to end, in the environment `test`."""
-    # The end-to-end tests break the environment and bring it back; the pipeline's destroy it.
-    modules = ("first_boot", "access", "end_to_end", "pipeline")
+    yield platform_tests("test", "access", "end_to_end")
+
+
+def pipeline() -> Iterator[Command]:
+    """A host's first boot; then the pipeline's own workflows, in the environment `pipeline`."""
+    yield platform_tests("pipeline", "first_boot", "pipeline")
+
+
+def platform_tests(environment: str, *modules: str) -> Command:
+    """Some modules of tests/platform, or of these only the tests that ONLY names."""
     files = [f"tests/platform/test_{module}.py" for module in modules]
-    yield pytest("platform", "-v", "--capture=sys", *files)
+    only = ["-k", os.environ["ONLY"]] if os.environ.get("ONLY") else []
+    return pytest("-v", "--capture=sys", *only, *files, LASTRO_ENVIRONMENT=environment)
 
 
 STAGES = {
-    stage.__name__: stage for stage in (lint, unit, terraform, iam, services, molecule, platform)
+    stage.__name__: stage
+    for stage in (hosts, lint, unit, terraform, iam, services, molecule, platform, pipeline)
 }
-# One after the other, what a group holds at the same time, in lanes. The platform has timing to
-# prove and gets the machine for itself.
-GROUPS = [[["lint", "unit", "terraform", "iam", "services"], ["molecule"]], [["platform"]]]
+LANES = [["hosts"], ["lint", "unit", "terraform", "iam", "services"]]
+# These begin once the stage `hosts` has ended.
+LANES_ON_HOSTS = [["molecule"], ["platform"], ["pipeline"]]
 
 
 # ---- running ----------------------------------------------------------------------------------
@@ -208,112 +182,276 @@ def say(text: str, width: int = 0, name: str = "") -> None:
     sys.stdout.flush()
 
 
-def execute(command: Command, show: Callable[[str], None]) -> tuple[int, int, int]:
-    """Run one command and show its output as it comes; how many tests passed, failed, skipped."""
-    if command.tests:
-        command.tests.parent.mkdir(parents=True, exist_ok=True)
-        command.tests.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        command.argv,
-        cwd=PROJECT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"} | command.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    output = []
-    for line in process.stdout:
-        output.append(line)
-        show(line)
-    succeeded = process.wait() == 0
-    passed = failed = skipped = 0
-    if command.tests and not command.tests.exists():
-        # pytest ended before it could report.
-        succeeded = False
-    elif command.tests:
-        for case in ElementTree.parse(command.tests).getroot().iter("testcase"):
-            left_out = case.find("skipped")
-            if case.find("failure") is not None or case.find("error") is not None:
-                failed += 1
-            # One that is expected to fail, and does, has passed.
-            elif left_out is not None and left_out.get("type") != "pytest.xfail":
-                skipped += 1
+class Run:
+    """One run of the tests.
+
+    Attributes:
+        stages: those that were asked for, by name, in the order in which they are shown.
+        width: of the names before each line; 0 where one stage runs alone.
+        late: whether the time was up before the end.
+    """
+
+    def __init__(self, stages: dict[str, Stage]) -> None:
+        self.stages = stages
+        self.width = max(map(len, stages)) if len(stages) > 1 else 0
+        self.late = False
+        self._began = time.time()
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._prepared = threading.Event()
+
+    # ---- one stage -----------------------------------------------------------------------------
+    def _execute(self, stage: Stage, command: Command, show: Callable[[str], None]) -> None:
+        """Run one command, show its output as it comes, and count its tests."""
+        timeline = STATE / "timeline" / stage.name / str(len(stage.reasons) + len(stage.tests))
+        shutil.rmtree(timeline, ignore_errors=True)
+        timeline.mkdir(parents=True)
+        path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
+        settings = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path, "LASTRO_TIMELINE": str(timeline)}
+        process = subprocess.Popen(
+            command.argv,
+            cwd=PROJECT,
+            env=os.environ | settings | command.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # A group of its own: what it has started can be ended with it.
+            start_new_session=True,
+        )
+        self._processes[stage.name] = process
+        output = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.append(line)
+            show(line)
+        status = process.wait()
+        del self._processes[stage.name]
+        tests = read_timeline(timeline)
+        stage.tests += tests
+        outcomes = [test.outcome for test in tests]
+        failed = outcomes.count("failed") + outcomes.count("")
+        passed = outcomes.count("passed")
+        if not tests and (counts := COUNT.findall("".join(output))):
+            passed, failed = map(int, counts[-1])
+        # pytest's own word that ONLY names none of this stage's tests.
+        nothing_wanted = bool(os.environ.get("ONLY")) and status == 5
+        if status and not nothing_wanted:
+            if not failed:
+                # A command that fails without a failed test has failed before or after its tests.
+                failed = 1
+                last = [line.rstrip() for line in output if line.strip()][-8:]
+                how = f"{' '.join(command.argv[:3])} ended with {status}"
+                stage.reasons.append("\n".join([how, *last]))
+        elif not tests and not passed and not nothing_wanted:
+            passed = 1
+        stage.passed += passed
+        stage.failed += failed
+        stage.skipped += outcomes.count("skipped")
+
+    def _run_stage(self, stage: Stage) -> None:
+        stage.began = time.time() - self._began
+
+        def show(line: str) -> None:
+            say(line, self.width, stage.name)
+
+        show(f"==> {STAGES[stage.name].__doc__}")
+        try:
+            for command in stage.commands():
+                if self.late:
+                    break
+                self._execute(stage, command, show)
+        except (OSError, RuntimeError) as error:
+            stage.failed += 1
+            stage.reasons.append(str(error))
+            show(str(error))
+        stage.ended = time.time() - self._began
+        took = stage.ended - stage.began
+        show(f"==> {stage.passed} passed, {stage.failed} failed in {took:.0f} s")
+
+    # ---- all of them ---------------------------------------------------------------------------
+    def _run_lane(self, names: list[str], on_hosts: bool) -> None:
+        if on_hosts:
+            self._prepared.wait()
+        for name in names:
+            stage = self.stages[name]
+            if on_hosts and self.stages["hosts"].failed:
+                stage.failed = 1
+                stage.reasons.append("the hosts could not be prepared: see the stage `hosts`")
+            elif not self.late:
+                self._run_stage(stage)
             else:
-                passed += 1
-    elif counts := COUNT.findall("".join(output)):
-        passed, failed = map(int, counts[-1])
-    elif runs := "\n".join(RUN.findall("".join(output))):
-        passed = sum(map(int, re.findall(r"(\d+) passed", runs)))
-        failed = sum(map(int, re.findall(r"(\d+) (?:failed|error)", runs)))
-    elif succeeded:
-        passed = 1
-    # A command that fails without a failed test has failed before or after its tests.
-    return passed, failed or int(not succeeded), skipped
+                stage.failed = 1
+                stage.reasons.append("the time was up before it began")
+        if "hosts" in names:
+            self._prepared.set()
+
+    def run(self) -> None:
+        """Run every stage, and end what still runs when the time is up."""
+        lanes = [(lane, False) for lane in LANES] + [(lane, True) for lane in LANES_ON_HOSTS]
+        wanted = [([n for n in lane if n in self.stages], on_hosts) for lane, on_hosts in lanes]
+        threads = [
+            threading.Thread(target=self._run_lane, args=arguments)
+            for arguments in wanted
+            if arguments[0]
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = self._began + MINUTES * 60
+        for thread in threads:
+            thread.join(max(deadline - time.time(), 0))
+        if any(thread.is_alive() for thread in threads):
+            self._end_what_hangs()
+            for thread in threads:
+                thread.join()
+        self.seconds = time.time() - self._began
+
+    def _end_what_hangs(self) -> None:
+        """Name what still runs and show its hosts' journals; interrupt it, then kill it."""
+        self.late = True
+        hanging = dict(self._processes)
+        for name, process in hanging.items():
+            running = [
+                test
+                for folder in (STATE / "timeline" / name).glob("*")
+                for test in read_timeline(folder)
+                if not test.outcome
+            ]
+            what = ", ".join(f"{t.name} ({time.time() - t.began:.0f} s)" for t in running)
+            reason = f"the {MINUTES:.0f} minutes are up; still running: {what or process.args[0]}"
+            self.stages[name].reasons.append(reason)
+            say(reason, self.width, name)
+            for line in journals(name):
+                say(line, self.width, name)
+            # pytest then says at which line it was.
+            process.send_signal(signal.SIGINT)
+        until = time.time() + SECONDS_TO_END
+        while self._processes and time.time() < until:
+            time.sleep(0.5)
+        # What they have started goes as well.
+        for process in hanging.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def run_stage(stage: Stage, width: int) -> None:
-    """Run all commands of a stage, and count."""
-    began = time.monotonic()
-
-    def show(line: str) -> None:
-        say(line, width, stage.name)
-
-    show(f"==> {STAGES[stage.name].__doc__}")
+def journals(stage: str) -> Iterator[str]:
+    """The last lines of the journals of a stage's hosts, where it has hosts."""
+    label = {"platform": "test"}.get(stage, stage)
+    listed = ["podman", "ps", "--format={{.Names}}", f"--filter=label=lastro.environment={label}"]
+    read = ["journalctl", "--no-pager", "--output=short", "--lines=25"]
     try:
-        for command in stage.commands():
-            passed, failed, skipped = execute(command, show)
-            stage.passed += passed
-            stage.failed += failed
-            stage.skipped += skipped
-    except (OSError, RuntimeError) as error:
-        stage.failed += 1
-        show(str(error))
-    stage.seconds = time.monotonic() - began
-    show(f"==> {stage.passed} passed, {stage.failed} failed in {stage.seconds:.0f} s")
+        for name in subprocess.run(listed, capture_output=True, text=True).stdout.split():
+            yield f"---- journal of {name}"
+            asked = ["podman", "exec", name, *read]
+            yield from subprocess.run(
+                asked, capture_output=True, text=True, timeout=20
+            ).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield f"no journal: {error}"
+
+
+def read_timeline(folder: Path) -> list[Test]:
+    """The tests of one command, in the order in which they began."""
+    tests: dict[tuple[str, str], Test] = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        for line in file.read_text().splitlines():
+            event = json.loads(line)
+            key = file.name, event["test"]
+            if event["event"] == "began":
+                tests[key] = Test(event["test"], event["at"])
+            else:
+                test = tests[key]
+                test.ended, test.outcome = event["at"], event["event"]
+                test.reason = event.get("reason", "")
+    return sorted(tests.values(), key=lambda test: test.began)
+
+
+# ---- the summary ------------------------------------------------------------------------------
+
+
+def clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def summary(run: Run, speed: float, busy: float) -> Iterator[str]:
+    """What was run when, what took long, what failed; the last line counts."""
+    ran = [stage for stage in run.stages.values() if stage.ended]
+    total = run.seconds or 1
+    longest = sorted(
+        (
+            ((test.ended or time.time()) - test.began, stage.name, test.name)
+            for stage in ran
+            for test in stage.tests
+        ),
+        reverse=True,
+    )[:LONGEST]
+    if longest:
+        yield f"\nThe longest of {sum(len(stage.tests) for stage in ran)} tests:"
+        for seconds, stage_name, name in longest:
+            yield f"  {seconds:>5.0f} s  {stage_name:<10} {name}"
+
+    columns = f"{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>9}"
+    yield f"\n{'stage':<12}{columns}   what ran at the same time"
+    for stage in ran:
+        counts = f"{stage.passed:>8}{stage.failed:>8}{stage.skipped:>9}"
+        first, last = (round(40 * at / total) for at in (stage.began, stage.ended))
+        bar = " " * first + "#" * max(last - first, 1)
+        yield f"{stage.name:<12}{counts}{clock(stage.ended - stage.began):>9}   {bar}"
+    lanes = LANES + [["hosts", *lane] for lane in LANES_ON_HOSTS]
+    path = max(lanes, key=lambda lane: max((s.ended for s in ran if s.name in lane), default=0))
+    steps = [f"{s.name} {clock(s.ended - s.began)}" for s in ran if s.name in path]
+    yield f"{'wall time':<37}{clock(run.seconds):>9}   processor {busy:.0%} busy"
+    yield f"critical path: {', '.join(steps)}"
+    yield f"this machine: {speed:.2f} s for the calculation of tests/bench/speed.py"
+
+    for stage in run.stages.values():
+        for test in stage.tests:
+            if test.outcome in ("failed", ""):
+                reason = test.reason or "it had not ended"
+                yield f"\nFAILED {stage.name}: {test.name}\n  " + reason.replace("\n", "\n  ")
+        for reason in stage.reasons:
+            yield f"\nFAILED {stage.name}\n  " + reason.replace("\n", "\n  ")
+
+    passed = sum(stage.passed for stage in run.stages.values())
+    yield f"\n{passed} passed, {sum(stage.failed for stage in run.stages.values())} failed"
+
+
+def processor_times() -> tuple[int, int]:
+    """How long all processors together have been busy, and how long there have been, in ticks."""
+    ticks = [int(part) for part in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def main(arguments: list[str]) -> int:
     """Run the named stages, or all; 1 when a test failed, 2 when there is no such stage.
 
-    ``--list`` names them.
+    ``--list`` names them, but for `hosts`, which comes before those that need it.
     """
     if arguments == ["--list"]:
-        print("\n".join(STAGES))
+        print("\n".join(name for name in STAGES if name != "hosts"))
         return 0
     unknown = [name for name in arguments if name not in STAGES]
     if unknown:
         print(
-            f"test: there is no stage {unknown[0]}; choose of {', '.join(STAGES)}", file=sys.stderr
+            f"test: there is no stage {unknown[0]}; choose one of {', '.join(STAGES)}",
+            file=sys.stderr,
         )
         return 2
-    stages = {name: Stage(name, STAGES[name]) for name in STAGES if name in (arguments or STAGES)}
-    began = time.monotonic()
-    for group in GROUPS:
-        lanes = [[stages[name] for name in lane if name in stages] for lane in group]
-        lanes = [lane for lane in lanes if lane]
-        # Alone, a stage needs no name on its lines.
-        width = max(map(len, stages)) if len(lanes) > 1 else 0
-
-        def run_lane(lane: list[Stage], width: int = width) -> None:
-            for stage in lane:
-                run_stage(stage, width)
-
-        threads = [threading.Thread(target=run_lane, args=[lane]) for lane in lanes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    print(f"\n{'stage':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>9}")
-    for stage in stages.values():
-        counts = f"{stage.passed:>8}{stage.failed:>8}{stage.skipped:>9}"
-        print(f"{stage.name:<12}{counts}{stage.seconds:>7.0f} s")
-    print(f"{'wall time':<37}{time.monotonic() - began:>7.0f} s\n")
-    failed = sum(stage.failed for stage in stages.values())
-    print(f"{sum(stage.passed for stage in stages.values())} passed, {failed} failed")
-    return int(failed > 0)
+    wanted = set(arguments or STAGES)
+    if wanted & {name for lane in LANES_ON_HOSTS for name in lane}:
+        wanted.add("hosts")
+    run = Run({name: Stage(name, STAGES[name]) for name in STAGES if name in wanted})
+    # Images and environments are for the stages together, whichever of them ends last.
+    os.environ["LASTRO_KEEP_SHARED"] = "yes"
+    speed = calculation_seconds()
+    busy, there = processor_times()
+    run.run()
+    busy_after, there_after = processor_times()
+    for line in summary(run, speed, (busy_after - busy) / max(there_after - there, 1)):
+        print(line)
+    failed = sum(stage.failed for stage in run.stages.values())
+    passed = sum(stage.passed for stage in run.stages.values())
+    return int(failed > 0 or passed == 0)
 
 
 if __name__ == "__main__":

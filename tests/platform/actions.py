@@ -102,6 +102,7 @@ class Actions:
         trusts: whether a role's trust policy admits a subject.
         programs: a folder of programs that the runner's image has.
         skipped: jobs that count as passed without being run.
+        after: what happens elsewhere once a step with this command has succeeded.
     """
 
     origin: Path
@@ -113,6 +114,7 @@ class Actions:
     trusts: Callable[[str, str], bool]
     programs: Path
     skipped: frozenset[str] = frozenset()
+    after: dict[str, Callable[[], object]] = field(default_factory=dict)
     artifacts: dict[str, Path] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
     number: int = 0
@@ -233,6 +235,7 @@ class Actions:
                         step, workspace, environment | fill(step.get("env", {}), contexts)
                     )
                     self.logs[f"{self.number}-{name}"] = log
+                    self.after.get(step["run"], lambda: None)()
                 case action:
                     raise NotImplementedError(action)
         return name

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from lastro_platform import FirstUp, Platform, listeners
+from lastro_platform import PROJECT, FirstUp, Platform, listeners
+from published_dags import Dags
 
-ENVIRONMENT = "test"
+# Which of the tests' environments this run of pytest has for itself.
+ENVIRONMENT = os.environ.get("LASTRO_ENVIRONMENT", "test")
 
 
 @pytest.fixture(scope="session")
 def first_up() -> Iterator[FirstUp]:
-    """The environment `test` brought up by the README's command.
+    """The environment brought up by the README's command.
 
     It is removed before (an earlier run may have been killed) and after; with LASTRO_KEEP set it is
     left, and taken up again by the next run, for whoever works on these tests.
@@ -30,8 +34,18 @@ def first_up() -> Iterator[FirstUp]:
 
 @pytest.fixture(scope="session")
 def platform(first_up: FirstUp) -> Platform:
-    """The environment `test`, which runs."""
+    """The environment, which runs."""
     return Platform(ENVIRONMENT)
+
+
+@pytest.fixture
+def dags(platform: Platform, tmp_path: Path) -> Iterator[Dags]:
+    """A copy of dags/ to change and publish; at the end the project's own are published again."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    made = Dags(platform, Path(shutil.copytree(PROJECT / "dags", tmp_path / "dags", ignore=ignore)))
+    yield made
+    if made.published:
+        made.restore()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import itertools
 import json
 import re
 import socket
@@ -47,14 +48,31 @@ PINNED = {
 }
 # Ports of this machine that lead to a host in AWS: (service, address, port) -> port.
 TUNNELS: dict[tuple[str, str, int], int] = {}
+# What each command of a test said.
+LOGS = PROJECT / ".lastro" / "tests" / "logs"
+RUNS = itertools.count(1)
 
 
 def listeners() -> set[str]:
-    """Addresses on which this machine listens beyond the loopback."""
+    """Addresses on which this machine listens for others than itself and its own containers."""
     lines = subprocess.run(
         ["ss", "-Htln"], check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    return {line.split()[3] for line in lines if not line.split()[3].startswith(("127.", "[::1]"))}
+    networks = subprocess.run(
+        ["podman", "network", "inspect", *_podman("network", "ls", "--quiet")],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    bridges = [subnet["gateway"] for each in json.loads(networks) for subnet in each["subnets"]]
+    own = ("127.", "[::1]", *(f"{bridge}:" for bridge in bridges))
+    return {line.split()[3] for line in lines if not line.split()[3].startswith(own)}
+
+
+def _podman(*arguments: str) -> list[str]:
+    """The lines that a command of podman prints."""
+    result = subprocess.run(["podman", *arguments], check=True, capture_output=True, text=True)
+    return result.stdout.splitlines()
 
 
 @dataclass(frozen=True)
@@ -65,8 +83,10 @@ class FirstUp:
     listeners: set[str]
 
 
-def wait_for[T](what: str, ask: Callable[[], T | None], seconds: float = 60) -> T:
+def wait_for[T](what: str, ask: Callable[[], T | None], seconds: float = 300) -> T:
     """Ask until there is an answer, and return it.
+
+    The limit only ends what hangs: it is generous, for a slow machine that has other work to do.
 
     Raises:
         AssertionError: there was none in time.
@@ -78,6 +98,16 @@ def wait_for[T](what: str, ask: Callable[[], T | None], seconds: float = 60) -> 
             return answer
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
         time.sleep(0.5)
+
+
+def cause(output: str) -> list[str]:
+    """The few lines of a command's output that say why it failed."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    for position, line in enumerate(lines):
+        # As the callback plugin prints a failed task, Terraform an error, and make the end.
+        if re.match(r"(FAILED|UNREACHABLE)\s|.*Error: ", line):
+            return lines[position : position + 6]
+    return lines[-6:]
 
 
 @dataclass(frozen=True)
@@ -107,6 +137,9 @@ class Platform:
         lines = []
         watchdog = threading.Timer(timeout, process.kill)
         watchdog.start()
+        log = LOGS / f"{self.environment}-{next(RUNS):03d}-{Path(argv[0]).name}-{argv[-1]}.log"
+        log = log.with_name(re.sub(r"[^\w.=-]", "_", log.name)[:100])
+        log.parent.mkdir(parents=True, exist_ok=True)
         assert process.stdout is not None
         for line in process.stdout:
             sys.stdout.write(line)
@@ -115,9 +148,12 @@ class Platform:
                 print(" ", line.strip(), file=sys.__stdout__, flush=True)
         watchdog.cancel()
         output = "".join(lines)
+        log.write_text(output)
         if process.wait() != 0 and check:
+            said = "\n".join(cause(output))
             raise AssertionError(
-                f"{' '.join(argv)} ended with {process.returncode}:\n{output[-4000:]}"
+                f"{' '.join(argv)} ended with {process.returncode}; all it said is in"
+                f" {log.relative_to(PROJECT)}\n{said}"
             )
         return output
 

@@ -1,7 +1,7 @@
 """The pipeline's own sequence, job by job, against the emulator.
 
 The workflows are run as they stand (actions.py), each job in a fresh directory. To them the
-environment `test`, which runs, is one in AWS: they come in by Session Manager's SSH (through a
+environment, which runs, is one in AWS: they come in by Session Manager's SSH (through a
 stand-in) and with the credentials of the roles that `make bootstrap` has made.
 """
 
@@ -24,10 +24,11 @@ import yaml
 from actions import Actions, Event, JobFailed
 from github_api import GitHub
 from lastro_platform import PROJECT, Platform, wait_for
+from published_dags import Dags, dag_source, ended, ran_on, run_path, stopping, task_of, until
 
 SERVICES = ("model_api", "airflow")
 REPOSITORY = "acme/ml"
-ENVIRONMENT = "test"
+ENVIRONMENT = os.environ.get("LASTRO_ENVIRONMENT", "pipeline")
 STAND_IN = "session_stand_in.py"
 # What the platform's own tests are is tested by running them.
 TESTED = frozenset({"lint", "test", "molecule"})
@@ -54,7 +55,7 @@ def root_credentials(platform: Platform) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def origin(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This checkout as a repository in which the environment `test` is one in AWS."""
+    """This checkout as a repository in which the environment is one in AWS."""
     folder = tmp_path_factory.mktemp("origin") / "ml"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -72,7 +73,12 @@ def origin(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path
     (variables / "01_one_machine.yml").unlink()
     (variables / "01_aws.yml").symlink_to("../../../common/aws.yml")
     one_machine = yaml.safe_load((PROJECT / "inventory/common/one_machine.yml").read_text())
-    kept = ("lastro_host_aws_environment", "lastro_uv_cache_dir", "edge_certificates")
+    kept = (
+        "lastro_host_aws_environment",
+        "machine_cache_dir",
+        "_python_service_release_cache_dir",
+        "edge_certificates",
+    )
     endpoint = root_credentials(platform)["AWS_ENDPOINT_URL"]
     settings = {name: one_machine[name] for name in kept} | {
         "lastro_edge_address": platform.edge_address,
@@ -144,6 +150,8 @@ def actions(
         trusts=trusts,
         programs=programs,
         skipped=TESTED,
+        # As EC2 boots what Terraform made, and takes away what it destroyed.
+        after={"make apply-plan": lambda: platform.make("inventory", "machines")},
     )
 
 
@@ -192,20 +200,27 @@ def shell(checkout: Path, *argv: str, **variables: str) -> subprocess.CompletedP
 
 @pytest.fixture(scope="module")
 def pull_request(actions: Actions, origin: Path, github: GitHub) -> int:
-    """A change of the cloud, of a service and of a DAG, whose pipeline has run."""
+    """A change of the cloud, of a service and of DAGs, whose pipeline has run."""
     tfvars = origin / f"terraform/environments/{ENVIRONMENT}.tfvars"
     wanted = 'alerts = { emails = ["ops@example.com"] }\npermissions_boundary = "lastro-boundary"\n'
-    tfvars.write_text(f"{tfvars.read_text()}\n{wanted}")
+    first = "hosts = {\n"
+    before = tfvars.read_text()
+    assert before.count(first) == 1
+    tfvars.write_text(f"{before.replace(first, first + WORKER)}\n{wanted}")
     settings = origin / f"inventory/{ENVIRONMENT}/group_vars/all/settings.yml"
     settings.write_text(settings.read_text() + "model_api_max_rows: 777\n")
     (origin / "dags/greeting.py").write_text(DAG)
-    commit(origin, "Mail, rows and a greeting")
+    (origin / "dags/long.py").write_text(dag_source("long", until(MAY_END)))
+    commit(origin, "Mail, rows, a greeting, and a host for tasks")
     number = github.open_pull_request()
     ran = actions.run("pipeline.yml", pull_request_event(number))
     assert ran == ["plan", "comment"]
     return number
 
 
+# All that a host for tasks takes.
+WORKER = '  trainer = { instance_type = "t3.small", roles = ["airflow_worker"] }\n'
+MAY_END = "/var/lib/airflow_worker/long-may-end"
 DAG = """
 from datetime import datetime
 from airflow.sdk import dag, task
@@ -236,8 +251,9 @@ def test_a_pull_request_gets_the_plan_and_its_cost_as_a_comment(
     pull_request: int, github: GitHub
 ) -> None:
     (body,) = of_the_pipeline(github, pull_request)
-    assert re.search(rf"`{ENVIRONMENT}`: 1 to add, [1-9] to change, 0 to destroy", body)
+    assert re.search(rf"`{ENVIRONMENT}`: \d+ to add, [1-9] to change, 0 to destroy", body)
     assert "ops@example.com" in body
+    assert 'aws_instance.host["trainer"]' in body
     assert re.search(r"\d+\.\d\d USD", body)
 
 
@@ -309,8 +325,8 @@ def test_no_secret_is_in_a_log(pushed: Path, platform: Platform, actions: Action
 @pytest.mark.parametrize(
     ("job", "missing", "message"),
     [
-        ("apply", "plan", "there is no artifact plan-test"),
-        ("configure", "inventory", "there is no artifact inventory-test"),
+        ("apply", "plan", f"there is no artifact plan-{ENVIRONMENT}"),
+        ("configure", "inventory", f"there is no artifact inventory-{ENVIRONMENT}"),
     ],
 )
 def test_a_job_fails_without_what_it_should_have_been_handed(
@@ -330,7 +346,9 @@ def test_a_job_fails_without_what_it_should_have_been_handed(
 
 def test_a_stale_plan_is_refused(pushed: Path, actions: Actions, monkeypatch: Any) -> None:
     monkeypatch.setitem(actions.artifacts, f"plan-{ENVIRONMENT}", pushed)
-    with pytest.raises(JobFailed, match=r"saved plan of test is stale.*Nothing was applied"):
+    with pytest.raises(
+        JobFailed, match=rf"saved plan of {ENVIRONMENT} is stale.*Nothing was applied"
+    ):
         event = Event("push", inputs={"environment": ENVIRONMENT})
         actions.run("deploy.yml", event, frozenset({"apply"}))
 
@@ -415,7 +433,7 @@ def is_locked(platform: Platform) -> bool:
 def test_without_credentials_it_says_so(checkout: Path, actions: Actions) -> None:
     result = shell(checkout, "make", "plan", f"ENV={ENVIRONMENT}", HOME=str(actions.folder))
     assert result.returncode != 0
-    assert "test: there are no AWS credentials" in result.stderr
+    assert f"{ENVIRONMENT}: there are no AWS credentials" in result.stderr
     assert "aws sso login" in result.stderr
 
 
@@ -440,7 +458,7 @@ def test_expired_credentials_are_named(
         AWS_SESSION_TOKEN=session["SessionToken"],
     )
     assert result.returncode != 0
-    assert "test: the AWS credentials have expired" in result.stderr
+    assert f"{ENVIRONMENT}: the AWS credentials have expired" in result.stderr
 
 
 def test_a_locked_state_names_who_and_since_when(checkout: Path, platform: Platform) -> None:
@@ -461,7 +479,9 @@ def test_a_locked_state_names_who_and_since_when(checkout: Path, platform: Platf
     finally:
         other.communicate(b"exit\n", timeout=60)
     assert result.returncode != 0
-    assert re.search(r"the state of test is locked by \S+@\S+ since \d{4}-\d\d-\d\d", result.stderr)
+    assert re.search(
+        rf"the state of {ENVIRONMENT} is locked by \S+@\S+ since \d{{4}}-\d\d-\d\d", result.stderr
+    )
     assert serial(platform) == before
 
 
@@ -485,15 +505,90 @@ def test_an_instance_type_that_is_not_offered_is_named(checkout: Path, platform:
     assert 'AWS does not offer instance type "t9.small"' in said
 
 
+# ---- a host for tasks, which came by one line of that change -------------------------------------
+
+
+@pytest.fixture(scope="module")
+def worker(pushed: Path, platform: Platform) -> str:
+    """The host on which tasks run now."""
+    for dag in ("greeting", "long"):
+        wait_for(f"the DAG {dag}", lambda d=dag: platform.airflow("GET", f"dags/{d}").ok)
+    return platform.host_of("airflow_worker")
+
+
+@pytest.mark.see("journal of airflow-worker")
+def test_tasks_run_on_the_worker_and_the_platform_knows_it(worker: str, platform: Platform) -> None:
+    assert worker != platform.host_of("airflow")
+    assert platform.contract["services"]["airflow_worker"]["port"] is None
+    assert ran_on(platform, "greeting") == worker
+    assert "airflow-worker" in platform.make("status")
+    assert "http://" not in platform.make("tunnel", "SERVICE=airflow_worker", check=False)
+
+
+@pytest.mark.see("journal of airflow-worker")
+def test_a_task_ends_also_where_its_worker_is_configured_again(
+    worker: str, platform: Platform
+) -> None:
+    host = platform.host("airflow_worker")
+    run, before = platform.trigger("long"), platform.main_pids("airflow_worker")
+    wait_for("its task", lambda: task_of(platform, "long", run)["state"] == "running")
+    with stopping(host, "airflow-worker", platform, "airflow_worker_concurrency=3"):
+        host.check_output(f"touch {MAY_END}")
+    assert platform.main_pids("airflow_worker") != before
+    assert ended(platform, "long", run) == "success"
+    instance = task_of(platform, "long", run)
+    assert (instance["try_number"], instance["hostname"]) == (1, worker)
+    for line in ("it begins", "it ends"):
+        wait_for(f"'{line}' in its log", lambda s=line: s in log_of(platform, "long", run))
+
+
+@pytest.mark.see("journal of airflow-worker")
+def test_a_killed_worker_comes_back_and_trains_the_example(worker: str, platform: Platform) -> None:
+    kill = "systemctl kill --signal=KILL airflow-worker"
+    platform.host("airflow_worker").check_output(kill)
+    assert ran_on(platform, "greeting") == worker
+    # What the example needs of AWS, MLflow and the environment of the ML code is there as well.
+    platform.make("prove", "AGAIN=yes")
+    newest = {"order_by": "-run_after", "limit": 1}
+    (trained,) = platform.airflow("GET", "dags/wine/dagRuns", params=newest).json()["dag_runs"]
+    tasks = f"{run_path('wine', trained['dag_run_id'])}/taskInstances"
+    instances = platform.airflow("GET", tasks).json()["task_instances"]
+    assert len(instances) > 1 and {each["hostname"] for each in instances} == {worker}
+
+
+@pytest.mark.see("journal of airflow-scheduler")
+def test_without_the_line_tasks_run_on_the_host_of_airflow_again_and_logs_stay(
+    worker: str, platform: Platform, dags: Dags
+) -> None:
+    run = platform.trigger("long")
+    assert ended(platform, "long", run) == "success"
+    # This checkout's tfvars have no such line; nor has its dags/ what was published.
+    platform.make("up")
+    assert "airflow_worker" not in platform.contract["services"]
+    dags.write("quick", dag_source("quick"))
+    dags.publish()
+    wait_for("the DAG", lambda: dags.known("quick"))
+    assert ran_on(platform, "quick") == platform.host_of("airflow")
+    # The log of what a worker ran is Airflow's.
+    assert "it ends" in log_of(platform, "long", run)
+
+
+def log_of(platform: Platform, dag: str, run: str) -> str:
+    """The log of the one task of a run, of its first try."""
+    return platform.airflow("GET", f"{run_path(dag, run)}/taskInstances/work/logs/1").text
+
+
 # ---- the end ------------------------------------------------------------------------------------
 
 
 def test_to_destroy_asks_twice(pushed: Path, platform: Platform, actions: Actions) -> None:
     before = serial(platform)
     operation = {"operation": "destroy", "environment": ENVIRONMENT}
-    with pytest.raises(JobFailed, match="CONFIRM=test"):
+    with pytest.raises(JobFailed, match=f"CONFIRM={ENVIRONMENT}"):
         actions.run("operate.yml", Event("workflow_dispatch", inputs=operation))
-    with pytest.raises(JobFailed, match=r"would destroy.*lastro-test.*Nothing was applied"):
+    with pytest.raises(
+        JobFailed, match=rf"would destroy.*lastro-{ENVIRONMENT}.*Nothing was applied"
+    ):
         actions.run(
             "operate.yml", Event("workflow_dispatch", inputs=operation | {"confirm": ENVIRONMENT})
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,17 +21,28 @@ def one_file(tmp_path: Path, name: str, source: str) -> run.Command:
     """A command that is pytest, on one file."""
     file = tmp_path / f"test_{name}.py"
     file.write_text(source)
-    return run.pytest(f"runner-{name}", str(file), "-p", "no:cacheprovider")
+    return run.pytest(str(file), "-p", "no:cacheprovider")
 
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, object]:
-    """Stages of this test's own, in two lanes and a group after them."""
+    """Stages of this test's own: two lanes, and one on hosts."""
     monkeypatch.setattr(run, "STATE", tmp_path)
     known: dict[str, object] = {}
     monkeypatch.setattr(run, "STAGES", known)
-    monkeypatch.setattr(run, "GROUPS", [[["one", "two"], ["three"]], [["four"]]])
+    monkeypatch.setattr(run, "LANES", [["hosts"], ["one", "two"], ["three"]])
+    monkeypatch.setattr(run, "LANES_ON_HOSTS", [["four"]])
+    monkeypatch.setattr(run, "calculation_seconds", lambda: 1.0)
+    # Of the run that this test is part of.
+    for name in ("LASTRO_FULL", "ONLY"):
+        monkeypatch.delenv(name, raising=False)
+    known["hosts"] = nothing
     return known
+
+
+def nothing() -> Iterator[run.Command]:
+    """Needs nothing."""
+    yield from ()
 
 
 def test_the_last_line_counts_all_tests(
@@ -54,8 +67,14 @@ def test_the_last_line_counts_all_tests(
     assert run.main([]) == 1
     output = capfd.readouterr().out
     assert output.splitlines()[-1] == "8 passed, 1 failed"
-    table = {line.split()[0]: line.split()[1:4] for line in output.splitlines()[-6:-3]}
-    assert table == {"one": ["1", "1", "0"], "two": ["6", "0", "0"], "three": ["1", "0", "1"]}
+    table = dict(re.findall(r"^(one|two|three) +(\d+ +\d+ +\d+) ", output, re.M))
+    assert {name: counts.split() for name, counts in table.items()} == {
+        "one": ["1", "1", "0"],
+        "two": ["6", "0", "0"],
+        "three": ["1", "0", "1"],
+    }
+    assert re.search(r"^ +\d+ s  one +\S*test_half.py::test_b$", output, re.M)
+    assert re.search(r"^critical path: ", output, re.M)
     # What runs at the same time is told apart line by line.
     assert "two   | nothing to count\n" in output
 
@@ -66,10 +85,6 @@ def test_the_last_line_counts_all_tests(
         ("import sys; sys.exit(3)", "0 passed, 1 failed"),
         ("import sys; print('4 passed, 0 failed'); sys.exit(1)", "4 passed, 1 failed"),
         ("print('4 passed, 2 failed'); raise SystemExit(1)", "4 passed, 2 failed"),
-        (
-            "print('base (default) 6 passed in 3.61s\\n1 failed, 2 passed, 1 error in 9.48s')",
-            "8 passed, 2 failed",
-        ),
     ],
 )
 def test_a_command_that_fails_is_never_a_success(
@@ -120,4 +135,114 @@ def test_a_stage_that_does_not_exist_is_named_with_the_choices(
 ) -> None:
     stages["four"] = lambda: iter(())
     assert run.main(["for"]) == 2
-    assert "there is no stage for; choose of four" in capsys.readouterr().err
+    assert "there is no stage for; choose one of hosts, four" in capsys.readouterr().err
+
+
+def test_a_failure_says_in_ten_lines_why_and_where_to_look(
+    stages: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = """
+import pytest
+
+@pytest.mark.see("journal of mlflow")
+def test_a():
+    for number in range(3000):
+        print("noise", number)
+    assert ["what", "was", "said"] == ["what", "was", "meant"], "the text differs"
+"""
+
+    def four() -> Iterator[run.Command]:
+        """Fails with much to say."""
+        yield one_file(tmp_path, "loud", source)
+
+    stages["four"] = four
+    assert run.main(["four"]) == 1
+    lines = capfd.readouterr().out.splitlines()
+    first = lines.index(next(line for line in lines if "the text differs" in line))
+    shown = "\n".join(lines[first : first + 10])
+    assert "'said'" in shown and "'meant'" in shown and "see journal of mlflow" in shown
+    # Said again at the end, just before the count; the noise only by its last lines.
+    last = lines.index(next(line for line in lines if line.startswith("FAILED four: ")))
+    assert any("the text differs" in line for line in lines[last : last + 10])
+    assert sum(" noise " in f" {line} " for line in lines) <= 40
+
+
+def test_when_the_time_is_up_what_hangs_is_named_and_ended(
+    stages: dict[str, object],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = tmp_path / "started"
+    source = f"""
+import subprocess, pathlib, time
+
+def test_quick():
+    pass
+
+def test_endless():
+    child = subprocess.Popen(["sleep", "1000"])
+    pathlib.Path({str(started)!r}).write_text(str(child.pid))
+    time.sleep(1000)
+"""
+
+    def four() -> Iterator[run.Command]:
+        """Hangs."""
+        yield one_file(tmp_path, "hangs", source)
+
+    class Minutes(float):
+        """The time is up as soon as the test that hangs has begun."""
+
+        def __mul__(self, other: object) -> float:
+            while not started.exists():
+                time.sleep(0.05)
+            return 0.0
+
+    stages["four"] = four
+    monkeypatch.setattr(run, "MINUTES", Minutes(80))
+    monkeypatch.setattr(run, "SECONDS_TO_END", 20)
+    assert run.main(["four"]) == 1
+    output = capfd.readouterr().out
+    assert re.search(r"the 80 minutes are up; still running: \S+::test_endless \(\d+ s\)", output)
+    assert "time.sleep(1000)" in output, "pytest does not say where it was"
+    # What it had started has been killed too; of such a process at most the number is left.
+    child = Path(f"/proc/{started.read_text()}/cmdline")
+    until = time.monotonic() + 60
+    while child.exists() and child.read_bytes():
+        assert time.monotonic() < until, "what it had started runs on"
+        time.sleep(0.05)
+    assert output.splitlines()[-1] == "1 passed, 1 failed"
+
+
+def test_long_proofs_are_for_the_full_run(
+    stages: dict[str, object],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = "import pytest\n@pytest.mark.full\ndef test_a(): pass\ndef test_b(): pass\n"
+
+    def four() -> Iterator[run.Command]:
+        """One of each."""
+        yield one_file(tmp_path, "long", source)
+
+    stages["four"] = four
+    assert run.main(["four"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "1 passed, 0 failed"
+    monkeypatch.setenv("LASTRO_FULL", "yes")
+    assert run.main(["four"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "2 passed, 0 failed"
+
+
+def test_a_stage_on_hosts_without_hosts_fails(
+    stages: dict[str, object], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def hosts() -> Iterator[run.Command]:
+        """Fails."""
+        yield script("raise SystemExit('no podman here')")
+
+    stages |= {"hosts": hosts, "four": nothing}
+    assert run.main(["four"]) == 1
+    output = capfd.readouterr().out
+    assert "no podman here" in output and "the hosts could not be prepared" in output
+    assert output.splitlines()[-1] == "0 passed, 2 failed"
