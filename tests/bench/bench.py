@@ -18,6 +18,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "tests/platform"))
 from lastro_platform import Platform, wait_for  # noqa: E402
+from speed import calculation_seconds  # noqa: E402
 
 # Paths only: everything else is Ansible's default.
 DEFAULT_SETTINGS = """\
@@ -129,7 +130,9 @@ def memory(platform: Platform) -> list[tuple[str, str]]:
 
 def main() -> None:
     platform = Platform(os.environ.get("LASTRO_ENVIRONMENT", "local"))
-    rows = nothing_to_do(platform) + memory(platform)
+    calculation = "this machine: the calculation of tests/bench/speed.py, by which to scale"
+    rows = [(calculation, f"{calculation_seconds():.2f} s")]
+    rows += nothing_to_do(platform) + memory(platform)
     print("| what | here |\n|---|---|")
     for name, value in rows:
         print(f"| {name} | {value} |")

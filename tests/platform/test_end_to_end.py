@@ -34,6 +34,19 @@ def test_up_ends_with_a_prediction(platform: Platform, first_up: FirstUp) -> Non
         assert platform.public_url(service) in output
 
 
+def test_up_says_where_the_time_went(first_up: FirstUp) -> None:
+    last = first_up.output.rstrip().splitlines()[-1]
+    took = r"\d+:\d\d"
+    parts = rf"set-up {took}, AWS API {took}, Terraform {took}, machines {took}, configure {took}"
+    assert re.fullmatch(
+        rf"That took {took} min: {parts}, publish {took}, train and predict {took}", last
+    )
+
+
+def test_hosts_copy_the_environments_that_were_built_ahead(first_up: FirstUp) -> None:
+    assert not re.search(r"^changed .*: Install what the lock names", first_up.output, re.M)
+
+
 def test_the_model_is_the_one_that_airflow_trained(platform: Platform) -> None:
     run = platform.predict().json()["model"]["run_id"]
     found = platform.mlflow("GET", "runs/get", params={"run_id": run}).json()["run"]
