@@ -1,0 +1,110 @@
+"""Nothing waits without end, nor for as long as a tool's default happens to be.
+
+docs/operations.md ("Timeouts") lists what waits for what.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from wiring import PROJECT, ROLES
+
+# Module -> what bounds the time that it takes.
+BOUNDS = {
+    "ansible.builtin.uri": "timeout",
+    "ansible.builtin.get_url": "timeout",
+    "ansible.builtin.wait_for": "timeout",
+    # How long it waits for another apt, which a new host runs by itself.
+    "ansible.builtin.apt": "lock_timeout",
+    **{
+        f"community.postgresql.postgresql_{name}": "connect_params"
+        for name in ("db", "ping", "privs", "query", "schema", "user")
+    },
+}
+# Seconds for which a task may repeat itself without a look at the clock.
+FEW_SECONDS = 120
+
+
+def yaml_files() -> list[Path]:
+    """Every file of tasks or plays."""
+    return sorted(
+        path
+        for folder in (ROLES, PROJECT / "ansible/playbooks", PROJECT / "tests/molecule")
+        for path in folder.rglob("*.yml")
+        if path.parent.name in {"tasks", "handlers", "playbooks", "local"}
+        or path.parent == PROJECT / "tests/molecule"
+    )
+
+
+def tasks(
+    entries: Any, defaults: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every task below plays, blocks or tasks, with the module defaults that hold there."""
+    for entry in entries or []:
+        inner = defaults | entry.get("module_defaults", {})
+        yield entry, inner
+        for part in ("pre_tasks", "tasks", "post_tasks", "handlers", "block", "rescue", "always"):
+            yield from tasks(entry.get(part), inner)
+
+
+# The tasks that a role's entry includes run with its defaults: those of `databases` do.
+INHERITED = {
+    path: {
+        "group/community.postgresql.all": block["module_defaults"]["group/community.postgresql.all"]
+    }
+    for block in yaml.safe_load((ROLES / "databases/tasks/main.yml").read_text())
+    for path in (ROLES / "databases/tasks").glob("*.yml")
+}
+TASKS = [
+    (f"{path.relative_to(PROJECT)}: {task.get('name')}", task, defaults)
+    for path in yaml_files()
+    if isinstance(entries := yaml.safe_load(path.read_text()), list)
+    for task, defaults in tasks(entries, INHERITED.get(path, {}))
+]
+
+
+def setting(task: dict[str, Any], defaults: dict[str, Any], module: str, name: str) -> Any:
+    """A module's argument, as the task or the defaults around it set it."""
+    group = f"group/{module.rpartition('.')[0]}.all"
+    known = [task[module] or {}, defaults.get(module, {}), defaults.get(group, {})]
+    return next((place[name] for place in known if name in place), None)
+
+
+def test_the_tasks_are_found() -> None:
+    found = {module for _, task, _ in TASKS for module in BOUNDS if module in task}
+    assert found == BOUNDS.keys()
+    assert sum("until" in task for _, task, _ in TASKS) >= 10
+
+
+@pytest.mark.parametrize("module", BOUNDS)
+def test_a_task_that_waits_for_another_machine_says_how_long(module: str) -> None:
+    for where, task, defaults in TASKS:
+        if module in task:
+            value = setting(task, defaults, module, BOUNDS[module])
+            if module.startswith("community.postgresql."):
+                value = (value or {}).get("connect_timeout")
+            assert value, f"{where}: set {BOUNDS[module]} of {module}"
+
+
+def test_a_task_that_is_repeated_ends_at_a_time() -> None:
+    """Retries are tries, not seconds: a deadline counts, or few tries of a bounded length."""
+    for where, task, defaults in TASKS:
+        if "until" not in task and "retries" not in task:
+            continue
+        assert {"until", "retries", "delay"} <= task.keys(), where
+        if re.search(r"lookup\('monotonic'\) > \w+_deadline", str(task["until"])):
+            continue
+        (module,) = task.keys() & BOUNDS.keys()
+        seconds = task["delay"] + setting(task, defaults, module, BOUNDS[module])
+        assert seconds * task["retries"] <= FEW_SECONDS, f"{where}: compare with a deadline"
+
+
+def test_one_try_of_a_repeated_command_is_bounded() -> None:
+    for where, task, _ in TASKS:
+        if "until" in task and "ansible.builtin.command" in task:
+            assert task["ansible.builtin.command"]["argv"][0] == "timeout", where
