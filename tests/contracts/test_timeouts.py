@@ -5,6 +5,7 @@ docs/operations.md ("Timeouts") lists what waits for what.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +109,55 @@ def test_one_try_of_a_repeated_command_is_bounded() -> None:
     for where, task, _ in TASKS:
         if "until" in task and "ansible.builtin.command" in task:
             assert task["ansible.builtin.command"]["argv"][0] == "timeout", where
+
+
+def python_files() -> list[Path]:
+    """Our Python that runs on the controller and on the hosts."""
+    scripts = [
+        path
+        for path in sorted((PROJECT / "scripts").iterdir())
+        if path.suffix == ".py" or path.read_text().startswith("#!/usr/bin/env python3")
+    ]
+    services = (PROJECT / "services").glob("*/src/**/*.py")
+    return [*scripts, *sorted(services), *sorted((PROJECT / "ansible").rglob("*.py"))]
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Every call of a function by its dotted name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def test_clients_of_aws_and_http_say_how_long_they_wait() -> None:
+    """botocore waits a minute for each of five connections, requests without end."""
+    wanted = {
+        re.compile(r"(boto3|session)\.(client|resource)"): "config",
+        re.compile(r"(\w*\.)?urlopen"): "timeout",
+        re.compile(r"(requests|(self\.)?session)\.(get|post|put|patch|delete|request)"): "timeout",
+        re.compile(r"httpx\.(Client|AsyncClient|get|post)"): "timeout",
+        re.compile(r"(\w*\.)?S3FileSystem"): "connect_timeout",
+    }
+    found = set()
+    for path in python_files():
+        for name, call in calls(ast.parse(path.read_text())):
+            for pattern, keyword in wanted.items():
+                if pattern.fullmatch(name):
+                    found.add(keyword)
+                    where = f"{path.relative_to(PROJECT)}:{call.lineno}: {name}"
+                    assert keyword in {each.arg for each in call.keywords}, (
+                        f"{where}: {keyword}=..."
+                    )
+    assert found == set(wanted.values())
+
+
+def test_scripts_in_shell_make_no_aws_client_of_their_own() -> None:
+    for path in (PROJECT / "scripts").iterdir():
+        if path.name != "lastro_aws.py":
+            assert not re.search(r"boto3\.(client|resource|Session)", path.read_text()), path.name
+
+
+def test_ssh_does_not_wait_without_end() -> None:
+    template = (PROJECT / "ansible/playbooks/templates/ssh_config.j2").read_text()
+    for option in ("ConnectTimeout", "ServerAliveInterval", "ServerAliveCountMax"):
+        assert re.search(rf"^  {option} \d+$", template, re.MULTILINE), option
