@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from wiring import PROJECT, ROLES
+from wiring import PROJECT, ROLES, SERVICES, Wiring
 
 # Module -> what bounds the time that it takes.
 BOUNDS = {
@@ -161,3 +161,31 @@ def test_ssh_does_not_wait_without_end() -> None:
     template = (PROJECT / "ansible/playbooks/templates/ssh_config.j2").read_text()
     for option in ("ConnectTimeout", "ServerAliveInterval", "ServerAliveCountMax"):
         assert re.search(rf"^  {option} \d+$", template, re.MULTILINE), option
+
+
+def test_a_worker_that_imports_slowly_is_not_killed(wiring: Wiring) -> None:
+    """Uvicorn takes five seconds without an answer for a hung process."""
+    options = wiring.service("mlflow").environment["MLFLOW_UVICORN_OPTS"].split()
+    assert int(options[options.index("--timeout-worker-healthcheck") + 1]) >= 60
+    sources = (PROJECT / "services").glob("*/src/**/*.py")
+    found = 0
+    for path in sources:
+        for name, call in calls(ast.parse(path.read_text())):
+            keywords = {each.arg: each.value for each in call.keywords}
+            if name in ("uvicorn.Config", "uvicorn.run") and "workers" in keywords:
+                found += 1
+                assert ast.literal_eval(keywords["timeout_worker_healthcheck"]) >= 60, path
+    assert found
+
+
+def test_a_database_that_is_gone_is_noticed(wiring: Wiring) -> None:
+    assert 0 < int(wiring.service("mlflow").environment["PGCONNECT_TIMEOUT"]) <= 60
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_unit_that_does_not_start_or_stop_is_reported(wiring: Wiring, service: str) -> None:
+    """A one-shot unit, such as a migration, otherwise starts for as long as it likes."""
+    for name, text in wiring.service(service).units.items():
+        limits = dict(re.findall(r"^Timeout(Start|Stop)Sec=(\d+)$", text, re.MULTILINE))
+        assert limits.keys() == {"Start", "Stop"}, name
+        assert int(limits["Start"]) == (3600 if name.endswith("-migrate") else 300), name
