@@ -12,8 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 PROJECT = Path(__file__).resolve().parents[1]
 AWS_ERRORS = (BotoCoreError, ClientError)
-# botocore tries five times to connect, for a minute each: too long to learn that the network or the
-# endpoint is not there. An answer may take its time.
+# By default botocore tries to connect five times, for a minute each: too long to learn that the
+# network is down.
 PATIENCE = Config(
     connect_timeout=10, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5}
 )

@@ -1,4 +1,4 @@
-"""Nothing waits without end, nor for as long as a tool's default happens to be.
+"""Nothing waits forever, nor for as long as a tool's default happens to be.
 
 docs/operations.md ("Timeouts") lists what waits for what.
 """
@@ -130,7 +130,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_clients_of_aws_and_http_say_how_long_they_wait() -> None:
-    """botocore waits a minute for each of five connections, requests without end."""
+    """By default botocore tries to connect for five minutes, and requests waits forever."""
     wanted = {
         re.compile(r"(boto3|session)\.(client|resource)"): "config",
         re.compile(r"(\w*\.)?urlopen"): "timeout",
@@ -157,14 +157,14 @@ def test_scripts_in_shell_make_no_aws_client_of_their_own() -> None:
             assert not re.search(r"boto3\.(client|resource|Session)", path.read_text()), path.name
 
 
-def test_ssh_does_not_wait_without_end() -> None:
+def test_ssh_does_not_wait_forever() -> None:
     template = (PROJECT / "ansible/playbooks/templates/ssh_config.j2").read_text()
     for option in ("ConnectTimeout", "ServerAliveInterval", "ServerAliveCountMax"):
         assert re.search(rf"^  {option} \d+$", template, re.MULTILINE), option
 
 
 def test_a_worker_that_imports_slowly_is_not_killed(wiring: Wiring) -> None:
-    """Uvicorn takes five seconds without an answer for a hung process."""
+    """By default Uvicorn kills a worker that does not answer for five seconds."""
     options = wiring.service("mlflow").environment["MLFLOW_UVICORN_OPTS"].split()
     assert int(options[options.index("--timeout-worker-healthcheck") + 1]) >= 60
     sources = (PROJECT / "services").glob("*/src/**/*.py")
@@ -184,7 +184,7 @@ def test_a_database_that_is_gone_is_noticed(wiring: Wiring) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_unit_that_does_not_start_or_stop_is_reported(wiring: Wiring, service: str) -> None:
-    """A one-shot unit, such as a migration, otherwise starts for as long as it likes."""
+    """By default a one-shot unit, such as a migration, may take forever."""
     for name, text in wiring.service(service).units.items():
         limits = dict(re.findall(r"^Timeout(Start|Stop)Sec=(\d+)$", text, re.MULTILINE))
         assert limits.keys() == {"Start", "Stop"}, name

@@ -44,7 +44,7 @@ HOSTS = {
 
 
 def configured() -> int:
-    """The time-out of ansible.cfg."""
+    """The timeout of ansible.cfg."""
     parser = configparser.ConfigParser()
     parser.read(CONFIG)
     return parser.getint("defaults", "timeout")

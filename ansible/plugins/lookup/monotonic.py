@@ -11,7 +11,7 @@ name: monotonic
 short_description: Seconds of the controller's monotonic clock
 description:
   - The retries of a task are tries, not seconds. One that is refused takes no time, one that hangs
-    takes as long as its own time-out, so that the same number of tries is two minutes or twenty.
+    takes as long as its own timeout, so the same number of tries is two minutes or twenty.
   - A task that waits compares this clock with a deadline instead. Its retries, one a second, are
     then never used up before the deadline.
 """
