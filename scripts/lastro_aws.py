@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 PROJECT = Path(__file__).resolve().parents[1]
 AWS_ERRORS = (BotoCoreError, ClientError)
+# By default botocore tries to connect five times, for a minute each: too long to learn that the
+# network is down.
+PATIENCE = Config(
+    connect_timeout=10, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5}
+)
 _MISSING = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -27,6 +33,11 @@ _REFUSED = {
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
 }
+
+
+def client(service: str, region: str) -> Any:
+    """A client of an AWS service."""
+    return boto3.client(service, region_name=region, config=PATIENCE)
 
 
 def code(error: Exception) -> str:
@@ -76,10 +87,10 @@ def state_bucket(region: str) -> tuple[str, str, str | None]:
 
     The region is None when there is no such bucket yet; ``region`` is where AWS is asked.
     """
-    account = boto3.client("sts", region_name=region).get_caller_identity()["Account"]
+    account = client("sts", region).get_caller_identity()["Account"]
     bucket = f"lastro-terraform-state-{account}"
     try:
-        found = boto3.client("s3", region_name=region).head_bucket(Bucket=bucket)
+        found = client("s3", region).head_bucket(Bucket=bucket)
     except ClientError as error:
         if code(error) != "404":
             raise

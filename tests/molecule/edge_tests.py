@@ -31,7 +31,8 @@ def visit(
         assert_hostname=name,
         ca_certs=str(authorities),
         retries=False,
-        timeout=30,
+        # A test may hold an answer back while it changes the edge.
+        timeout=300,
     ) as pool:
         return pool.request(method, path, body=body, headers={"Host": name} | (headers or {}))
 

@@ -7,6 +7,8 @@ A test module names its hosts in ``testinfra_hosts`` and, for a service, subclas
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,16 @@ def ask(
     question = {"url": url, "method": method, "headers": headers, "text": text}
     output = host.check_output("python3 -c %s %s", _ASK, json.dumps(question))
     return Answer(**json.loads(output))
+
+
+def wait_until[T](condition: Callable[[], T], what: str, seconds: float = 120) -> T:
+    """Ask until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {seconds:.0f} s still waiting for {what}")
+        time.sleep(0.5)
+    return answer
 
 
 def role_defaults(role: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What stands behind the edge in its tests: an HTTP server that tells what reached it.
 
 - ``GET /...`` answers with its port, the path and the headers as JSON; ``?seconds=N`` first waits
-  and ``?status=N`` is the answer's status; with ``Upgrade: websocket`` it echoes one text message
+  and ``?status=N`` is the answer's status; ``?held=1`` makes ``/run/upstream-held`` and waits until
+  somebody removes it; with ``Upgrade: websocket`` it echoes one text message
 - ``POST /...`` answers with the number of bytes that came
 - ``GET /health/ready`` answers 503 while ``/run/upstream-<port>-not-ready`` exists
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 PORT = int(sys.argv[1])
+HELD = Path("/run/upstream-held")
 # RFC 6455, 1.3
 WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -34,6 +36,10 @@ class Upstream(http.server.BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = parse_qs(url.query)
         time.sleep(float(query.get("seconds", ["0"])[0]))
+        if "held" in query:
+            HELD.touch()
+            while HELD.exists():
+                time.sleep(0.1)
         status = int(query.get("status", ["200"])[0])
         if url.path == "/health/ready" and Path(f"/run/upstream-{PORT}-not-ready").exists():
             status = 503

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import urllib3
 from edge_tests import CERTIFICATES, certificate, visit
-from role_tests import PROJECT, STATE, ServiceContract, aws_client
+from role_tests import PROJECT, STATE, ServiceContract, aws_client, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["podman://lastro-molecule-edge"]
@@ -60,14 +59,18 @@ def without(host: Host, stop: str, start: str) -> Iterator[None]:
 
 
 @contextmanager
-def slow_request() -> Iterator[list[urllib3.BaseHTTPResponse]]:
-    """A request that is answered after five seconds; its answer is in the list after the block."""
+def request_under_way(host: Host) -> Iterator[list[urllib3.BaseHTTPResponse]]:
+    """A request that waits for its answer while the block runs; then the answer is in the list."""
     answers: list[urllib3.BaseHTTPResponse] = []
-    thread = threading.Thread(target=lambda: answers.append(ask_api("/?seconds=5")))
+    thread = threading.Thread(target=lambda: answers.append(ask_api("/?held=1")))
     thread.start()
-    time.sleep(1)
-    yield answers
-    thread.join()
+    held = host.file("/run/upstream-held")
+    wait_until(lambda: held.exists, "the upstream to get the request")
+    try:
+        yield answers
+    finally:
+        host.check_output(f"rm {held.path}")
+        thread.join()
 
 
 @pytest.mark.parametrize("name", ["edge.test", "api.edge.test"])
@@ -102,7 +105,7 @@ def test_a_changed_configuration_interrupts_no_request_and_keeps_certificates(ho
     pid = host.check_output("systemctl show --value -p MainPID edge")
     host.check_output(f"cp --preserve {file} /root/Caddyfile")
     try:
-        with slow_request() as answers:
+        with request_under_way(host) as answers:
             host.check_output(f"sed -i 's/max-age=60/max-age=61/' {file} && systemctl reload edge")
             changed = visit("edge.test", authorities=AUTHORITY)
             assert changed.headers["Strict-Transport-Security"] == "max-age=61"
@@ -140,10 +143,8 @@ def test_requests_are_balanced() -> None:
 def test_an_upstream_that_is_not_ready_gets_no_requests(host: Host) -> None:
     mark = "/run/upstream-9001-not-ready"
     with without(host, f"touch {mark}", f"rm {mark}"):
-        time.sleep(4)
-        assert ports(10) == {9002}
-    time.sleep(4)
-    assert ports(10) == {9001, 9002}
+        wait_until(lambda: ports(10) == {9002}, "the other upstream to get every request")
+    wait_until(lambda: ports(10) == {9001, 9002}, "both upstreams to get requests")
 
 
 def test_no_request_is_lost_when_an_upstream_goes_away(host: Host) -> None:
@@ -155,15 +156,19 @@ def test_no_request_is_lost_when_an_upstream_goes_away(host: Host) -> None:
 def test_with_all_upstreams_away_a_client_reads_a_problem_document(host: Host) -> None:
     both = "upstream@9001 upstream@9002"
     with without(host, f"systemctl stop {both}", f"systemctl start {both}"):
-        time.sleep(4)
-        answer = ask_api()
-    assert answer.status == 503
+        # 502 until a check has told that they are away.
+        answer = wait_until(
+            lambda: (answer := ask_api()).status == 503 and answer, "the edge to miss its upstreams"
+        )
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Retry-After"] == "10"
     problem = answer.json()
     assert (problem["status"], problem["title"]) == (503, "Service Unavailable")
     assert problem["detail"].startswith("The model API does not answer right now")
-    time.sleep(4)
+    wait_until(
+        lambda: ask_api().status == 200 and ports(10) == {9001, 9002},
+        "the edge to find its upstreams again",
+    )
 
 
 @pytest.mark.parametrize("sizes", ["declared", "streamed"])

@@ -77,7 +77,7 @@ def champion(host: Host, key: dict[str, str]) -> None:
             " /opt/lastro/model_api/current/venv/bin/python -c %s",
             REGISTER,
         )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         models = ask(host, f"{URL}/models", headers=key).json()["models"]
         if any(model["name"] == MODEL and champion_of(model)["version"] for model in models):
@@ -155,7 +155,7 @@ def test_without_the_follower_predictions_go_on_and_it_comes_back(
     assert predict(host, key).status == 200
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not condition():
