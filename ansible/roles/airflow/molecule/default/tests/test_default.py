@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from airflow_outage import PHASES, Airflow, assert_tasks_live_through_an_outage, parallelism
 from role_tests import Answer, ServiceContract, ask, role_defaults
 from testinfra.host import Host
 
@@ -111,6 +112,15 @@ def test_a_dag_of_the_bucket_runs(
         "the run does not end",
     )
     assert state == "success"
+
+
+def test_tasks_live_through_an_api_server_that_is_away(
+    host: Host, cloud: dict[str, Any], s3: Any
+) -> None:
+    with parallelism(host, len(PHASES)):
+        assert_tasks_live_through_an_outage(
+            Airflow(host, cloud), s3, cloud["buckets"]["dags"], tuple(PHASES)
+        )
 
 
 def wait_until(question: Any, seconds: float, complaint: str) -> Any:

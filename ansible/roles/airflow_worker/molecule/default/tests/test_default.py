@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+import airflow_outage
 import pytest
 from role_tests import Answer, ServiceContract, ask
 from testinfra.host import Host
@@ -152,3 +153,24 @@ def test_a_worker_that_was_killed_comes_back_and_works(host: Host, airflow: Airf
     assert airflow.end(airflow.trigger()) == "success"
     # It forgets the restarts, which the tests of all services look for.
     host.check_output("systemctl restart airflow-worker")
+
+
+def test_tasks_live_through_an_api_server_that_is_away(
+    host: Host, cloud: dict[str, Any], s3: Any
+) -> None:
+    # Airflow, its worker and six tasks are too much for this host's memory. The calls of the other
+    # phases are the same on Airflow's own host.
+    phases = ("running", "ending", "reading", "variable")
+    airflow = airflow_outage.Airflow(host, cloud)
+
+    def concurrency(tasks: int) -> None:
+        airflow.command("edge", "set-worker-concurrency", "-H", NAME, "-c", str(tasks))
+
+    with airflow_outage.parallelism(host, len(phases)):
+        concurrency(len(phases))
+        try:
+            airflow_outage.assert_tasks_live_through_an_outage(
+                airflow, s3, cloud["buckets"]["dags"], phases
+            )
+        finally:
+            concurrency(1)
