@@ -452,3 +452,18 @@ def test_rows_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
         store.submit({("kind", "name"): b"new"}).result(timeout=10)
     store.close()
+
+
+def test_rows_of_a_kind_that_nobody_thought_of_do_not_end_the_writing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.sqlite3")
+    with pytest.raises(Exception, match="unhashable"):
+        store.submit(Unusable({("kind", "name"): b"x"})).result(timeout=10)
+    store.submit({("kind", "name"): b"new"}).result(timeout=10)
+    store.close()
+
+
+class Unusable(dict):
+    """Rows that cannot be walked through."""
+
+    def items(self) -> Any:
+        raise TypeError("unhashable")

@@ -282,3 +282,23 @@ def test_a_torn_state_changes_nothing(stage: Stage) -> None:
     stage.serve("2")
     stage.store.look()
     assert stage.champion() == "2"
+
+
+def test_aliases_are_followed_after_a_fault_of_the_thread(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, faults = stage.store._folder.read, [RuntimeError("a fault that nobody thought of")] * 2
+
+    def failing() -> State | None:
+        if faults:
+            raise faults.pop()
+        return read()
+
+    monkeypatch.setattr(stage.store._folder, "read", failing)
+    stage.serve("1")
+    stage.store.start()
+    try:
+        eventually(lambda: stage.store.ready)
+        assert stage.champion() == "1"
+    finally:
+        stage.store.stop()
