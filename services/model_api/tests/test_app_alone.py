@@ -5,6 +5,7 @@ has one app: a second one would overwrite what the first one says.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -189,6 +190,20 @@ def test_predictions_are_offered_to_the_log(tmp_path: Path, store: MemoryStore) 
     assert offered == [
         ("sum", "3", "champion", "r", b'[{"a":1,"n":2}]', answer.content),
     ]
+
+
+def test_a_worker_that_is_just_making_its_file_does_not_break_the_metrics(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    # prometheus_client makes a file first, and then gives it its size.
+    empty = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{2**22}.db"
+    with served(tmp_path, store) as client:
+        empty.touch()
+        try:
+            assert client.get("/metrics").status_code == 200
+            assert metric(client, "model_api_registry_up") == 1
+        finally:
+            empty.unlink()
 
 
 # ---- timers -------------------------------------------------------------------------------------

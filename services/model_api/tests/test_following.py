@@ -16,7 +16,7 @@ from conftest import eventually
 
 from model_api.following import Follower
 from model_api.registry import Registered, RegistryError
-from model_api.state import Model, State, StateFolder
+from model_api.state import Model, State, StateFolder, replace
 
 # Stands in for model_api.preparing: the version's number says what becomes of it.
 PREPARE = """
@@ -85,7 +85,8 @@ class Stage:
 
     def behave(self, **behaviours: str) -> None:
         named = {number.removeprefix("v"): what for number, what in behaviours.items()}
-        (self.path / "behaviours.json").write_bytes(msgspec.json.encode(named))
+        # Whole: a process that prepares may be reading it.
+        replace(self.path / "behaviours.json", msgspec.json.encode(named))
 
     def start(self, **options: object) -> None:
         """Start a follower, as after a crash of an earlier one."""

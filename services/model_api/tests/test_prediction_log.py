@@ -18,8 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from aws_emulator import KEYS, Emulator
+from pyarrow.fs import LocalFileSystem
 
 from model_api.prediction_log import PredictionLog, Settings
 from model_api.prediction_log.sender import MAXIMUM_BYTES
@@ -379,6 +381,53 @@ def test_a_fault_of_the_writing_loop_costs_no_record(
         thread.join()
     assert results == [True]
     assert [row["a"] for row in host.rows()] == [1.0]
+
+
+def test_a_reader_never_finds_a_file_that_is_being_written(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(host.settings(flush_seconds=3600))
+    host.offer(PredictionLog(host.settings()), {"a": 1.0})
+    found: list[list[str]] = []
+    move = LocalFileSystem.move
+
+    class Watched:
+        """The writer's file system; it looks as a reader does before a file gets its name."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(writer_files, name)
+
+        def move(self, source: str, target: str) -> None:
+            found.append(host.files())
+            move(writer_files, source, target)
+
+    writer_files = writer._files
+    writer._files = Watched()  # type: ignore[assignment]
+    writer.stop()
+    writer.run()
+    assert found == [[]]
+    assert [row["a"] for row in host.rows()] == [1.0]
+
+
+def test_what_parquet_cannot_hold_costs_its_own_version_only(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table = pq.write_table
+
+    def failing(table: pa.Table, sink: Any) -> None:
+        if "flag" in table.column_names:
+            raise pa.ArrowNotImplementedError("Unhandled type for Arrow to Parquet conversion")
+        write_table(table, sink)
+
+    monkeypatch.setattr(pq, "write_table", failing)
+    writer = Writer(host.settings(flush_seconds=3600))
+    log = PredictionLog(host.settings())
+    host.offer(log, ROW, name="wine")
+    host.offer(log, {"a": 1.0})
+    writer.stop()
+    assert writer.run()
+    assert [row["a"] for row in host.rows()] == [1.0]
+    assert writer.undecodable == 1
 
 
 class DeafSocket:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from model_api import storage
 from model_api.guard import Guard
 from model_api.prediction_log.settings import Settings
-from model_api.prediction_log.tables import Group, Tables
+from model_api.prediction_log.tables import Tables
 from model_api.prediction_log.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -158,23 +158,30 @@ class Writer:
         for group, records in groups.items():
             table, reasons = self._tables.table(group, list(records.values()))
             if table is not None:
-                self._write(group, table)
+                try:
+                    content = _as_parquet(table)
+                except Exception as error:
+                    # Whatever one version's records bring, the others' must go on.
+                    why = f"no file can be made of them ({type(error).__name__})"
+                    reasons = [why] * len(records)
+                else:
+                    path = f"{self._root}/{group.folder}/{uuid4()}.parquet"
+                    storage.put(self._files, path, content)
+                    self.written += table.num_rows
             if reasons:
                 which = f"records of {group.name!r}, version {group.version}"
                 self._undecodable(which, len(reasons), reasons[0])
             self._waiting.forget(list(records))
 
-    def _write(self, group: Group, table: pa.Table) -> None:
-        path = f"{self._root}/{group.folder}/{uuid4()}.parquet"
-        if self._files.type_name == "local":  # S3 has no folders
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        with self._files.open_output_stream(path) as sink:
-            pq.write_table(table, sink)
-        self.written += table.num_rows
-
     def _undecodable(self, which: str, count: int, reason: str) -> None:
         self.undecodable += count
         logger.warning("dropped %d %s: %s", count, which, reason)
+
+
+def _as_parquet(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue()
 
 
 def _listen(path: Path) -> socket.socket:
