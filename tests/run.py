@@ -24,7 +24,6 @@ from bench.speed import calculation_seconds
 from environments import BIN, PROJECT, environment, version_environment
 
 STATE = PROJECT / ".lastro" / "tests"
-PLUGINS = PROJECT / "tests" / "plugins"
 # Service -> those whose code its environment also holds, as on the hosts.
 BESIDE = {"pipelines": ["model_api"]}
 # Those that run on hosts, workers included.
@@ -73,9 +72,8 @@ class Stage:
 
 
 def pytest(*arguments: str, python: Path = BIN / "python", **environment: str) -> Command:
-    """One run of pytest, with the plugin of every suite."""
-    argv = [str(python), "-m", "pytest", "-p", "lastro_pytest", *arguments]
-    return Command(argv, environment)
+    """One run of pytest."""
+    return Command([str(python), "-m", "pytest", *arguments], environment)
 
 
 # ---- stages -----------------------------------------------------------------------------------
@@ -205,8 +203,7 @@ class Run:
         timeline = STATE / "timeline" / stage.name / str(len(stage.reasons) + len(stage.tests))
         shutil.rmtree(timeline, ignore_errors=True)
         timeline.mkdir(parents=True)
-        path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
-        settings = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": path, "LASTRO_TIMELINE": str(timeline)}
+        settings = {"PYTHONUNBUFFERED": "1", "LASTRO_TIMELINE": str(timeline)}
         process = subprocess.Popen(
             command.argv,
             cwd=PROJECT,

@@ -21,7 +21,10 @@ def one_file(tmp_path: Path, name: str, source: str) -> run.Command:
     """A command that is pytest, on one file."""
     file = tmp_path / f"test_{name}.py"
     file.write_text(source)
-    return run.pytest(str(file), "-p", "no:cacheprovider")
+    # Outside of the project no settings name the plugin.
+    plugin = ("-p", "lastro_pytest")
+    path = str(Path(run.__file__).parent)
+    return run.pytest(str(file), "-p", "no:cacheprovider", *plugin, PYTHONPATH=path)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +32,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import dashboard
+from dashboard import services
 
 APP = Path(dashboard.__file__).with_name("app.py")
 ADMIN = ("admin", "admin-password-of-tests")
@@ -45,6 +47,12 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine MLflow needs longer than a visitor is made to wait."""
+    monkeypatch.setattr(services, "TIMEOUT", httpx.Timeout(60))
+
+
 @dataclass
 class MLflow:
     """The running server, and a way to fill it as one of its users."""
@@ -54,7 +62,7 @@ class MLflow:
     def call(self, login: tuple[str, str], method: str, path: str, **options: Any) -> Any:
         """One REST call that must succeed."""
         response = httpx.request(
-            method, f"{self.url}/api/2.0/mlflow/{path}", auth=login, timeout=20, **options
+            method, f"{self.url}/api/2.0/mlflow/{path}", auth=login, timeout=120, **options
         )
         assert response.is_success, response.text
         return response.json() if response.content else None
@@ -181,7 +189,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflow]:
         yield MLflow(f"http://127.0.0.1:{port}")
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(120)
 
 
 def answers(url: str) -> bool:
@@ -196,7 +204,7 @@ def wait_until(
     condition: Callable[[], bool],
     complaint: Callable[[], str],
     alive: Callable[[], bool] = lambda: True,
-    seconds: float = 60,
+    seconds: float = 300,
 ) -> None:
     """Poll a condition; fail with the complaint when time is over or the process died."""
     end = time.monotonic() + seconds
@@ -204,6 +212,14 @@ def wait_until(
         if time.monotonic() > end or not alive():
             pytest.fail(complaint())
         time.sleep(0.2)
+
+
+@contextmanager
+def serving_requests(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Serve in a thread until the block ends; by default its end would be noticed after 0.5 s."""
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield
+    server.shutdown()
 
 
 class Gate(ThreadingHTTPServer):
@@ -352,9 +368,8 @@ def model_api() -> Iterator[ModelApi]:
     handler = type("Handler", (_ApiHandler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         handler.api = ModelApi(f"http://127.0.0.1:{server.server_port}")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield handler.api
-        server.shutdown()
+        with serving_requests(server):
+            yield handler.api
 
 
 @pytest.fixture
@@ -363,13 +378,12 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
     handler = type("Handler", (_AirflowHandler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         handler.airflow = Airflow(f"http://127.0.0.1:{server.server_port}")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AIRFLOW_API_URL", handler.airflow.url)
         monkeypatch.setenv("AIRFLOW_API_USERNAME", AIRFLOW_LOGIN["username"])
         monkeypatch.setenv("AIRFLOW_API_PASSWORD", AIRFLOW_LOGIN["password"])
         monkeypatch.setenv("AIRFLOW_URL", "https://airflow.example.com")
-        yield handler.airflow
-        server.shutdown()
+        with serving_requests(server):
+            yield handler.airflow
 
 
 @pytest.fixture
@@ -404,10 +418,8 @@ def log_predictions(
 @pytest.fixture
 def gate(mlflow: MLflow) -> Iterator[Gate]:
     """MLflow behind a gate that a test can close."""
-    with Gate(mlflow.url) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with Gate(mlflow.url) as server, serving_requests(server):
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
@@ -420,7 +432,7 @@ def app(gate: Gate, model_api: ModelApi, monkeypatch: pytest.MonkeyPatch) -> Cal
     st.cache_resource.clear()
 
     def visit(login: tuple[str, str] | None = None) -> AppTest:
-        at = AppTest.from_file(str(APP), default_timeout=30).run()
+        at = AppTest.from_file(str(APP), default_timeout=120).run()
         return sign_in(at, *login) if login else at
 
     return visit

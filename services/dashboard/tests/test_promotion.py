@@ -161,15 +161,16 @@ def test_what_was_moved_meanwhile_is_not_moved_again(
 
 
 def test_a_history_keeps_its_newest_entries_and_survives_nonsense(
-    mlflow: MLflow, owner: Login, model: str
+    mlflow: MLflow, owner: Login, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(promotion, "KEPT", 3)
     client = Tracking(mlflow.url, *owner)
-    for i in range(promotion.KEPT + 3):
+    for i in range(promotion.KEPT + 2):
         now = champion(mlflow, owner)
         after = "2" if now != "2" else "3"
         promotion.apply(client, Change(MODEL, "champion", now, after), f"person-{i}")
     kept = recorded(mlflow, owner)
-    assert len(kept) == promotion.KEPT and kept[-1][1] == f"person-{promotion.KEPT + 2}"
+    assert len(kept) == promotion.KEPT and kept[-1][1] == f"person-{promotion.KEPT + 1}"
     for nonsense in ("not json", '{"a": 1}', '[1, {"version": "2"}, {"at": "x"}]'):
         client.set_model_tag(MODEL, "lastro.history.champion", nonsense)
         assert promotion.history(client.registered_model(MODEL), "champion") == []

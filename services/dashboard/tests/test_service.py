@@ -42,7 +42,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(120) == 0
     assert "Traceback" not in log.read_text()
 
 

@@ -19,7 +19,7 @@ from botocore.config import Config
 REGION = "eu-west-1"
 ROOT_KEY = "AKIAROOTROOTROOTROOT"
 ROOT_SECRET = "root-secret-for-tests"
-START_SECONDS = 30
+START_SECONDS = 300
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -66,7 +66,7 @@ class Emulator:
     def stop(self) -> int:
         """SIGTERM; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=60)
 
     def client(self, service: str, **options: Any) -> Any:
         return client(self.url, service, **options)
@@ -112,9 +112,26 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     emulator.kill()
 
 
+@pytest.fixture(scope="module")
+def _restarted_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    emulator = Emulator(tmp_path_factory.mktemp("restarted") / "state")
+    emulator.start()
+    yield emulator
+    emulator.kill()
+
+
+@pytest.fixture
+def restarted_emulator(_restarted_emulator: Emulator) -> Emulator:
+    """An emulator that a test may kill and start again; it keeps to names of its own."""
+    if _restarted_emulator.process.poll() is not None:
+        # A test that failed left it so.
+        _restarted_emulator.start()
+    return _restarted_emulator
+
+
 @pytest.fixture
 def own_emulator(tmp_path: Path) -> Iterator[Emulator]:
-    """An emulator that the test may kill."""
+    """An emulator that the test has for itself, its state too."""
     emulator = Emulator(tmp_path / "state")
     emulator.start()
     yield emulator

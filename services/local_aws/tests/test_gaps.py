@@ -575,14 +575,15 @@ def test_addresses_stay_within_the_subnet(emulator: Any) -> None:
     assert ipaddress.ip_address(instance["PrivateIpAddress"]) in ipaddress.ip_network("10.9.1.0/24")
 
 
-@pytest.mark.parametrize(("mend", "kept"), [("", True), ("core.forget_what_is_gone()", False)])
-def test_what_is_gone_leaves_the_memory(mend: str, kept: bool) -> None:
-    program = f"""
+def test_what_is_gone_leaves_the_memory() -> None:
+    """A process of its own, as moto is changed for good: first as it comes, then mended."""
+    program = """
 import weakref
 from local_aws.gaps import core
 from moto.sts.models import Token
-{mend}
+print(weakref.ref(Token(duration=1))() is not None)
+core.forget_what_is_gone()
 print(weakref.ref(Token(duration=1))() is not None)
 """
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert answer.stdout.strip() == str(kept), answer.stderr
+    assert answer.stdout.split() == ["True", "False"], answer.stderr

@@ -6,6 +6,7 @@ as those hosts' would at theirs.
 
 import http.client
 import json
+import os
 import subprocess
 import sys
 import time
@@ -105,7 +106,7 @@ def agents(emulator: Emulator) -> Iterator[Agents]:
         agents.stop(address)
 
 
-def until(ask: Callable[[], Any], seconds: float = 15) -> Any:
+def until(ask: Callable[[], Any], seconds: float = 90) -> Any:
     deadline = time.monotonic() + seconds
     while not (answer := ask()):
         assert time.monotonic() < deadline
@@ -211,13 +212,16 @@ def test_a_script_that_fails(
 def test_a_script_that_takes_too_long_is_ended_with_all_that_it_started(
     emulator: Emulator, hosts: dict[str, str], make: Callable[..., str], tmp_path: Path
 ) -> None:
-    script = f"sleep 4 && touch {tmp_path}/late & sleep 4"
+    # Of this run alone.
+    forever = f"sleep 987.{os.getpid()}"
+    script = f"{forever} && touch {tmp_path}/late & {forever}"
     command = emulator.client("ssm").send_command(
         DocumentName=make(script), InstanceIds=[hosts["one"]]
     )
     invocation = finished(emulator, command)[hosts["one"]]
     assert (invocation["Status"], invocation["StatusDetails"]) == ("TimedOut", "ExecutionTimedOut")
-    time.sleep(3)
+    left = subprocess.run(["pgrep", "-fx", forever], capture_output=True, text=True)
+    assert left.stdout == ""
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -32,6 +33,9 @@ SUM = [
     {"name": "a", "type": "double", "required": True},
     {"name": "n", "type": "long", "required": True},
 ]
+
+
+_alone = threading.Lock()
 
 
 class MemoryVersion:
@@ -169,10 +173,26 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
 def served(
     folder: Path, store: MemoryStore, log: Any = None, **changes: Any
 ) -> Iterator[httpx.Client]:
-    """Serve a store on a port, as in production but in a thread; yield a client with a key."""
-    app = create_app(make_settings(folder, **changes), store, log)  # type: ignore[arg-type]
+    """Serve a store on a port, as in production but in a thread; yield a client with a key.
+
+    As in production, a process has one app at a time.
+    """
+    if not _alone.acquire(blocking=False):
+        raise RuntimeError("another app is served: both would write the same cells of the metrics")
+    try:
+        app = create_app(make_settings(folder, **changes), store, log)  # type: ignore[arg-type]
+        with _listening(app) as client:
+            yield client
+    finally:
+        _alone.release()
+
+
+@contextmanager
+def _listening(app: Any) -> Iterator[httpx.Client]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        # From here on a client is not refused, only kept waiting.
+        listener.listen()
         config = uvicorn.Config(
             app, http="model_api.protocol:Protocol", ws="none", access_log=False, log_config=None
         )
@@ -181,13 +201,23 @@ def served(
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            with httpx.Client(base_url=url, headers=AUTHORIZED, timeout=20) as client:
+            with httpx.Client(base_url=url, headers=AUTHORIZED, timeout=60) as client:
                 client.get("/health/live")
                 yield client
         finally:
             server.should_exit = True
-            thread.join(timeout=20)
+            thread.join(timeout=60)
             assert not thread.is_alive()
+
+
+def metric(client: httpx.Client, name: str, **labels: str) -> float:
+    """Return the sum of the samples with these labels."""
+    total = 0.0
+    for line in client.get("/metrics").text.splitlines():
+        found = re.fullmatch(rf"{name}(?:{{(.*)}})? (\S+)", line)
+        if found and labels.items() <= dict(re.findall(r'(\w+)="(.*?)"', found[1] or "")).items():
+            total += float(found[2])
+    return total
 
 
 def send_raw(client: httpx.Client, data: bytes, more: bytes = b"", wait: float = 0) -> bytes:

@@ -3,9 +3,7 @@
 import logging
 import re
 import socket
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -16,9 +14,9 @@ from serving import (
     KEY,
     MemoryStore,
     MemoryVersion,
+    metric,
     send_raw,
     served,
-    write_keys,
 )
 
 ROW = {"a": 1.5, "n": 2}
@@ -32,19 +30,6 @@ def refuse(batch: Any) -> list[Any]:
 
 def fail(batch: Any) -> list[Any]:
     raise RuntimeError(f"internals {batch.array()}")
-
-
-class Hold:
-    """A prediction that takes until it is let go."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Semaphore(0)
-        self.go = threading.Event()
-
-    def __call__(self, batch: Any) -> list[Any]:
-        self.begun.release()
-        assert self.go.wait(20)
-        return [0] * batch.rows
 
 
 def fill(store: MemoryStore) -> MemoryStore:
@@ -83,16 +68,6 @@ def client(service: tuple[httpx.Client, MemoryStore], filled: MemoryStore) -> ht
     client = service[0]
     client.headers.update(AUTHORIZED)
     return client
-
-
-def metric(client: httpx.Client, name: str, **labels: str) -> float:
-    """Return the sum of the samples with these labels."""
-    total = 0.0
-    for line in client.get("/metrics").text.splitlines():
-        found = re.fullmatch(rf"{name}(?:{{(.*)}})? (\S+)", line)
-        if found and labels.items() <= dict(re.findall(r'(\w+)="(.*?)"', found[1] or "")).items():
-            total += float(found[2])
-    return total
 
 
 # ---- answers ----------------------------------------------------------------------------------
@@ -215,54 +190,6 @@ def test_nothing_is_told_without_a_key(
 def test_health_and_the_empty_page_are_open(client: httpx.Client, path: str) -> None:
     del client.headers["Authorization"]
     assert client.get(path).status_code == 200
-
-
-@pytest.fixture
-def own_client(tmp_path: Path, store: MemoryStore) -> Iterator[httpx.Client]:
-    with served(tmp_path, store) as client:
-        yield client
-
-
-def test_keys_are_exchanged_without_a_restart(
-    own_client: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    client = own_client
-
-    def status(key: str) -> int:
-        headers = {"Authorization": f"Bearer {key}"}
-        return client.get("/models", headers=headers).status_code
-
-    new = "fedcba9876543210" * 4
-    assert status(new) == 401
-    write_keys(tmp_path / "keys.json", {"name": "new", "key": new}, {"name": "tests", "key": KEY})
-    eventually(lambda: status(new) == 200, seconds=5)
-    write_keys(tmp_path / "keys.json", {"name": "new", "key": "short"})
-    eventually(lambda: metric(client, "model_api_keys_file_broken") == 1, seconds=5)
-    assert (status(new), status(KEY)) == (200, 200)
-    write_keys(tmp_path / "keys.json", {"name": "new", "key": new})
-    eventually(lambda: status(KEY) == 401, seconds=5)
-    [line] = [record for record in caplog.records if "stay as they were" in record.message]
-    assert "fewer than 32 characters" in line.message
-    assert "short" not in line.message.replace(str(tmp_path), "")
-
-
-def test_a_key_may_ask_so_often_and_no_more(tmp_path: Path, store: MemoryStore) -> None:
-    write_keys(
-        tmp_path / "keys.json",
-        {"name": "slow", "key": KEY, "requests_per_second": 0.01, "burst": 3},
-        {"name": "free", "key": "fedcba9876543210" * 4},
-    )
-    with served(tmp_path, store) as client:
-        assert [client.post(PREDICT, json=[ROW]).status_code for _ in range(3)] == [200] * 3
-        refused = client.post(PREDICT, json=[ROW])
-        assert refused.status_code == 429
-        assert refused.json()["type"] == "urn:model-api:rate-limited"
-        assert 90 < int(refused.headers["retry-after"]) <= 100
-        assert client.get("/models").status_code == 429
-        client.headers["Authorization"] = "Bearer " + "fedcba9876543210" * 4
-        assert client.post(PREDICT, json=[ROW]).status_code == 200
-        assert metric(client, "model_api_requests_total", key="slow", status="429") == 1
-        assert metric(client, "model_api_requests_total", key="slow", status="200") == 3
 
 
 # ---- bad input --------------------------------------------------------------------------------
@@ -396,17 +323,6 @@ def test_a_fault_of_the_model_leaks_nothing(
     assert not any("123.456" in str(vars(record)) for record in caplog.records)
 
 
-# ---- limits -----------------------------------------------------------------------------------
-
-
-def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, store: MemoryStore) -> None:
-    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
-    with served(tmp_path, store, body_seconds=0.3) as client:
-        received = send_raw(client, f"{head}Content-Length: 20\r\n\r\n[{{".encode())
-        assert received.startswith(b"HTTP/1.1 408 ")
-        assert b"urn:model-api:body-timeout" in received
-
-
 def test_a_client_that_goes_away_is_no_failure(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -419,71 +335,6 @@ def test_a_client_that_goes_away_is_no_failure(
             lambda: any(getattr(r, "fields", {}).get("status") == 499 for r in caplog.records)
         )
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
-
-
-def test_a_long_prediction_holds_up_nobody(tmp_path: Path) -> None:
-    hold = Hold()
-    store = MemoryStore(MemoryVersion(), MemoryVersion(name="long", answer=hold, seconds=1))
-    with served(tmp_path, store) as client:
-        slow = threading.Thread(
-            target=client.post, args=["/models/long/predict"], kwargs={"json": [ROW]}
-        )
-        slow.start()
-        assert hold.begun.acquire(timeout=10)
-        assert client.post(PREDICT, json=[ROW]).status_code == 200
-        hold.go.set()
-        slow.join()
-
-
-def test_what_is_too_much_is_told_to_come_back(tmp_path: Path) -> None:
-    hold = Hold()
-    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
-    statuses: list[int] = []
-    with served(tmp_path, store, threads=1, queue=1) as client:
-
-        def ask() -> None:
-            statuses.append(client.post("/models/long/predict", json=[ROW]).status_code)
-
-        askers = [threading.Thread(target=ask) for _ in range(2)]
-        for asker in askers:
-            asker.start()
-        assert hold.begun.acquire(timeout=10)
-        eventually(lambda: metric(client, "model_api_predictions_waiting") == 1)
-        assert metric(client, "model_api_requests_in_flight") == 2
-        refused = client.post("/models/long/predict", json=[ROW])
-        assert refused.status_code == 429
-        assert refused.json()["type"] == "urn:model-api:overloaded"
-        assert int(refused.headers["retry-after"]) >= 1
-        hold.go.set()
-        for asker in askers:
-            asker.join()
-        assert statuses == [200, 200]
-        assert client.post("/models/long/predict", json=[ROW]).status_code == 200
-
-
-def test_requests_beyond_the_concurrency_are_refused(tmp_path: Path) -> None:
-    hold = Hold()
-    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
-    with served(tmp_path, store, concurrency=1) as client:
-        asker = threading.Thread(
-            target=client.post, args=["/models/long/predict"], kwargs={"json": [ROW]}
-        )
-        asker.start()
-        assert hold.begun.acquire(timeout=10)
-        refused = client.post("/models/long/predict", json=[ROW])
-        assert (refused.status_code, refused.json()["type"]) == (429, "urn:model-api:overloaded")
-        hold.go.set()
-        asker.join()
-
-
-def test_a_prediction_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
-    hold = Hold()
-    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
-    with served(tmp_path, store, prediction_seconds=0.2) as client:
-        answer = client.post("/models/long/predict", json=[ROW])
-        assert answer.status_code == 503
-        assert answer.json()["type"] == "urn:model-api:prediction-timeout"
-        hold.go.set()
 
 
 # ---- ids, metrics, logs -----------------------------------------------------------------------
@@ -560,29 +411,3 @@ def test_failures_leave_a_line_and_successes_none(
     }
     assert "123.456" not in str(vars(record))
     assert KEY not in str(vars(record))
-
-
-def test_every_request_leaves_a_line_on_demand(
-    tmp_path: Path, store: MemoryStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    with (
-        served(tmp_path, store, log_requests="all") as client,
-        caplog.at_level(logging.INFO, logger="model_api.requests"),
-    ):
-        client.post(PREDICT, json=[ROW])
-    assert [r.fields["status"] for r in caplog.records if r.fields["path"] == PREDICT] == [200]
-
-
-def test_predictions_are_offered_to_the_log(tmp_path: Path, store: MemoryStore) -> None:
-    offered: list[tuple[Any, ...]] = []
-
-    class Log:
-        def offer(self, *record: Any) -> None:
-            offered.append(record)
-
-    with served(tmp_path, store, Log()) as client:
-        answer = client.post(PREDICT, content=b'[{"a":1,"n":2}]', headers={"x-request-id": "r"})
-        client.post(PREDICT, json=[{}])
-    assert offered == [
-        ("sum", "3", "champion", "r", b'[{"a":1,"n":2}]', answer.content),
-    ]

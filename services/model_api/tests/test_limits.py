@@ -110,6 +110,26 @@ def test_a_prediction_that_waited_leaves_the_event_loop_a_moment_after_the_one_b
         assert start - end >= BREAK_SECONDS
 
 
+def test_work_that_no_thread_could_be_had_for_leaves_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = Threads(1, 0)
+
+    async def run() -> int:
+        return await threads.run(lambda: 1, 10)
+
+    def no_thread(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threads._executor, "submit", no_thread)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                asyncio.run(run())
+    assert asyncio.run(run()) == 1
+    threads.stop()
+
+
 def test_of_a_body_beyond_the_limit_no_more_is_read() -> None:
     left = messages(*[b"x" * 10] * 1000)
 

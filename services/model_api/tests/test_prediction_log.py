@@ -1,5 +1,6 @@
 """The prediction log: what is offered here is written by a process as in production."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +18,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from aws_emulator import KEYS, Emulator
+from pyarrow.fs import LocalFileSystem
 
 from model_api.prediction_log import PredictionLog, Settings
 from model_api.prediction_log.sender import MAXIMUM_BYTES
+from model_api.prediction_log.writer import Writer
 from model_api.storage import locate
 
 INPUTS = [
@@ -350,6 +355,105 @@ def _sent(log: PredictionLog, host: Host, row: dict[str, Any]) -> bool:
     before = log.sent
     host.offer(log, row)
     return log.sent > before
+
+
+def test_a_fault_of_the_writing_loop_costs_no_record(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(host.settings(flush_seconds=0.05))
+    group, faults = writer._tables.group, [RuntimeError("a fault that nobody thought of")] * 2
+
+    def failing(raw: dict[int, bytes]) -> Any:
+        if faults:
+            raise faults.pop()
+        return group(raw)
+
+    monkeypatch.setattr(writer._tables, "group", failing)
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(writer.run()))
+    thread.start()
+    try:
+        host.offer(PredictionLog(host.settings()), {"a": 1.0})
+        eventually(lambda: writer.written == 1)
+        assert not faults
+    finally:
+        writer.stop()
+        thread.join()
+    assert results == [True]
+    assert [row["a"] for row in host.rows()] == [1.0]
+
+
+def test_a_reader_never_finds_a_file_that_is_being_written(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(host.settings(flush_seconds=3600))
+    host.offer(PredictionLog(host.settings()), {"a": 1.0})
+    found: list[list[str]] = []
+    move = LocalFileSystem.move
+
+    class Watched:
+        """The writer's file system; it looks as a reader does before a file gets its name."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(writer_files, name)
+
+        def move(self, source: str, target: str) -> None:
+            found.append(host.files())
+            move(writer_files, source, target)
+
+    writer_files = writer._files
+    writer._files = Watched()  # type: ignore[assignment]
+    writer.stop()
+    writer.run()
+    assert found == [[]]
+    assert [row["a"] for row in host.rows()] == [1.0]
+
+
+def test_what_parquet_cannot_hold_costs_its_own_version_only(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table = pq.write_table
+
+    def failing(table: pa.Table, sink: Any) -> None:
+        if "flag" in table.column_names:
+            raise pa.ArrowNotImplementedError("Unhandled type for Arrow to Parquet conversion")
+        write_table(table, sink)
+
+    monkeypatch.setattr(pq, "write_table", failing)
+    writer = Writer(host.settings(flush_seconds=3600))
+    log = PredictionLog(host.settings())
+    host.offer(log, ROW, name="wine")
+    host.offer(log, {"a": 1.0})
+    writer.stop()
+    assert writer.run()
+    assert [row["a"] for row in host.rows()] == [1.0]
+    assert writer.undecodable == 1
+
+
+class DeafSocket:
+    """A socket that can be read once."""
+
+    def __init__(self, record: bytes) -> None:
+        self._records = [record]
+
+    def recv(self, size: int) -> bytes:
+        if not self._records:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return self._records.pop()
+
+
+def test_a_writer_that_can_receive_no_more_writes_what_it_has_and_ends(host: Host) -> None:
+    writer = Writer(host.settings(flush_seconds=3600))
+    host.offer(PredictionLog(host.settings()), {"a": 1.0})
+    record = writer._socket.recv(2**20)
+    # What nobody reads any more fills up: telling the receiver to end must not wait for room.
+    sender = PredictionLog(host.settings())
+    while not sender.dropped["full"]:
+        host.offer(sender, {"a": 2.0})
+    with writer._socket:
+        writer._socket = DeafSocket(record)  # type: ignore[assignment]
+        assert not writer.run()
+    assert [row["a"] for row in host.rows()] == [1.0]
 
 
 def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) -> None:

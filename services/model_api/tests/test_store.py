@@ -282,3 +282,49 @@ def test_a_torn_state_changes_nothing(stage: Stage) -> None:
     stage.serve("2")
     stage.store.look()
     assert stage.champion() == "2"
+
+
+def test_aliases_are_followed_after_a_fault_of_the_thread(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, faults = stage.store._folder.read, [RuntimeError("a fault that nobody thought of")] * 2
+
+    def failing() -> State | None:
+        if faults:
+            raise faults.pop()
+        return read()
+
+    monkeypatch.setattr(stage.store._folder, "read", failing)
+    stage.serve("1")
+    stage.store.start()
+    try:
+        eventually(lambda: stage.store.ready)
+        assert stage.champion() == "1"
+    finally:
+        stage.store.stop()
+
+
+def test_a_wish_has_its_name_only_once_it_is_whole(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    write = Path.write_bytes
+
+    def writing(file: Path, content: bytes) -> int:
+        written = write(file, content[:1])
+        seen.append([wished.name for wished in (stage.folder.path / "wishes").iterdir()])
+        return written + write(file, content)
+
+    monkeypatch.setattr(Path, "write_bytes", writing)
+    stage.folder.wish("wine", "3")
+    assert seen == [[]]
+    assert [wish[:2] for wish in stage.folder.wishes()] == [("wine", "3")]
+
+
+def test_a_wish_that_a_power_cut_tore_can_be_made_again(stage: Stage) -> None:
+    stage.folder.wish("wine", "3")
+    [file] = (stage.folder.path / "wishes").iterdir()
+    file.write_bytes(b"")
+    assert list(stage.folder.wishes()) == []
+    stage.folder.wish("wine", "3")
+    assert [wish[:2] for wish in stage.folder.wishes()] == [("wine", "3")]

@@ -103,22 +103,25 @@ def bench(tracking: str, model: str, tmp_path: Path) -> Bench:
     return Bench(f"file://{tmp_path}", model)
 
 
-@pytest.fixture
-def s3(
-    tracking: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Bench]:
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    emulator = Emulator(tmp_path / "aws", port)
+    emulator = Emulator(tmp_path_factory.mktemp("aws"), port)
     emulator.start()
     emulator.make_bucket("artifacts")
+    yield emulator
+    emulator.stop()
+
+
+@pytest.fixture
+def s3(tracking: str, model: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Bench:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in (emulator.environment | KEYS).items():
         monkeypatch.setenv(name, value)
-    yield Bench("s3://artifacts/batch", model)
-    emulator.stop()
+    return Bench(f"s3://artifacts/{uuid4().hex[:8]}", model)
 
 
 def test_files_in_s3_are_scored_and_their_lineage_is_told(s3: Bench) -> None:
@@ -158,7 +161,12 @@ def test_files_in_s3_are_scored_and_their_lineage_is_told(s3: Bench) -> None:
     assert all(len(etag) >= 32 for etag in etags)
     sizes = {name: len(content) for name, content in s3.written(s3.source).items()}
     assert lineage["files"] == [
-        {"path": f"artifacts/batch/in/{name}", "size": sizes[name], "rows": rows, "output": output}
+        {
+            "path": f"{s3.source.removeprefix('s3://')}/{name}",
+            "size": sizes[name],
+            "rows": rows,
+            "output": output,
+        }
         for name, rows, output in (
             ("a.csv", 2, "part-00000.parquet"),
             ("b/two.parquet", 1, "part-00001.parquet"),
@@ -217,6 +225,19 @@ def test_a_missing_value_is_named_by_file_column_and_row(
     bench.put("b.parquet", pa.table({"a": [*values[:23], None, 1.0], "n": [1] * 25}))
     with pytest.raises(BatchError, match=r"b\.parquet: column 'a', row 23: must not be missing"):
         bench.score()
+    # Of the file that was half scored there is nothing.
+    assert [name.rpartition("/")[2] for name in bench.written()] == ["part-00000.parquet"]
+
+
+def test_a_file_that_was_half_scored_is_not_in_s3(
+    s3: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastro_pipelines.batch._ROWS", 10)
+    s3.put("a.parquet", pa.table({"a": [1.0] * 25, "n": [1] * 25}))
+    s3.put("b.parquet", pa.table({"a": [*[1.0] * 23, None, 1.0], "n": [1] * 25}))
+    with pytest.raises(BatchError, match=r"b\.parquet: column 'a', row 23"):
+        s3.score()
+    assert [name.rpartition("/")[2] for name in s3.written()] == ["part-00000.parquet"]
 
 
 @pytest.mark.parametrize(

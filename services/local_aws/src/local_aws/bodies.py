@@ -134,12 +134,16 @@ class BodyStore:
         """A new body made of the bodies with these ids, one after the other."""
         body_id = uuid.uuid4().hex
         path = self.path(body_id)
-        with path.open("xb") as file:
-            for part in parts:
-                with self.path(part).open("rb") as source:
-                    shutil.copyfileobj(source, file, CHUNK)
-            _flush(file, path)
-            size = file.tell()
+        try:
+            with path.open("xb") as file:
+                for part in parts:
+                    with self.path(part).open("rb") as source:
+                        shutil.copyfileobj(source, file, CHUNK)
+                _flush(file, path)
+                size = file.tell()
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return Stored(body_id, size, None)
 
     def discard(self, body_ids: Iterable[str]) -> None:

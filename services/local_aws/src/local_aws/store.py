@@ -22,20 +22,22 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._queue: queue.SimpleQueue[tuple[Rows, Future[None]] | None] = queue.SimpleQueue()
-        with self._connect() as connection:
-            connection.execute(
+        # Opened here, where a failure is an error of the start, and not in the thread, where it
+        # would be one that nobody hears of.
+        self._connection = self._connect()
+        with self._connection:
+            self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS state (kind TEXT, name TEXT, content BLOB NOT NULL,"
                 " PRIMARY KEY (kind, name))"
             )
-        connection.close()
         self._writer = threading.Thread(target=self._run, name="store", daemon=True)
         self._writer.start()
 
     def submit(self, rows: Rows) -> Future[None]:
         """Queue rows to be written atomically, after everything queued before them.
 
-        The future is done when they would survive a power cut. It raises `sqlite3.Error` when
-        nothing was written (for example: the disk is full).
+        The future is done when they would survive a power cut. It raises, mostly `sqlite3.Error`,
+        when nothing was written (for example: the disk is full).
         """
         done: Future[None] = Future()
         if rows:
@@ -60,13 +62,13 @@ class Store:
         self._writer.join()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path)
+        # One thread at a time uses a connection, though not the one that opened it.
+        connection = sqlite3.connect(self._path, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
     def _run(self) -> None:
-        connection = self._connect()
         closing = False
         while not closing:
             batch = [self._queue.get()]
@@ -75,16 +77,17 @@ class Store:
             closing = None in batch
             writes = [item for item in batch if item is not None]
             try:
-                with connection:
+                with self._connection:
                     for rows, _ in writes:
-                        _apply(connection, rows)
-            except sqlite3.Error as error:
+                        _apply(self._connection, rows)
+            except Exception as error:
+                # Whatever it is: without this thread every request would wait for ever.
                 for _, done in writes:
                     done.set_exception(error)
             else:
                 for _, done in writes:
                     done.set_result(None)
-        connection.close()
+        self._connection.close()
 
 
 def _apply(connection: sqlite3.Connection, rows: Rows) -> None:

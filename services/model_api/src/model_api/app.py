@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from model_api import documentation, metrics, problems
+from model_api.guard import Guard
 from model_api.keys import Keys
 from model_api.limits import Disconnected, Rates, Threads
 from model_api.logs import without_values
@@ -39,6 +40,7 @@ _TICK_SECONDS = 0.5
 _LOADING_SECONDS = 60.0
 
 logger = logging.getLogger("model_api.requests")
+_ticks = logging.getLogger(__name__)
 
 
 def from_environment() -> ASGIApp:
@@ -74,16 +76,21 @@ def create_app(
     predictor = Predictor(store, settings, counted, threads, log)
 
     async def tick() -> None:
+        # A worker without fresh gauges still answers: no reason to end it. One guard each, so that
+        # a fault of the keys leaves the gauges alive, and the other way round.
+        reading, sampling = Guard("reading the keys", _ticks), Guard("sampling the gauges", _ticks)
         while True:
-            keys.refresh()
-            counted.sample(
-                in_flight=predictor.in_flight,
-                running=threads.running,
-                waiting=threads.waiting,
-                keys_broken=keys.broken,
-            )
-            if isinstance(log, SocketLog):
-                counted.log(log.offered, log.dropped)
+            with reading:
+                keys.refresh()
+            with sampling:
+                counted.sample(
+                    in_flight=predictor.in_flight,
+                    running=threads.running,
+                    waiting=threads.waiting,
+                    keys_broken=keys.broken,
+                )
+                if isinstance(log, SocketLog):
+                    counted.log(log.offered, log.dropped)
             await asyncio.sleep(_TICK_SECONDS)
 
     @asynccontextmanager

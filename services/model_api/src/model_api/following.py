@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from model_api.child import Child, Priority
+from model_api.guard import Guard
 from model_api.registry import Registered, Registry, RegistryError
 from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder, sync
 
@@ -106,13 +107,12 @@ class Follower:
 
     def run(self, stop: threading.Event) -> None:
         """Follow until told to stop; then end what is being prepared."""
+        # Without the follower no alias is followed.
+        looking = Guard("following the registry", logger)
         try:
             while not stop.is_set():
-                try:
+                with looking:
                     self.tick()
-                except Exception:
-                    # Without the follower no alias is followed: it outlives a fault of its own.
-                    logger.exception("a look at the registry failed")
                 stop.wait(_TICK_SECONDS)
         finally:
             self._end_child()

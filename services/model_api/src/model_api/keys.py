@@ -79,13 +79,15 @@ class Keys:
         state = _state(self._path)
         if state == self._state:
             return
-        self._state = state
         try:
             self._callers = self._read()
         except KeysError as error:
+            self._state = state
             self.broken = True
             logger.error("the keys stay as they were: %s", error)
             return
+        # Only now: after any other exception the next look must read the file again.
+        self._state = state
         self.broken = False
         logger.info("%s was read again: %d keys", self._path, len(self._callers))
 

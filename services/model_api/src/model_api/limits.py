@@ -118,7 +118,12 @@ class Threads:
                 raise overloaded("too many predictions are waiting")
             follows = self._taken >= self._count
             self._taken += 1
-        future = self._executor.submit(_after_a_break if follows else _at_once, work)
+        try:
+            future = self._executor.submit(_after_a_break if follows else _at_once, work)
+        except BaseException:
+            # Such as no memory for a thread: the place must not stay taken for good.
+            self._free()
+            raise
         future.add_done_callback(self._free)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
@@ -134,7 +139,7 @@ class Threads:
         """Forget what waits."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _free(self, _: Future[Any]) -> None:
+    def _free(self, _: Future[Any] | None = None) -> None:
         with self._lock:
             self._taken -= 1
 

@@ -9,6 +9,7 @@ comes from a request: a model, version or alias counts once it is loaded, a key 
 import os
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,27 @@ def expose(describe: Callable[[], dict[str, Any]]) -> bytes:
         except PermissionError:
             pass
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(folder))
+    _Files(registry, str(folder))
     registry.register(_Models(describe))
     return generate_latest(registry)
+
+
+class _Files(MultiProcessCollector):
+    """What the processes have written, but for the files that are just being made.
+
+    A process makes a file and then gives it its size; `MultiProcessCollector` fails on one that is
+    still empty.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics of the files that have content."""
+        files = []
+        for file in Path(self._path).glob("*.db"):
+            # One of a process that has ended may be removed meanwhile.
+            with suppress(FileNotFoundError):
+                if file.stat().st_size:
+                    files.append(str(file))
+        return self.merge(files, accumulate=True)
 
 
 class _Models(Collector):

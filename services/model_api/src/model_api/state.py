@@ -7,7 +7,6 @@ start after a crash, sees either the old state or the new one.
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -124,16 +123,24 @@ class StateFolder:
         try:
             os.utime(file)
         except FileNotFoundError:
-            file.write_bytes(msgspec.json.encode((name, number)))
+            # Not in the folder of wishes, where the follower would read it half written.
+            beside = self.path / f".wish.{os.getpid()}"
+            beside.write_bytes(msgspec.json.encode((name, number)))
+            beside.replace(file)
 
     def wishes(self) -> Iterator[tuple[str, str, datetime]]:
         """Yield name, number and last use of each version that was asked for."""
         for file in self._wishes.iterdir():
-            # One that is half written is whole at the next look.
-            with suppress(FileNotFoundError, msgspec.MsgspecError):
+            try:
                 used = datetime.fromtimestamp(file.stat().st_mtime, UTC)
                 name, number = msgspec.json.decode(file.read_bytes(), type=tuple[str, str])
-                yield name, number, used
+            except FileNotFoundError:
+                continue
+            except msgspec.MsgspecError:
+                # Torn by a power cut; a wish that is there is only touched, so it would stay so.
+                file.unlink(missing_ok=True)
+                continue
+            yield name, number, used
 
     def forget(self, name: str, number: str) -> None:
         """Drop a wish."""

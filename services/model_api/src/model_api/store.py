@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from model_api.guard import Guard
 from model_api.state import Model, State, StateFolder
 from model_api.version import Version, open_version
 
@@ -271,12 +272,11 @@ class Store:
 
     # ---- the thread -----------------------------------------------------------------------------
     def _run(self) -> None:
+        # Without the thread no alias is followed.
+        looking = Guard("following the state", logger)
         while not self._stop.is_set():
-            try:
+            with looking:
                 self.look()
-            except Exception:
-                # Without the thread no alias is followed: it outlives a fault of its own.
-                logger.exception("the state could not be followed")
             self._stop.wait(self._interval)
 
     def look(self) -> None:

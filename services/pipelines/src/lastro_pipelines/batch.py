@@ -7,7 +7,7 @@ would get. Files are streamed: the memory needed does not grow with them.
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from model_api.preparing import PrepareError, prepare
-from model_api.storage import locate
+from model_api.storage import locate, put, writing
 from model_api.version import Version, open_version
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
@@ -319,24 +319,20 @@ def _score_file(
     """Score one file; return its number of rows."""
     rows = 0
     writer = None
-    _make_folder(written, output)
-    try:
-        with system.open_input_file(file.path) as content:
-            for batch in _batches(version, content, file):
-                table = _scored(version, file, batch, rows)
-                if writer is None:
-                    writer = pq.ParquetWriter(
-                        f"{output}/{file.output}", table.schema, filesystem=written
-                    )
-                writer.write_table(table.cast(writer.schema))
-                rows += table.num_rows
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise BatchError(f"{file.path}, after row {rows}: {error}") from error
-    finally:
-        if writer is not None:
-            writer.close()
-    if _etag(system, file.path) != file.etag:
-        raise BatchError(f"{file.path}: was replaced while it was read; score it again")
+    with ExitStack() as whole:
+        try:
+            with system.open_input_file(file.path) as content:
+                for batch in _batches(version, content, file):
+                    table = _scored(version, file, batch, rows)
+                    if writer is None:
+                        sink = whole.enter_context(writing(written, f"{output}/{file.output}"))
+                        writer = whole.enter_context(pq.ParquetWriter(sink, table.schema))
+                    writer.write_table(table.cast(writer.schema))
+                    rows += table.num_rows
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise BatchError(f"{file.path}, after row {rows}: {error}") from error
+        if _etag(system, file.path) != file.etag:
+            raise BatchError(f"{file.path}: was replaced while it was read; score it again")
     return rows
 
 
@@ -377,10 +373,4 @@ def _declare(folder: str, lineage: dict[str, Any]) -> None:
     system, path = locate(folder)
     content = msgspec.json.format(msgspec.json.encode(lineage), indent=2)
     for name, text in ((LINEAGE, content), (SUCCESS, b"")):
-        with system.open_output_stream(f"{path}/{name}") as sink:
-            sink.write(text)
-
-
-def _make_folder(system: FileSystem, folder: str) -> None:
-    if system.type_name == "local":  # S3 has no folders
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        put(system, f"{path}/{name}", text)

@@ -11,7 +11,10 @@ from model_api.settings import read_or_exit
 
 
 def main() -> None:
-    """Receive and write until SIGTERM; exit with 2 when the settings are not acceptable."""
+    """Receive and write until SIGTERM.
+
+    Exit with 2 when the settings are not acceptable, with 1 when nothing can be received any more.
+    """
     settings = read_or_exit(Settings, "prediction-log")
     if settings.url is None:
         print(
@@ -24,7 +27,8 @@ def main() -> None:
     writer = Writer(settings)
     signal.signal(signal.SIGTERM, lambda *_: writer.stop())
     signal.signal(signal.SIGINT, lambda *_: writer.stop())
-    writer.run()
+    if not writer.run():
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_api import storage
+from model_api.guard import Guard
 from model_api.prediction_log.settings import Settings
-from model_api.prediction_log.tables import Group, Tables
+from model_api.prediction_log.tables import Tables
 from model_api.prediction_log.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,9 @@ class Writer:
         self._socket = _listen(settings.socket)
         self._stopping = threading.Event()
         self._last = secrets.token_bytes(16)
-        self._failures = 0
+        self._writing = Guard("writing the prediction log", logger)
+        self._away = 0
+        self._deaf = False
         self._reported = 0
         self.written = 0
         self.undecodable = 0
@@ -53,14 +56,14 @@ class Writer:
         """Make `run` write what there is and return."""
         self._stopping.set()
 
-    def run(self) -> None:
-        """Receive and write until `stop`."""
-        receiver = threading.Thread(target=self._receive, name="receiver")
+    def run(self) -> bool:
+        """Receive and write until `stop`; return whether it ended for that reason."""
+        # A daemon: should this thread fail, the process must end and be started again.
+        receiver = threading.Thread(target=self._receive, name="receiver", daemon=True)
         receiver.start()
         while not self._pause():
             self._flush_all()
-        self._end()
-        receiver.join()
+        self._end(receiver)
         self._settings.socket.unlink(missing_ok=True)
         self._flush_all()
         logger.info(
@@ -71,48 +74,74 @@ class Writer:
             self.undecodable,
             len(self._waiting),
         )
+        return not self._deaf
 
     def _receive(self) -> None:
-        while True:
-            record = self._socket.recv(_DATAGRAM_BYTES)
-            if record == self._last:
-                return
-            self._waiting.add(record)
+        try:
+            while (record := self._socket.recv(_DATAGRAM_BYTES)) != self._last:
+                self._waiting.add(record)
+        except Exception:
+            # Another try on the same socket would most likely fail as well; a new process has a
+            # new one. What waits is written first.
+            logger.exception("receiving failed: the process ends, to be started again")
+            self._deaf = True
+            self.stop()
 
-    def _end(self) -> None:
+    def _end(self, receiver: threading.Thread) -> None:
         """Make the receiver end, after all that was sent before."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(self._last, str(self._settings.socket))
+            # Nobody empties the socket of a receiver that has failed.
+            sender.setblocking(False)
+            told = False
+            while receiver.is_alive():
+                if not told:
+                    try:
+                        sender.sendto(self._last, str(self._settings.socket))
+                        told = True
+                    except BlockingIOError:
+                        pass  # full: the receiver is about to read it
+                    except OSError as error:
+                        logger.warning("%s is gone: %s", self._settings.socket, error)
+                        return
+                receiver.join(0.05)
 
     def _pause(self) -> bool:
         """Wait until there is reason to write; tell whether to stop."""
         seconds = self._settings.flush_seconds
-        if self._failures:
-            seconds = min(seconds * 2 ** (self._failures - 1), _LONGEST_PAUSE_SECONDS)
+        failures = self._failures
+        if failures:
+            # The bound keeps the power from overflowing.
+            seconds = min(seconds * 2 ** min(failures - 1, 20), _LONGEST_PAUSE_SECONDS)
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self._stopping.wait(min(left, 0.2)):
                 return True
-            if not self._failures and (
+            if not failures and (
                 len(self._waiting) >= self._settings.flush_records
                 or self._waiting.bytes >= min(_FLUSH_BYTES, self._settings.max_bytes // 2)
             ):
                 break
         return self._stopping.is_set()
 
+    @property
+    def _failures(self) -> int:
+        """Flushes in a row that failed, whatever the reason."""
+        return self._away + self._writing.failures
+
     def _flush_all(self) -> None:
         """Write what waits, batch after batch, until nothing waits or S3 is away."""
-        try:
-            while batch := self._waiting.oldest(self._settings.flush_records, _FLUSH_BYTES):
-                self._flush(batch)
-        except OSError as error:
-            self._failures += 1
-            if self._failures == 1:
-                logger.warning("%s cannot be written to: %s", self._settings.url, error)
-        else:
-            if self._failures:
-                logger.info("%s can be written to again", self._settings.url)
-            self._failures = 0
+        with self._writing:
+            try:
+                while batch := self._waiting.oldest(self._settings.flush_records, _FLUSH_BYTES):
+                    self._flush(batch)
+            except OSError as error:
+                self._away += 1
+                if self._away == 1:
+                    logger.warning("%s cannot be written to: %s", self._settings.url, error)
+            else:
+                if self._away:
+                    logger.info("%s can be written to again", self._settings.url)
+                self._away = 0
         if self._waiting.dropped > self._reported:
             logger.warning(
                 "dropped the oldest %d records: no more than %d bytes wait for S3",
@@ -129,23 +158,30 @@ class Writer:
         for group, records in groups.items():
             table, reasons = self._tables.table(group, list(records.values()))
             if table is not None:
-                self._write(group, table)
+                try:
+                    content = _as_parquet(table)
+                except Exception as error:
+                    # Whatever one version's records bring, the others' must go on.
+                    why = f"no file can be made of them ({type(error).__name__})"
+                    reasons = [why] * len(records)
+                else:
+                    path = f"{self._root}/{group.folder}/{uuid4()}.parquet"
+                    storage.put(self._files, path, content)
+                    self.written += table.num_rows
             if reasons:
                 which = f"records of {group.name!r}, version {group.version}"
                 self._undecodable(which, len(reasons), reasons[0])
             self._waiting.forget(list(records))
 
-    def _write(self, group: Group, table: pa.Table) -> None:
-        path = f"{self._root}/{group.folder}/{uuid4()}.parquet"
-        if self._files.type_name == "local":  # S3 has no folders
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        with self._files.open_output_stream(path) as sink:
-            pq.write_table(table, sink)
-        self.written += table.num_rows
-
     def _undecodable(self, which: str, count: int, reason: str) -> None:
         self.undecodable += count
         logger.warning("dropped %d %s: %s", count, which, reason)
+
+
+def _as_parquet(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue()
 
 
 def _listen(path: Path) -> socket.socket:

@@ -1,0 +1,252 @@
+"""The HTTP side where a test has an app to itself: limits, keys, timers, what is logged.
+
+The gauges of all apps of a process are the same cells of the same files, as in production a process
+has one app: a second one would overwrite what the first one says.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from conftest import eventually
+from serving import KEY, MemoryStore, MemoryVersion, metric, send_raw, served, write_keys
+
+from model_api.keys import Keys
+from model_api.metrics import Metrics
+
+ROW = {"a": 1.5, "n": 2}
+PREDICT = "/models/sum/predict"
+LONG = "/models/long/predict"
+
+
+class Hold:
+    """A prediction that takes until it is let go, at the end of the block at the latest."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def __call__(self, batch: Any) -> list[Any]:
+        self.begun.release()
+        self.go.wait()
+        return [0] * batch.rows
+
+    def __enter__(self) -> "Hold":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go.set()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(MemoryVersion("3"))
+
+
+@pytest.fixture
+def own_client(tmp_path: Path, store: MemoryStore) -> Iterator[httpx.Client]:
+    with served(tmp_path, store) as client:
+        yield client
+
+
+def test_keys_are_exchanged_without_a_restart(
+    own_client: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = own_client
+
+    def status(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        return client.get("/models", headers=headers).status_code
+
+    new = "fedcba9876543210" * 4
+    assert status(new) == 401
+    write_keys(tmp_path / "keys.json", {"name": "new", "key": new}, {"name": "tests", "key": KEY})
+    eventually(lambda: status(new) == 200)
+    write_keys(tmp_path / "keys.json", {"name": "new", "key": "short"})
+    eventually(lambda: metric(client, "model_api_keys_file_broken") == 1)
+    assert (status(new), status(KEY)) == (200, 200)
+    write_keys(tmp_path / "keys.json", {"name": "new", "key": new})
+    eventually(lambda: status(KEY) == 401)
+    [line] = [record for record in caplog.records if "stay as they were" in record.message]
+    assert "fewer than 32 characters" in line.message
+    assert "short" not in line.message.replace(str(tmp_path), "")
+
+
+def test_a_key_may_ask_so_often_and_no_more(tmp_path: Path, store: MemoryStore) -> None:
+    write_keys(
+        tmp_path / "keys.json",
+        {"name": "slow", "key": KEY, "requests_per_second": 0.01, "burst": 3},
+        {"name": "free", "key": "fedcba9876543210" * 4},
+    )
+    with served(tmp_path, store) as client:
+        assert [client.post(PREDICT, json=[ROW]).status_code for _ in range(3)] == [200] * 3
+        refused = client.post(PREDICT, json=[ROW])
+        assert refused.status_code == 429
+        assert refused.json()["type"] == "urn:model-api:rate-limited"
+        assert 90 < int(refused.headers["retry-after"]) <= 100
+        assert client.get("/models").status_code == 429
+        client.headers["Authorization"] = "Bearer " + "fedcba9876543210" * 4
+        assert client.post(PREDICT, json=[ROW]).status_code == 200
+        assert metric(client, "model_api_requests_total", key="slow", status="429") == 1
+        assert metric(client, "model_api_requests_total", key="slow", status="200") == 3
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, store: MemoryStore) -> None:
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    with served(tmp_path, store, body_seconds=0.3) as client:
+        received = send_raw(client, f"{head}Content-Length: 20\r\n\r\n[{{".encode())
+        assert received.startswith(b"HTTP/1.1 408 ")
+        assert b"urn:model-api:body-timeout" in received
+
+
+@contextmanager
+def asking(client: httpx.Client, times: int, hold: Hold) -> Iterator[list[int]]:
+    """Ask for long predictions, each in a thread; yield the list that their statuses go into."""
+    statuses: list[int] = []
+
+    def ask() -> None:
+        statuses.append(client.post(LONG, json=[ROW], timeout=None).status_code)
+
+    askers = [threading.Thread(target=ask) for _ in range(times)]
+    try:
+        with hold:
+            for asker in askers:
+                asker.start()
+            hold.begun.acquire()
+            yield statuses
+    finally:
+        for asker in askers:
+            asker.join()
+
+
+def test_a_long_prediction_holds_up_nobody(tmp_path: Path) -> None:
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(), MemoryVersion(name="long", answer=hold, seconds=1))
+    with served(tmp_path, store) as client, asking(client, 1, hold):
+        assert client.post(PREDICT, json=[ROW]).status_code == 200
+
+
+def test_what_is_too_much_is_told_to_come_back(tmp_path: Path) -> None:
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
+    # However long this takes: what waits is answered, and not given up.
+    with served(tmp_path, store, threads=1, queue=1, prediction_seconds=600) as client:
+        with asking(client, 2, hold) as statuses:
+            eventually(lambda: metric(client, "model_api_predictions_waiting") == 1)
+            assert metric(client, "model_api_requests_in_flight") == 2
+            refused = client.post(LONG, json=[ROW])
+            assert refused.status_code == 429
+            assert refused.json()["type"] == "urn:model-api:overloaded"
+            assert int(refused.headers["retry-after"]) >= 1
+            assert statuses == []
+        assert statuses == [200, 200]
+        assert client.post(LONG, json=[ROW]).status_code == 200
+
+
+def test_requests_beyond_the_concurrency_are_refused(tmp_path: Path) -> None:
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
+    with served(tmp_path, store, concurrency=1) as client, asking(client, 1, hold):
+        refused = client.post(LONG, json=[ROW])
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:model-api:overloaded")
+
+
+def test_a_prediction_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
+    with served(tmp_path, store, prediction_seconds=0.2) as client, hold:
+        answer = client.post(LONG, json=[ROW])
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:model-api:prediction-timeout"
+
+
+def test_every_request_leaves_a_line_on_demand(
+    tmp_path: Path, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        served(tmp_path, store, log_requests="all") as client,
+        caplog.at_level(logging.INFO, logger="model_api.requests"),
+    ):
+        client.post(PREDICT, json=[ROW])
+    assert [r.fields["status"] for r in caplog.records if r.fields["path"] == PREDICT] == [200]
+
+
+def test_predictions_are_offered_to_the_log(tmp_path: Path, store: MemoryStore) -> None:
+    offered: list[tuple[Any, ...]] = []
+
+    class Log:
+        def offer(self, *record: Any) -> None:
+            offered.append(record)
+
+    with served(tmp_path, store, Log()) as client:
+        answer = client.post(PREDICT, content=b'[{"a":1,"n":2}]', headers={"x-request-id": "r"})
+        client.post(PREDICT, json=[{}])
+    assert offered == [
+        ("sum", "3", "champion", "r", b'[{"a":1,"n":2}]', answer.content),
+    ]
+
+
+def test_a_worker_that_is_just_making_its_file_does_not_break_the_metrics(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    # prometheus_client makes a file first, and then gives it its size.
+    empty = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{2**22}.db"
+    with served(tmp_path, store) as client:
+        empty.touch()
+        try:
+            assert client.get("/metrics").status_code == 200
+            assert metric(client, "model_api_registry_up") == 1
+        finally:
+            empty.unlink()
+
+
+# ---- timers -------------------------------------------------------------------------------------
+
+
+def failing_at_first[**P, T](method: Callable[P, T], times: int) -> Callable[P, T]:
+    """Return a method that raises so many times before it does what it did."""
+    left = times
+
+    def failing(*args: P.args, **kwargs: P.kwargs) -> T:
+        nonlocal left
+        if left:
+            left -= 1
+            raise RuntimeError("a fault that nobody thought of")
+        return method(*args, **kwargs)
+
+    return failing
+
+
+def test_keys_are_read_again_after_a_fault_of_the_timer(
+    tmp_path: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Keys, "refresh", failing_at_first(Keys.refresh, 2))
+    new = "fedcba9876543210" * 4
+    with served(tmp_path, store) as client:
+        write_keys(tmp_path / "keys.json", {"name": "new", "key": new})
+        client.headers["Authorization"] = f"Bearer {new}"
+        eventually(lambda: client.get("/models").status_code == 200)
+
+
+def test_gauges_go_on_after_a_fault_of_the_timer(
+    tmp_path: Path,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(Metrics, "sample", failing_at_first(Metrics.sample, 2))
+    with served(tmp_path, store) as client:
+        (tmp_path / "keys.json").unlink()
+        eventually(lambda: metric(client, "model_api_keys_file_broken") == 1)
+    lines = [r.message for r in caplog.records if "sampling the gauges" in r.message]
+    assert lines == [
+        "sampling the gauges: failed, will be tried again",
+        "sampling the gauges: works again, failed 2 times",
+    ]

@@ -1,0 +1,66 @@
+"""The tests that run only where all of them are asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PROJECT = TESTS.parent
+
+CASES = """
+import pytest
+
+@pytest.mark.parametrize("count", [5, pytest.param(5000, marks=pytest.mark.full)])
+def test_many(count):
+    assert count
+
+@pytest.mark.full
+def test_long():
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [(None, "1 passed, 2 deselected"), ("", "2 deselected"), ("1", "3 passed")],
+)
+def test_what_is_marked_full_runs_on_demand_only(
+    tmp_path: Path, value: str | None, outcome: str
+) -> None:
+    (tmp_path / "test_cases.py").write_text(CASES)
+    environment = {name: text for name, text in os.environ.items() if name != "LASTRO_FULL"}
+    if value is not None:
+        environment["LASTRO_FULL"] = value
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--strict-markers",
+            "-p",
+            "lastro_pytest",
+            str(tmp_path),
+        ],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert outcome in result.stdout
+    assert ("deselected" in result.stdout) == (value != "1")
+
+
+def test_every_suite_has_the_plugin() -> None:
+    for file in (PROJECT / "pyproject.toml", *PROJECT.glob("services/*/pyproject.toml")):
+        options = tomllib.loads(file.read_text())["tool"]["pytest"]["ini_options"]
+        added = options["addopts"]
+        assert "-p lastro_pytest" in (added if isinstance(added, str) else " ".join(added)), file
+        assert TESTS in [(file.parent / path).resolve() for path in options["pythonpath"]], file
