@@ -355,11 +355,12 @@ class Platform:
     def parquet(self, content: bytes) -> list[dict[str, Any]]:
         """The rows of a small Parquet file, read on a host: there pyarrow is installed."""
         script = (
-            "import base64, io, json, sys; import pyarrow.parquet as pq;"
-            # Arrow's threads may outlive the interpreter, and abort it.
+            "import base64, io, json, os, sys; import pyarrow.parquet as pq;"
             "file = io.BytesIO(base64.b64decode(sys.argv[1]));"
             "table = pq.read_table(file, use_threads=False, pre_buffer=False);"
-            "print(json.dumps(table.to_pylist(), default=str))"
+            "print(json.dumps(table.to_pylist(), default=str), flush=True);"
+            # Without the interpreter's own end, in which a thread of Arrow's may abort the process.
+            "os._exit(0)"
         )
         python = "/opt/lastro/pipelines/current/venv/bin/python"
         encoded = base64.b64encode(content).decode()
