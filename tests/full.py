@@ -27,3 +27,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def examples(count: int) -> int:
+    """How many examples a property is tried with: ``count`` with LASTRO_FULL, else a third."""
+    return count if os.environ.get(VARIABLE) else -(-count // 3)
