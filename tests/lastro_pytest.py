@@ -118,3 +118,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     elif report.skipped and not hasattr(report, "wasxfail"):
         item.stash[ENDED] = ("skipped", "")
     return report
+
+
+def examples(count: int) -> int:
+    """How many examples a property is tried with: ``count`` in the full run, else a third."""
+    return count if os.environ.get("LASTRO_FULL") else -(-count // 3)

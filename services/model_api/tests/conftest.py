@@ -14,7 +14,7 @@ import httpx2 as httpx
 import pytest
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 300) -> Any:
     """Return the condition's first true value; fail if it has none within the time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -31,10 +31,15 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+# A connection for each request, so that any worker may answer. A client for each request would do
+# that as well, and take ten times as long: it loads the system's certificates.
+HTTP = httpx.Client(timeout=20, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def answers(url: str) -> bool:
     """Tell whether the URL answers 200."""
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return HTTP.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -65,7 +70,7 @@ def running(
         )
     server = Process(f"http://127.0.0.1:{port}", process, log)
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not answers(server.url + health):
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"{command} did not come up:\n{log.read_text()}")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lastro_pytest import examples
 
 from model_api.decoding import Batch, Decoder, SignatureError
 from model_api.problems import Problem
@@ -122,7 +123,7 @@ def expected(kind: str, value: Any) -> Any:
     return datetime.fromisoformat(value) if kind == "datetime" else value
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(tables())
 def test_every_format_holds_the_same_rows(table: tuple[Any, Any]) -> None:
     columns, rows = table
@@ -140,7 +141,7 @@ def test_every_format_holds_the_same_rows(table: tuple[Any, Any]) -> None:
             assert [tuple(r) for r in decoder._explain(written.encode(), MOST).tuples()] == known
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(tables())
 def test_a_frame_has_the_signatures_names_order_and_types(table: tuple[Any, Any]) -> None:
     columns, rows = table
@@ -158,7 +159,7 @@ def test_a_frame_has_the_signatures_names_order_and_types(table: tuple[Any, Any]
         assert str(values.dtype) == kind
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(tables(NUMERIC))
 def test_an_array_holds_the_numbers_of_the_frame(table: tuple[Any, Any]) -> None:
     columns, rows = table
@@ -173,7 +174,7 @@ def test_an_array_holds_the_numbers_of_the_frame(table: tuple[Any, Any]) -> None
         assert array.dtype == np.float64
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(tables())
 def test_the_prediction_log_gets_json(table: tuple[Any, Any]) -> None:
     columns, rows = table
@@ -184,7 +185,7 @@ def test_the_prediction_log_gets_json(table: tuple[Any, Any]) -> None:
     assert decode(Decoder(columns), again).columns() == logged
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -202,7 +203,7 @@ def test_whatever_json_comes_is_read_or_refused(document: Any) -> None:
             json.dumps(problem.members, allow_nan=False).encode()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary())
 def test_whatever_bytes_come_are_refused(body: bytes) -> None:
     decoder = Decoder([column("double", "a")])
@@ -513,7 +514,7 @@ def test_parameters_are_checked_and_have_defaults() -> None:
 # ---- documentation ------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(tables())
 def test_the_schema_takes_what_the_decoder_takes(table: tuple[Any, Any]) -> None:
     import jsonschema_rs

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version as installed
@@ -36,9 +37,15 @@ def linear(folder: Path, **options: Any) -> Path:
     return save(folder, LinearRegression().fit(two, X["alcohol"]), two[:3], **options)
 
 
+@pytest.fixture(scope="module")
+def _saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return linear(tmp_path_factory.mktemp("linear") / "saved")
+
+
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    return linear(tmp_path / "saved")
+def saved(_saved: Path, tmp_path: Path) -> Path:
+    """A saved model that the test may change: a copy, as saving one takes a second."""
+    return shutil.copytree(_saved, tmp_path / "saved")
 
 
 def refused(saved: Path, folder: Path) -> str:

@@ -45,7 +45,7 @@ class Stage:
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     stage = Stage()
-    thread = threading.Thread(target=stage.server.serve_forever)
+    thread = threading.Thread(target=stage.server.serve_forever, args=(0.02,))
     thread.start()
     yield stage
     stage.server.shutdown()

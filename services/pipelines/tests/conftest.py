@@ -55,7 +55,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not _answers(f"{url}/health"):
             if server.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the MLflow server did not come up:\n{log.read_text()}")
