@@ -28,7 +28,7 @@ ask = json.loads(sys.argv[1])
 body = ask["text"].encode() if ask["text"] is not None else None
 request = urllib.request.Request(ask["url"], body, ask["headers"], method=ask["method"])
 try:
-    answer = urllib.request.urlopen(request, timeout=30)
+    answer = urllib.request.urlopen(request, timeout=120)
 except urllib.error.HTTPError as error:
     answer = error
 text = answer.read().decode(errors="replace")
@@ -79,8 +79,11 @@ def ask(
     return Answer(**json.loads(output))
 
 
-def wait_until[T](condition: Callable[[], T], what: str, seconds: float = 120) -> T:
-    """Ask until the answer is true, and return it."""
+def wait_until[T](condition: Callable[[], T], what: str, seconds: float = 600) -> T:
+    """Ask until the answer is true, and return it.
+
+    The limit only ends what hangs: it is generous, for a slow machine that has other work to do.
+    """
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         if time.monotonic() > deadline:

@@ -1,11 +1,10 @@
 """The airflow role with its defaults: four healthy services, a login, DAGs from the bucket."""
 
-import time
 from typing import Any
 
 import pytest
 from airflow_outage import PHASES, Airflow, assert_tasks_live_through_an_outage, parallelism
-from role_tests import Answer, ServiceContract, ask, role_defaults
+from role_tests import Answer, ServiceContract, ask, role_defaults, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["podman://lastro-molecule-airflow"]
@@ -100,7 +99,7 @@ def test_a_dag_of_the_bucket_runs(
 ) -> None:
     s3.put_object(Bucket=cloud["buckets"]["dags"], Key="dags/role_test.py", Body=DAG.encode())
     dag = f"{URL}/api/v2/dags/role_test"
-    wait_until(lambda: ask(host, dag, headers=admin).status == 200, 60, "the DAG is not read")
+    wait_until(lambda: ask(host, dag, headers=admin).status == 200, "Airflow to read the DAG")
 
     run = ask(
         host, f"{dag}/dagRuns", method="POST", headers=admin, body={"logical_date": None}
@@ -108,8 +107,7 @@ def test_a_dag_of_the_bucket_runs(
     url = f"{dag}/dagRuns/{run['dag_run_id'].replace('+', '%2B')}"
     state = wait_until(
         lambda: (s := ask(host, url, headers=admin).json()["state"]) in ("success", "failed") and s,
-        120,
-        "the run does not end",
+        "the end of the run",
     )
     assert state == "success"
 
@@ -121,13 +119,3 @@ def test_tasks_live_through_an_api_server_that_is_away(
         assert_tasks_live_through_an_outage(
             Airflow(host, cloud), s3, cloud["buckets"]["dags"], tuple(PHASES)
         )
-
-
-def wait_until(question: Any, seconds: float, complaint: str) -> Any:
-    """Ask until the answer is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := question():
-            return answer
-        time.sleep(0.5)
-    pytest.fail(f"after {seconds} s {complaint}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import airflow_outage
 import pytest
-from role_tests import Answer, ServiceContract, ask
+from role_tests import Answer, ServiceContract, ask, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["podman://lastro-molecule-airflow"]
@@ -92,8 +91,7 @@ class Airflow:
         states = ("success", "failed")
         return wait_until(
             lambda: (state := self.ask(run).json()["state"]) in states and state,
-            120,
-            "the run has not ended",
+            "the end of the run",
         )
 
 
@@ -105,27 +103,13 @@ def airflow(host: Host, cloud: dict[str, Any], s3: Any) -> Airflow:
     assert answer.status == 201, answer.text
     airflow = Airflow(host, {"Authorization": f"Bearer {answer.json()['access_token']}"})
     s3.put_object(Bucket=cloud["buckets"]["dags"], Key="dags/worker_test.py", Body=DAG.encode())
-    wait_until(
-        lambda: airflow.ask("dags/worker_test").status == 200, 60, "the DAG has not been read"
-    )
+    wait_until(lambda: airflow.ask("dags/worker_test").status == 200, "Airflow to read the DAG")
     return airflow
-
-
-def wait_until[T](question: Callable[[], T], seconds: float, complaint: str) -> T:
-    """Ask until the answer is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := question():
-            return answer
-        time.sleep(0.5)
-    pytest.fail(f"after {seconds} s {complaint}")
 
 
 def test_tasks_run_on_the_worker_and_a_restart_waits_for_them(host: Host, airflow: Airflow) -> None:
     run = airflow.trigger(seconds=20)
-    wait_until(
-        lambda: airflow.task(run, "second")["state"] == "running", 90, "the second task runs not"
-    )
+    wait_until(lambda: airflow.task(run, "second")["state"] == "running", "the second task to run")
     before = host.check_output("systemctl show --value -p MainPID airflow-worker")
     host.check_output("systemctl restart airflow-worker")
     assert host.check_output("systemctl show --value -p MainPID airflow-worker") != before
@@ -144,11 +128,11 @@ def test_tasks_run_on_the_worker_and_a_restart_waits_for_them(host: Host, airflo
 
 def test_a_worker_that_was_killed_comes_back_and_works(host: Host, airflow: Airflow) -> None:
     ready = "test -s /run/airflow_worker/worker.pid"
-    wait_until(lambda: host.run(ready).rc == 0, 60, "the worker of the restart is not ready")
+    wait_until(lambda: host.run(ready).rc == 0, "the worker of the restart to be ready")
     host.check_output("systemctl kill --signal=KILL airflow-worker")
     began = time.monotonic()
-    wait_until(lambda: host.run(ready).rc != 0, 10, "its file is still there")
-    wait_until(lambda: host.run(ready).rc == 0, 60, "the killed worker is not back")
+    wait_until(lambda: host.run(ready).rc != 0, "its file to go")
+    wait_until(lambda: host.run(ready).rc == 0, "the killed worker to come back")
     print(f"back after {time.monotonic() - began:.0f} s")
     assert airflow.end(airflow.trigger()) == "success"
     # It forgets the restarts, which the tests of all services look for.

@@ -3,11 +3,10 @@
 import json
 import time
 import tomllib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from role_tests import PROJECT, Answer, ServiceContract, ask
+from role_tests import PROJECT, Answer, ServiceContract, ask, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["podman://lastro-molecule-serving"]
@@ -77,13 +76,12 @@ def champion(host: Host, key: dict[str, str]) -> None:
             " /opt/lastro/model_api/current/venv/bin/python -c %s",
             REGISTER,
         )
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
+
+    def serves() -> bool:
         models = ask(host, f"{URL}/models", headers=key).json()["models"]
-        if any(model["name"] == MODEL and champion_of(model)["version"] for model in models):
-            return
-        time.sleep(0.5)
-    pytest.fail(f"{MODEL} is not served: {models}")
+        return any(model["name"] == MODEL and champion_of(model)["version"] for model in models)
+
+    wait_until(serves, f"{MODEL} to serve")
 
 
 def test_is_ready(host: Host) -> None:
@@ -127,11 +125,11 @@ def test_a_new_key_is_taken_without_a_restart(host: Host, key: dict[str, str]) -
     assert predict(host, bearer).status == 401
     try:
         write(json.dumps(keys))
-        until(lambda: predict(host, bearer).status == 200)
+        wait_until(lambda: predict(host, bearer).status == 200, "the new key")
         assert predict(host, key).status == 200
     finally:
         write(before)
-    until(lambda: predict(host, bearer).status == 401)
+    wait_until(lambda: predict(host, bearer).status == 401, "the old key to end")
     assert host.check_output("systemctl show --value --property=MainPID model-api") == pid
 
 
@@ -145,19 +143,11 @@ def test_without_the_follower_predictions_go_on_and_it_comes_back(
     before = follower()
     host.check_output("systemctl kill --signal=KILL model-api-follower")
     assert predict(host, key).status == 200
-    until(lambda: follower() not in ("0", before))
+    wait_until(lambda: follower() not in ("0", before), "the follower")
     host.check_output("systemctl reset-failed model-api-follower")
     # Started anew it has prepared nothing anew: the state tells it what there is.
     prepared = host.check_output("ls /var/lib/model_api/prepared")
-    until(lambda: host.service("model-api-follower").is_running)
+    wait_until(lambda: host.service("model-api-follower").is_running, "the follower")
     time.sleep(3)
     assert host.check_output("ls /var/lib/model_api/prepared") == prepared
     assert predict(host, key).status == 200
-
-
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.5)
