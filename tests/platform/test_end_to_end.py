@@ -126,17 +126,18 @@ def test_predictions_are_logged_in_s3(platform: Platform) -> None:
     assert all(row.items() <= entry.items() for entry in found)
 
 
-@pytest.mark.parametrize(
-    ("page", "said"),
-    {
-        "dashboard-overview": ("serves v", "Latest runs", "Healthy", "scheduler", "Readable"),
-        "dashboard-experiments": ("Parallel coordinates", "have a value on every axis"),
-        "dashboard-models": ("serves v", "agrees with scikit-learn", "Who promoted what"),
-        "dashboard-try": ("Prediction", "champion, version", "The same from a shell"),
-        "dashboard-drift": ("Last day", "of at least 200"),
-        "dashboard-pipelines": ("Success", "Tick one to see its tasks", "Tasks of"),
-    }.items(),
-)
+# What each page of the dashboard says, once it has drawn everything.
+SAID = {
+    "dashboard-overview": ("serves v", "Latest runs", "Healthy", "scheduler", "Readable"),
+    "dashboard-experiments": ("Parallel coordinates", "have a value on every axis"),
+    "dashboard-models": ("serves v", "agrees with scikit-learn", "Who promoted what"),
+    "dashboard-try": ("Prediction", "champion, version", "The same from a shell"),
+    "dashboard-drift": ("Last day", "of at least 200"),
+    "dashboard-pipelines": ("Success", "Tick one to see its tasks", "Tasks of"),
+}
+
+
+@pytest.mark.parametrize(("page", "said"), SAID.items())
 def test_a_page_of_the_dashboard_in_a_browser(
     screenshots: Path, page: str, said: tuple[str, ...]
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_page_of_the_dashboard_in_a_browser(
 def screenshots(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what each page looks like and says, in a browser."""
     folder = tmp_path_factory.mktemp("screenshots")
+    (folder / "expected.json").write_text(json.dumps(SAID))
     platform.run("scripts/screenshots", platform.environment, str(folder))
     return folder
 
