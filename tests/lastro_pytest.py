@@ -19,6 +19,10 @@ from typing import Any
 import pytest
 from _pytest._code.code import TerminalRepr
 
+# An assertion in what tests share shows its values, as one in a test does.
+SHARED = ("wiring", "lastro_platform", "published_dags", "actions", "airflow_outage", "edge_tests")
+pytest.register_assert_rewrite(*SHARED)
+
 # Of what was printed during a failed test, the end is enough: the rest is in the logs it names.
 LINES_OF_OUTPUT = 40
 LINES_OF_REASON = 8
