@@ -145,13 +145,13 @@ def molecule() -> Iterator[Command]:
 
 
 def platform() -> Iterator[Command]:
-    """The whole platform end to end, in the environment `test`."""
-    yield platform_tests("test", "access", "end_to_end")
+    """The whole platform end to end, in the environment `test`; then a host's first boot."""
+    yield platform_tests("test", "access", "end_to_end", "first_boot")
 
 
 def pipeline() -> Iterator[Command]:
-    """A host's first boot; then the pipeline's own workflows, in the environment `pipeline`."""
-    yield platform_tests("pipeline", "first_boot", "pipeline")
+    """The pipeline's own workflows, in the environment `pipeline`."""
+    yield platform_tests("pipeline", "pipeline")
 
 
 def platform_tests(environment: str, *modules: str) -> Command:
