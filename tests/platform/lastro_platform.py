@@ -6,6 +6,7 @@ import atexit
 import base64
 import itertools
 import json
+import os
 import re
 import socket
 import subprocess
@@ -129,6 +130,8 @@ class Platform:
         process = subprocess.Popen(
             argv,
             cwd=PROJECT,
+            # `make verify` runs tests as well, which are none of this run's.
+            env={name: text for name, text in os.environ.items() if name != "LASTRO_TIMELINE"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -208,14 +208,15 @@ def test_no_secret_is_left_in_state_inventory_or_journal(platform: Platform) -> 
     ] == []
 
 
+@pytest.fixture(scope="class")
+def configure(platform: Platform) -> Iterator[Callable[..., str]]:
+    """`site.yml` with other settings than the inventory's, which come back at the end."""
+    yield lambda **settings: platform.playbook("site.yml", "-e", json.dumps(settings))
+    platform.playbook("site.yml")
+
+
 class TestReconfiguration:
     """What `site.yml` restarts, repairs and leaves alone when settings change."""
-
-    @pytest.fixture(scope="class")
-    def configure(self, platform: Platform) -> Iterator[Callable[..., str]]:
-        """`site.yml` with other settings than the inventory's, which come back at the end."""
-        yield lambda **settings: platform.playbook("site.yml", "-e", json.dumps(settings))
-        platform.playbook("site.yml")
 
     def test_a_changed_variable_restarts_only_its_service_and_an_edited_unit_is_repaired(
         self, platform: Platform, configure: Callable[..., str]
