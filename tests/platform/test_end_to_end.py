@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,23 @@ def test_a_batch_is_scored_as_requests_are(platform: Platform) -> None:
             s3.delete_object(Bucket=bucket, Key=key)
 
 
-def test_predictions_are_logged_in_s3(platform: Platform) -> None:
+@dataclass
+class Logged:
+    """A prediction of two equal rows, and what the log in S3 has of it."""
+
+    row: dict[str, Any]
+    predictions: list[Any]
+    entries: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def logged(platform: Platform) -> Logged:
+    """A prediction that the log has."""
     row = platform.example()
     answer = platform.predict(row, row)
-    predictions, request = answer.json()["predictions"], answer.headers["x-request-id"]
+    request = answer.headers["x-request-id"]
 
-    def logged() -> list[dict[str, Any]]:
+    def entries() -> list[dict[str, Any]]:
         return [
             found
             for key, content in platform.objects("predictions/model=wine-classifier/").items()
@@ -121,9 +133,13 @@ def test_predictions_are_logged_in_s3(platform: Platform) -> None:
             if found["request_id"] == request
         ]
 
-    found = wait_for("the logged prediction", logged)
-    assert [(entry["row"], entry["prediction"]) for entry in found] == list(enumerate(predictions))
-    assert all(row.items() <= entry.items() for entry in found)
+    return Logged(row, answer.json()["predictions"], wait_for("the logged prediction", entries))
+
+
+def test_predictions_are_logged_in_s3(logged: Logged) -> None:
+    found = [(entry["row"], entry["prediction"]) for entry in logged.entries]
+    assert found == list(enumerate(logged.predictions))
+    assert all(logged.row.items() <= entry.items() for entry in logged.entries)
 
 
 # What each page of the dashboard says, once it has drawn everything.
@@ -147,8 +163,10 @@ def test_a_page_of_the_dashboard_in_a_browser(
 
 
 @pytest.fixture(scope="module")
-def screenshots(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what each page looks like and says, in a browser."""
+def screenshots(
+    platform: Platform, logged: Logged, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with what each page looks like and says, in a browser; with a prediction to show."""
     folder = tmp_path_factory.mktemp("screenshots")
     (folder / "expected.json").write_text(json.dumps(SAID))
     platform.run("scripts/screenshots", platform.environment, str(folder))
