@@ -1,6 +1,7 @@
 """The pytest plugin of every suite: what a failure says first, when each test ran, the long proofs.
 
-``make test`` loads it into each run of pytest. Tests marked ``full`` are for ``make test-full``.
+Each suite's settings load it (``-p`` in its pyproject.toml). Tests marked ``full`` are for
+``make test-full``.
 With LASTRO_TIMELINE set, a line of JSON there says when each test began, and one how it ended:
 the runner counts by them, and names what hangs.
 """
