@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 from github_api import GitHub
+from lastro_platform import cause
 
 # What a runner has of its own; everything else a job gets from its steps.
 RUNNER_VARIABLES = ("HOME", "LANG", "UV_CACHE_DIR", "SSL_CERT_FILE", "PIP_CERT")
@@ -30,7 +31,7 @@ EXPRESSION = re.compile(r"\$\{\{(.+?)\}\}")
 
 
 class JobFailed(AssertionError):
-    """A step of a job has failed; the message ends with the job's log."""
+    """A step of a job has failed; the message begins with why and ends with its log."""
 
 
 class Context(dict):
@@ -251,8 +252,10 @@ class Actions:
             text=True,
         )
         if result.returncode:
+            said = "\n".join(cause(result.stdout))
             raise JobFailed(
-                f"{step['run']} ended with {result.returncode}:\n{result.stdout[-6000:]}"
+                f"{step['run']} ended with {result.returncode}:\n{said}\n\n"
+                f"The end of its log:\n{result.stdout[-6000:]}"
             )
         return result.stdout
 

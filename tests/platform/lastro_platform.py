@@ -49,6 +49,9 @@ PINNED = {
 }
 # Ports of this machine that lead to a host in AWS: (service, address, port) -> port.
 TUNNELS: dict[tuple[str, str, int], int] = {}
+# For one answer of a service or the database, and for a connection to a host.
+ANSWER_SECONDS = 60
+CONNECT_SECONDS = 120
 # What each command of a test said.
 LOGS = PROJECT / ".lastro" / "tests" / "logs"
 RUNS = itertools.count(1)
@@ -98,6 +101,21 @@ def wait_for[T](what: str, ask: Callable[[], T | None], seconds: float = 300) ->
         if answer:
             return answer
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
+        time.sleep(0.5)
+
+
+def wait_until(what: str, ask: Callable[[], tuple[bool, object]], seconds: float = 120) -> None:
+    """Ask until the answer is as it should be: whether it is, and what it was.
+
+    Raises:
+        AssertionError: it never was; the message has the last answer.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        done, answer = ask()
+        if done:
+            return
+        assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}\n{answer}"
         time.sleep(0.5)
 
 
@@ -232,7 +250,9 @@ class Platform:
         name = self.host_of(service)
         if self.one_machine:
             return testinfra.get_host(f"podman://{name}")
-        return testinfra.get_host(f"ssh://{name}?ssh_config={self.ssh_config}&sudo=True")
+        # testinfra allows 10 s, which a machine with other work to do may well need.
+        options = f"ssh_config={self.ssh_config}&sudo=True&timeout={CONNECT_SECONDS}"
+        return testinfra.get_host(f"ssh://{name}?{options}")
 
     def reach(self, service: str, address: str, port: int) -> tuple[str, int]:
         """Where this machine finds an address that the host of a service reaches."""
@@ -329,7 +349,7 @@ class Platform:
             assert_hostname=name,
             ca_certs=self.edge_authorities,
             retries=False,
-            timeout=30,
+            timeout=ANSWER_SECONDS,
         ) as pool:
             headers = {"Host": name} | (headers or {})
             return pool.request(method, path, body=body, headers=headers, redirect=False)
@@ -400,7 +420,7 @@ class Platform:
                 dbname=database,
                 user=user,
                 password=password,
-                connect_timeout=10,
+                connect_timeout=ANSWER_SECONDS,
                 **options,
             ) as connection,
             connection.cursor() as cursor,
@@ -418,6 +438,10 @@ class Platform:
         )
 
     # ---- HTTP ------------------------------------------------------------------------------------
+    def ask(self, service: str, path: str, **options: Any) -> requests.Response:
+        """Ask a service itself, not through the edge, without a login."""
+        return requests.get(self.url(service) + path, timeout=ANSWER_SECONDS, **options)
+
     def mlflow(
         self,
         method: str,
@@ -429,9 +453,8 @@ class Platform:
     ) -> requests.Response:
         """Call MLflow's REST API."""
         auth = (user, password or self.secret("mlflow")["admin_password"])
-        return requests.request(
-            method, f"{self.url('mlflow')}/api/2.0/mlflow/{path}", auth=auth, timeout=30, **options
-        )
+        url = f"{self.url('mlflow')}/api/2.0/mlflow/{path}"
+        return requests.request(method, url, auth=auth, timeout=ANSWER_SECONDS, **options)
 
     def airflow_token(self, user: str = "admin", password: str | None = None) -> str | None:
         """Log in to Airflow; None if it refuses."""
@@ -441,7 +464,7 @@ class Platform:
                 "username": user,
                 "password": password or self.secret("airflow")["admin_password"],
             },
-            timeout=30,
+            timeout=ANSWER_SECONDS,
         )
         return answer.json()["access_token"] if answer.status_code == 201 else None
 
@@ -451,7 +474,7 @@ class Platform:
             method,
             f"{self.url('airflow')}/api/v2/{path}",
             headers={"Authorization": f"Bearer {self.airflow_token()}"},
-            timeout=30,
+            timeout=ANSWER_SECONDS,
             **options,
         )
 
@@ -476,9 +499,8 @@ class Platform:
             "Authorization": f"Bearer {key or self.secret('model_api')['bearer_key']}",
             **options.pop("headers", {}),
         }
-        return requests.request(
-            method, f"{self.url('model_api')}/{path}", headers=headers, timeout=30, **options
-        )
+        url = f"{self.url('model_api')}/{path}"
+        return requests.request(method, url, headers=headers, timeout=ANSWER_SECONDS, **options)
 
     def predict(self, *rows: dict[str, Any], model: str = "wine-classifier") -> requests.Response:
         """Ask for a prediction; of the model's own example when no row is given."""

@@ -19,7 +19,7 @@ def main() -> None:
     instance, port = sys.argv[1:]
     found = boto3.client("ec2").describe_instances(InstanceIds=[instance])
     address = found["Reservations"][0]["Instances"][0]["PrivateIpAddress"]
-    with socket.create_connection((address, int(port)), timeout=10) as connection:
+    with socket.create_connection((address, int(port)), timeout=60) as connection:
         connection.settimeout(None)
 
         def send() -> None:

@@ -41,6 +41,14 @@ ROWS = FRAME.to_dict("records")
 SIGNATURE = infer_signature(FRAME, LABELS)
 
 
+def catches(number: signal.Signals, process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has a handler for a signal; it must not have ended."""
+    assert process.poll() is None
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 class Host:
     """The units of one host: what answers, and the follower; they share a state and nothing else.
 
@@ -86,15 +94,16 @@ class Host:
                     self._follower.wait()
 
     def follow(self, **settings: Any) -> None:
-        """Start the follower."""
+        """Start the follower, and wait until it would end by itself when it is asked to."""
         changed = {f"MODEL_API_{name.upper()}": str(value) for name, value in settings.items()}
         with (self.folder / "follower.log").open("ab") as log:
-            self._follower = subprocess.Popen(
+            process = self._follower = subprocess.Popen(
                 [sys.executable, "-m", "model_api.follower"],
                 env=os.environ | self.environment | changed,
                 stderr=log,
                 start_new_session=True,
             )
+        eventually(lambda: catches(signal.SIGTERM, process))
 
     def follow_no_more(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop it, by default as systemd does."""

@@ -12,9 +12,8 @@ from http.cookies import SimpleCookie
 from urllib.parse import urlencode
 
 import pytest
-import requests
 import urllib3
-from lastro_platform import Platform, wait_for
+from lastro_platform import ANSWER_SECONDS, Platform, wait_for
 
 # Which tests there are follows from the environment: one without a domain has nothing to leave out.
 HERE = Platform(os.environ.get("LASTRO_ENVIRONMENT", "local"))
@@ -77,7 +76,9 @@ if DOMAIN:
     @pytest.mark.parametrize("service", PATHS)
     def test_http_leads_to_https(platform: Platform, service: str) -> None:
         name = platform.public_url(service).removeprefix("https://")
-        with urllib3.HTTPConnectionPool(platform.edge_address, retries=False, timeout=10) as pool:
+        with urllib3.HTTPConnectionPool(
+            platform.edge_address, retries=False, timeout=ANSWER_SECONDS
+        ) as pool:
             answer = pool.request("GET", "/some?q=1", headers={"Host": name}, redirect=False)
         assert answer.status == 308
         assert answer.headers["Location"] == f"https://{name}/some?q=1"
@@ -92,7 +93,7 @@ if DOMAIN:
 
     def test_what_tasks_ask_airflow_by_is_not_for_visitors(platform: Platform) -> None:
         path = "/execution/health"
-        assert requests.get(f"{platform.url('airflow')}{path}", timeout=10).status_code == 200
+        assert platform.ask("airflow", path).status_code == 200
         assert platform.visit("airflow", path).status == 404
 
     @pytest.mark.parametrize(("origin", "status"), [("its own", 200), ("another", 403)])
@@ -158,7 +159,9 @@ if DOMAIN:
                 f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
             ]
             with (
-                socket.create_connection((platform.edge_address, 443), timeout=10) as connection,
+                socket.create_connection(
+                    (platform.edge_address, 443), timeout=ANSWER_SECONDS
+                ) as connection,
                 context.wrap_socket(connection, server_hostname=name) as channel,
                 channel.makefile("rb") as answer,
             ):
