@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import eventually
 
+from model_api import store
 from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder
 from model_api.store import NotLoaded, Store, UnknownModel
 
@@ -159,6 +160,30 @@ def test_a_version_that_cannot_be_opened_leaves_the_old_one_and_shows(stage: Sta
     stage.store.look()
     assert stage.champion() == "2"
     assert stage.store.describe()[0]["aliases"]["champion"]["failure"] is None
+
+
+@pytest.mark.parametrize("error", [MemoryError("no memory for it"), SystemExit(1)])
+def test_a_version_that_never_opens_holds_up_no_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def open_version(folder: Path) -> FakeVersion:
+        if folder.name == "wine-1-x":
+            raise error
+        return FakeVersion(folder)
+
+    stage.open = open_version
+    stage.serve("1")
+    stage.serve("2", name="beer")
+    now = 0.0
+    monkeypatch.setattr(store.time, "monotonic", lambda: now)
+    for _ in range(1100):
+        stage.store.look()
+        now += store.LONGEST_BACK_OFF + 1
+    assert stage.opened.count("wine-1-x") == 1100
+    assert stage.champion("beer") == "2"
+    stage.serve("3", name="beer")
+    stage.store.look()
+    assert stage.champion("beer") == "3"
 
 
 def test_a_version_prepared_anew_takes_over_from_itself(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from model_api.backoff import back_off
 from model_api.guard import Guard
 from model_api.state import Model, State, StateFolder
 from model_api.version import Version, open_version
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 type Key = tuple[str, str]
 """Name of a model, and number of a version or an alias."""
 
-LONGEST_BACK_OFF = 60.0
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 2.0, 60.0
 # How often a version that is in use by its number says so.
 USE_SECONDS = 60.0
 # The follower writes every ten seconds; one that is silent for so long is not there.
@@ -331,10 +332,11 @@ class Store:
         name, number = key
         try:
             version = self._open(self._folder.path / folder)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A model's code may also ask to end the process: that is no reason to follow no more.
             earlier = self._troubles.get(key)
             attempts = earlier.attempts + 1 if earlier and earlier.folder == folder else 1
-            wait = min(2.0**attempts, LONGEST_BACK_OFF)
+            wait = back_off(FIRST_BACK_OFF, attempts, LONGEST_BACK_OFF)
             reason = str(error) or type(error).__name__
             now = datetime.now(UTC)
             self._troubles[key] = Trouble(folder, reason, attempts, now, time.monotonic() + wait)
