@@ -229,12 +229,25 @@ def test_what_is_asked_for_and_is_not_there_is_told(stage: Stage) -> None:
         stage.store.alias("beer", "champion")
 
 
-@pytest.mark.parametrize("number", ["0", "10", "007", "1.0", "-1", "one", "", "٣"])
+def test_a_refusal_names_some_of_many_models(stage: Stage) -> None:
+    model = Model(created=1, latest=1, aliases={"champion": Alias(wanted="1", moved_at=NOW)})
+    stage.state.models = {f"model-{i:05}": model for i in range(5000)}
+    stage.write()
+    stage.store.look()
+    with pytest.raises(UnknownModel, match=r"model-00000, .*\.\.\.") as refused:
+        stage.store.alias("x" * 50_000, "champion")
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "10", "007", "1.0", "-1", "one", "", "٣", "9" * 5000, "9" * 50_000, "0" * 5000]
+)
 def test_a_number_that_is_none_is_never_asked_for(stage: Stage, number: str) -> None:
     stage.serve("1")
     stage.store.look()
-    with pytest.raises(UnknownModel):
+    with pytest.raises(UnknownModel) as refused:
         stage.store.version("wine", number)
+    assert len(str(refused.value)) < 200
     stage.store.look()
     assert list(stage.folder.wishes()) == []
 

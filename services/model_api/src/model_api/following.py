@@ -25,7 +25,16 @@ from model_api.backoff import back_off
 from model_api.child import Child, Priority
 from model_api.guard import Guard
 from model_api.registry import Registered, Registry, RegistryError
-from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder, sync
+from model_api.state import (
+    Alias,
+    Failure,
+    Model,
+    Prepared,
+    State,
+    StateFolder,
+    sync,
+    version_number,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -397,7 +406,8 @@ def fingerprint() -> str:
 
 
 def _exists(number: str, model: Model) -> bool:
-    return number.isdecimal() and 1 <= int(number) <= model.latest
+    found = version_number(number)
+    return found is not None and found <= model.latest
 
 
 def _warn(name: str, failure: Failure, consequence: str) -> None:
