@@ -121,6 +121,12 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         {"model_api_key": LONG},
         ["model_api_key -> model_api_keys"],
     ),
+    "a name that is no name of a file": (
+        "model_api",
+        "preflight",
+        {"model_api_keys": [{"name": "..", "key": LONG}]},
+        ["model_api_keys has the names ..", "without a dot in front"],
+    ),
     "rate of nobody": (
         "model_api",
         "preflight",

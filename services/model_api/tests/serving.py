@@ -69,7 +69,7 @@ class MemoryVersion:
         try:
             return self.compute(batch, probabilities)
         except ValueError as error:
-            raise self.blame(batch, error) from error
+            raise self.blame(batch, error)  # noqa: B904
 
     def blame(self, batch: Batch, error: Exception) -> Exception:
         """Return a problem of all rows for a value, else the error."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import eventually
 
+from model_api import store
 from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder
 from model_api.store import NotLoaded, Store, UnknownModel
 
@@ -161,6 +162,30 @@ def test_a_version_that_cannot_be_opened_leaves_the_old_one_and_shows(stage: Sta
     assert stage.store.describe()[0]["aliases"]["champion"]["failure"] is None
 
 
+@pytest.mark.parametrize("error", [MemoryError("no memory for it"), SystemExit(1)])
+def test_a_version_that_never_opens_holds_up_no_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def open_version(folder: Path) -> FakeVersion:
+        if folder.name == "wine-1-x":
+            raise error
+        return FakeVersion(folder)
+
+    stage.open = open_version
+    stage.serve("1")
+    stage.serve("2", name="beer")
+    now = 0.0
+    monkeypatch.setattr(store.time, "monotonic", lambda: now)
+    for _ in range(1100):
+        stage.store.look()
+        now += store.LONGEST_BACK_OFF + 1
+    assert stage.opened.count("wine-1-x") == 1100
+    assert stage.champion("beer") == "2"
+    stage.serve("3", name="beer")
+    stage.store.look()
+    assert stage.champion("beer") == "3"
+
+
 def test_a_version_prepared_anew_takes_over_from_itself(stage: Stage) -> None:
     stage.serve("1")
     stage.store.look()
@@ -204,12 +229,25 @@ def test_what_is_asked_for_and_is_not_there_is_told(stage: Stage) -> None:
         stage.store.alias("beer", "champion")
 
 
-@pytest.mark.parametrize("number", ["0", "10", "007", "1.0", "-1", "one", "", "٣"])
+def test_a_refusal_names_some_of_many_models(stage: Stage) -> None:
+    model = Model(created=1, latest=1, aliases={"champion": Alias(wanted="1", moved_at=NOW)})
+    stage.state.models = {f"model-{i:05}": model for i in range(5000)}
+    stage.write()
+    stage.store.look()
+    with pytest.raises(UnknownModel, match=r"model-00000, .*\.\.\.") as refused:
+        stage.store.alias("x" * 50_000, "champion")
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "10", "007", "1.0", "-1", "one", "", "٣", "9" * 5000, "9" * 50_000, "0" * 5000]
+)
 def test_a_number_that_is_none_is_never_asked_for(stage: Stage, number: str) -> None:
     stage.serve("1")
     stage.store.look()
-    with pytest.raises(UnknownModel):
+    with pytest.raises(UnknownModel) as refused:
         stage.store.version("wine", number)
+    assert len(str(refused.value)) < 200
     stage.store.look()
     assert list(stage.folder.wishes()) == []
 

@@ -33,7 +33,9 @@ class Throttle:
             if now < blocked_until:
                 return blocked_until - now
             count += 1
-            wait = min(2.0 ** (count - FREE_ATTEMPTS), LONGEST_WAIT) if count > FREE_ATTEMPTS else 0
+            # Bounded, as the power would overflow after a thousand attempts.
+            doublings = min(count - FREE_ATTEMPTS, 60)
+            wait = min(2.0**doublings, LONGEST_WAIT) if doublings > 0 else 0
             self._failures[name] = (count, now + wait)
             self._failures.move_to_end(name)
             if len(self._failures) > REMEMBERED_NAMES:

@@ -10,8 +10,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from model_api import prediction_log
-from model_api.keys import Keys, KeysError
+from model_api import keys, prediction_log
 from model_api.logs import CONFIG
 from model_api.settings import Settings, read_or_exit
 
@@ -22,8 +21,8 @@ def main() -> None:
     # The workers read it: what is wrong with it is told here, once.
     read_or_exit(prediction_log.Settings, "model-api")
     try:
-        Keys(settings.keys_file)
-    except KeysError as error:
+        keys.read(settings.keys_file)
+    except keys.KeysError as error:
         print(f"model-api: MODEL_API_KEYS_FILE: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -215,10 +215,7 @@ class Gate:
         bound.series.observe(taken)
         bound.series.count(key, 200)
         if taken >= self._slow_seconds:
-            version = bound.version
-            self._log(
-                scope, request_id, key, 200, taken, model=version.name, version=version.number
-            )
+            self._log(scope, request_id, key, 200, taken, model=bound.name, version=bound.number)
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")
@@ -264,7 +261,7 @@ class Gate:
             bound = getattr(problem, "bound", None)
             (bound.series if bound else self._metrics.unfound).count(key, status)
             if bound:
-                fields |= {"model": bound.version.name, "version": bound.version.number}
+                fields |= {"model": bound.name, "version": bound.number}
         content = problem.document(scope["path"], request_id)
         headers = [
             (b"content-type", problems.MEDIA_TYPE.encode()),

@@ -21,14 +21,24 @@ from typing import Any
 
 import msgspec
 
+from model_api.backoff import back_off
 from model_api.child import Child, Priority
 from model_api.guard import Guard
 from model_api.registry import Registered, Registry, RegistryError
-from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder, sync
+from model_api.state import (
+    Alias,
+    Failure,
+    Model,
+    Prepared,
+    State,
+    StateFolder,
+    sync,
+    version_number,
+)
 
 logger = logging.getLogger(__name__)
 
-LONGEST_BACK_OFF = timedelta(minutes=10)
+LONGEST_BACK_OFF = 600.0
 # A version that is asked for by its number is let go when nobody has asked for so long,
 UNUSED = timedelta(minutes=10)
 # and makes room for another one after so long.
@@ -286,9 +296,8 @@ class Follower:
                     yield name, entry.serves
 
     def _retry_at(self, failure: Failure) -> datetime:
-        # The bound keeps the power from overflowing.
-        wait = timedelta(seconds=self._poll_seconds * 2 ** min(failure.attempts, 20))
-        return failure.at + min(wait, LONGEST_BACK_OFF)
+        wait = back_off(2 * self._poll_seconds, failure.attempts, LONGEST_BACK_OFF)
+        return failure.at + timedelta(seconds=wait)
 
     def _collect(self, child: Child, now: datetime) -> None:
         """Take over what a child has prepared, or write down why it has not."""
@@ -397,7 +406,8 @@ def fingerprint() -> str:
 
 
 def _exists(number: str, model: Model) -> bool:
-    return number.isdecimal() and 1 <= int(number) <= model.latest
+    found = version_number(number)
+    return found is not None and found <= model.latest
 
 
 def _warn(name: str, failure: Failure, consequence: str) -> None:

@@ -118,15 +118,18 @@ class Threads:
                 raise overloaded("too many predictions are waiting")
             follows = self._taken >= self._count
             self._taken += 1
+        # Not the future's: it is part of a cycle, which would keep a result, or an error with all
+        # its frames and so the version, which may be large.
+        outcome: list[Any] = []
         try:
-            future = self._executor.submit(_after_a_break if follows else _at_once, work)
+            future = self._executor.submit(_do, work, BREAK_SECONDS if follows else 0, outcome)
         except BaseException:
             # Such as no memory for a thread: the place must not stay taken for good.
             self._free()
             raise
         future.add_done_callback(self._free)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+            await asyncio.wait_for(asyncio.wrap_future(future), seconds)
         except TimeoutError:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -134,6 +137,15 @@ class Threads:
                 f"the prediction took more than {seconds:g} seconds: send fewer rows at a time",
                 headers={"Retry-After": "1"},
             ) from None
+        result, failed = outcome
+        if not failed:
+            return result
+        outcome.clear()
+        try:
+            raise result
+        finally:
+            # The error has this frame in its traceback.
+            del result
 
     def stop(self) -> None:
         """Forget what waits."""
@@ -144,13 +156,16 @@ class Threads:
             self._taken -= 1
 
 
-def _at_once[T](work: Callable[[], T]) -> T:
-    return work()
-
-
-def _after_a_break[T](work: Callable[[], T]) -> T:
-    time.sleep(BREAK_SECONDS)
-    return work()
+def _do(work: Callable[[], Any], pause: float, outcome: list[Any]) -> None:
+    """Leave in the list what the work returns or raises, and whether it is the latter."""
+    time.sleep(pause)
+    try:
+        outcome[:] = work(), False
+    except Exception as error:
+        outcome[:] = error, True
+    except BaseException as error:
+        # Such as a model's sys.exit(), which is no reason for the service to end.
+        outcome[:] = RuntimeError(f"the work raised {type(error).__name__}"), True
 
 
 def overloaded(reason: str) -> Problem:

@@ -80,7 +80,7 @@ class Metrics:
         )
         self._keys_broken = Gauge(
             "model_api_keys_file_broken",
-            "1 while the file of keys cannot be taken, and the keys before it are in force",
+            "1 while the file of keys, or an entry in it, is not acceptable",
             multiprocess_mode="livemax",
             registry=own,
         )

@@ -4,10 +4,12 @@ This is the hot path: it touches neither FastAPI nor pandas, and nothing in it w
 and, for what takes long, a thread.
 """
 
+import functools
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -22,7 +24,6 @@ DEFAULT_ALIAS = "champion"
 
 # Longer bodies take a millisecond or more to decode.
 _INLINE_BYTES = 64 * 1024
-_VERSIONS_REMEMBERED = 1000
 
 
 class Target(NamedTuple):
@@ -61,12 +62,15 @@ def target(path: str) -> Target | None:
 
 
 class Bound:
-    """A version under the name that it was asked by, with what all its answers share."""
+    """What all answers of a version share, under the alias that it was asked by.
 
-    __slots__ = ("series", "tail", "version")
+    It does not hold the version: it is remembered for as long as the version is there.
+    """
+
+    __slots__ = ("name", "number", "series", "tail")
 
     def __init__(self, version: Version, target: Target, metrics: Metrics) -> None:
-        self.version = version
+        self.name, self.number = version.name, version.number
         self.series = Series(metrics, version.name, version.number)
         model = {
             "name": version.name,
@@ -108,7 +112,8 @@ class Predictor:
         self._metrics = metrics
         self._threads = threads
         self._log = log
-        self._bound: dict[Target, Bound] = {}
+        # Weak keys: a version is to be freed once the store drops it.
+        self._bound: WeakKeyDictionary[Version, dict[str | None, Bound]] = WeakKeyDictionary()
         self.in_flight = 0
         """Requests being read or answered."""
 
@@ -147,20 +152,19 @@ class Predictor:
                 settings.max_body_bytes,
                 settings.body_seconds,
             )
-            bound = self._bind(target)
+            version, bound = self._bind(target)
             try:
-                content = await self._predict(bound.version, body, probabilities)
+                content = await self._predict(version, body, probabilities)
             except Problem as problem:
                 problem.bound = bound  # type: ignore[attr-defined]
                 raise
         finally:
             self.in_flight -= 1
         content = b"{" + content + bound.tail
-        version = bound.version
-        self._log.offer(version.name, version.number, target.alias, request_id, body, content)
+        self._log.offer(bound.name, bound.number, target.alias, request_id, body, content)
         return Answer(content, bound)
 
-    def _bind(self, target: Target) -> Bound:
+    def _bind(self, target: Target) -> tuple[Version, Bound]:
         try:
             version = (
                 self._store.version(target.name, target.number)
@@ -176,12 +180,13 @@ class Predictor:
                 str(error),
                 headers={"Retry-After": "2"},
             ) from None
-        bound = self._bound.get(target)
-        if bound is None or bound.version is not version:
-            if len(self._bound) >= _VERSIONS_REMEMBERED:
-                self._bound.clear()
-            bound = self._bound[target] = Bound(version, target, self._metrics)
-        return bound
+        by_alias = self._bound.get(version)
+        if by_alias is None:
+            by_alias = self._bound[version] = {}
+        bound = by_alias.get(target.alias)
+        if bound is None:
+            bound = by_alias[target.alias] = Bound(version, target, self._metrics)
+        return version, bound
 
     async def _predict(self, version: Version, body: bytes, probabilities: bool) -> bytes:
         settings = self._settings
@@ -199,11 +204,12 @@ class Predictor:
                 except Problem:
                     raise
                 except Exception as error:
-                    fault = error
-                blame = await self._threads.run(
-                    lambda: version.blame(batch, fault), settings.prediction_seconds
-                )
-                raise blame from fault
+                    # No local variable holds what is raised, nor is it its own cause: in a cycle
+                    # with this frame it would keep the version.
+                    raise await self._threads.run(  # noqa: B904
+                        functools.partial(version.blame, batch, error),
+                        settings.prediction_seconds,
+                    )
 
             def work() -> bytes:
                 return version.predict(batch, probabilities)

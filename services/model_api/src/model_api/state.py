@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+_MOST_DIGITS = 18
+
 
 class Failure(msgspec.Struct, frozen=True):
     """Why a version does not serve, and how often that was tried."""
@@ -146,6 +148,18 @@ class StateFolder:
         """Drop a wish."""
         file = self._wishes / hashlib.sha256(f"{number} {name}".encode()).hexdigest()
         file.unlink(missing_ok=True)
+
+
+def version_number(text: str) -> int | None:
+    """Return the number of a version that is written as MLflow writes it; None for other text.
+
+    No zeros in front: 07 would be another name of 7, and be kept twice.
+    """
+    # Python refuses to read thousands of digits.
+    if not (len(text) <= _MOST_DIGITS and text.isascii() and text.isdecimal()):
+        return None
+    number = int(text)
+    return number if number > 0 and str(number) == text else None
 
 
 def replace(file: Path, content: bytes) -> None:

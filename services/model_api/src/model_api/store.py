@@ -4,17 +4,20 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from model_api.backoff import back_off
+from model_api.checking import short
 from model_api.guard import Guard
-from model_api.state import Model, State, StateFolder
+from model_api.state import Model, State, StateFolder, version_number
 from model_api.version import Version, open_version
 
 logger = logging.getLogger(__name__)
@@ -22,9 +25,10 @@ logger = logging.getLogger(__name__)
 type Key = tuple[str, str]
 """Name of a model, and number of a version or an alias."""
 
-LONGEST_BACK_OFF = 60.0
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 2.0, 60.0
 # How often a version that is in use by its number says so.
 USE_SECONDS = 60.0
+NAMES_SHOWN = 20
 # The follower writes every ten seconds; one that is silent for so long is not there.
 SILENT = timedelta(seconds=60)
 # Whoever waits for the interpreter, such as the requests, gets it from the thread that opens a
@@ -236,9 +240,9 @@ class Store:
         if error := self.registry_error:
             return NotLoaded(f"the registry is not heard: {error}")
         if model is not None:
-            others = ", ".join(sorted(model.aliases)) or "none"
             return UnknownModel(
-                f"no version of {name!r} serves as {alias!r}; aliases that serve: {others}"
+                f"no version of {name!r} serves as {short(alias)};"
+                f" aliases that serve: {_listed(model.aliases)}"
             )
         return self._no_model(name)
 
@@ -249,10 +253,10 @@ class Store:
             if error := self.registry_error:
                 return NotLoaded(f"the registry is not heard: {error}")
             return self._no_model(name)
-        # No zeros in front: 07 would be another name of 7, and be kept twice.
-        if not (number.isascii() and number.isdecimal() and str(int(number)) == number):
-            return UnknownModel(f"{number!r} is no number of a version; they are 1, 2, 3 ...")
-        if not 1 <= int(number) <= model.latest:
+        place = version_number(number)
+        if place is None:
+            return UnknownModel(f"{short(number)} is no number of a version; they are 1, 2, 3 ...")
+        if place > model.latest:
             return UnknownModel(
                 f"there is no version {number} of {name!r}; the last one is {model.latest}"
             )
@@ -267,8 +271,8 @@ class Store:
 
     def _no_model(self, name: str) -> UnknownModel:
         state = self._state or State()
-        served = ", ".join(sorted(n for n, m in state.models.items() if m.aliases)) or "none"
-        return UnknownModel(f"there is no model {name!r}; there are: {served}")
+        served = _listed(n for n, m in state.models.items() if m.aliases)
+        return UnknownModel(f"there is no model {short(name)}; there are: {served}")
 
     # ---- the thread -----------------------------------------------------------------------------
     def _run(self) -> None:
@@ -331,10 +335,11 @@ class Store:
         name, number = key
         try:
             version = self._open(self._folder.path / folder)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A model's code may also ask to end the process: that is no reason to follow no more.
             earlier = self._troubles.get(key)
             attempts = earlier.attempts + 1 if earlier and earlier.folder == folder else 1
-            wait = min(2.0**attempts, LONGEST_BACK_OFF)
+            wait = back_off(FIRST_BACK_OFF, attempts, LONGEST_BACK_OFF)
             reason = str(error) or type(error).__name__
             now = datetime.now(UTC)
             self._troubles[key] = Trouble(folder, reason, attempts, now, time.monotonic() + wait)
@@ -404,6 +409,12 @@ class Store:
                 self._folder.wish(*key)
                 self._said[key] = now
         self._said = {key: at for key, at in self._said.items() if now - at < USE_SECONDS}
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return some of the names: a registry may have thousands, and each refusal shows them."""
+    found = list(islice(names, NAMES_SHOWN + 1))
+    return ", ".join(sorted(found[:NAMES_SHOWN]) + ["..."] * (len(found) > NAMES_SHOWN)) or "none"
 
 
 def _as_number(item: tuple[str, Version]) -> int:

@@ -88,7 +88,9 @@ class Version:
         except Problem:
             raise
         except Exception as error:
-            raise self.blame(batch, error) from error
+            # It may be the error itself, which is not to be its own cause: such a cycle would keep
+            # the version.
+            raise self.blame(batch, error)  # noqa: B904
 
     def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
         """Return the same, but do not look for the rows at fault when the model fails."""

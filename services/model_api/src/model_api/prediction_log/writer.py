@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_api import storage
+from model_api.backoff import back_off
 from model_api.guard import Guard
 from model_api.prediction_log.settings import Settings
 from model_api.prediction_log.tables import Tables
@@ -110,8 +111,7 @@ class Writer:
         seconds = self._settings.flush_seconds
         failures = self._failures
         if failures:
-            # The bound keeps the power from overflowing.
-            seconds = min(seconds * 2 ** min(failures - 1, 20), _LONGEST_PAUSE_SECONDS)
+            seconds = back_off(seconds, failures, _LONGEST_PAUSE_SECONDS)
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self._stopping.wait(min(left, 0.2)):
