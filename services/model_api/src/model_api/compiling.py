@@ -427,11 +427,11 @@ def _native(source: _Source, decoder: Decoder) -> Iterator[Candidate]:
     options = source.options
     if source.kind == "sklearn":
         how = options | {"method": source.method}
-        if decoder.dtype is not None:
+        if decoder.layout.dtype is not None:
             yield Candidate("sklearn", how | {"input": "array"})
         if not decoder.tensors:
             yield Candidate("sklearn", how | {"input": "frame"})
-    elif source.kind in ("xgboost", "lightgbm") and decoder.dtype is not None:
+    elif source.kind in ("xgboost", "lightgbm") and decoder.layout.dtype is not None:
         yield Candidate(
             source.kind,
             options
@@ -475,7 +475,7 @@ def _compiled(
     else:
         yield from _onnx(source, whole, decoder, work, flat)
     trees, scaling = _trees_behind_scalers(whole)
-    if trees is None or decoder.dtype is None:
+    if trees is None or decoder.layout.dtype is None:
         return
     if scaling and 0 < nodes <= MOST_NODES:
         yield from _onnx(source, trees, decoder, work, flat, scaling)
@@ -553,7 +553,7 @@ def _onnx_inputs(
         if len(tensor.shape) != 2:
             raise ValueError("only rows of one dimension are compiled")
         return [("rows", number([None, tensor.shape[1]]))], None
-    if decoder.dtype is not None and not _chooses_columns(estimator):
+    if decoder.layout.dtype is not None and not _chooses_columns(estimator):
         return [("rows", number([None, len(decoder.columns)]))], None
     types, inputs = [], {}
     for place, column in enumerate(decoder.columns):

@@ -26,7 +26,7 @@ def draw(decoder: Decoder, example: Batch, estimator: Any = None) -> dict[str, B
     random = np.random.default_rng(20261124)
     if decoder.tensors:
         return _draw_tensors(decoder, example, random)
-    if decoder.dtype is not None:
+    if decoder.layout.dtype is not None:
         return _draw_numbers(decoder, example, estimator, random)
     columns = list(zip(*example.tuples(), strict=True))
     batches = {}
@@ -35,7 +35,9 @@ def draw(decoder: Decoder, example: Batch, estimator: Any = None) -> dict[str, B
             _draw_column(column, list(values), kind, random)
             for column, values in zip(decoder.columns, columns, strict=True)
         ]
-        batches[kind] = Batch(decoder, ROWS, list(zip(*drawn, strict=True)), params=example.params)
+        batches[kind] = Batch(
+            decoder.layout, ROWS, list(zip(*drawn, strict=True)), params=example.params
+        )
     return batches
 
 
@@ -51,7 +53,7 @@ def _draw_numbers(
             for place, column in enumerate(decoder.columns)
         ]
         values = list(zip(*columns, strict=True))
-        batches[kind] = Batch(decoder, len(values), values, params=example.params)
+        batches[kind] = Batch(decoder.layout, len(values), values, params=example.params)
     return batches
 
 
@@ -72,7 +74,7 @@ def _draw_tensors(
                 bounds = np.iinfo(given.dtype)
                 matrix = np.rint(matrix).clip(max(bounds.min, -(2**53)), min(bounds.max, 2**53))
             drawn[spec.name] = matrix.astype(given.dtype).reshape(-1, *given.shape[1:])
-        batches[kind] = Batch(decoder, ROWS, tensors=drawn, params=example.params)
+        batches[kind] = Batch(decoder.layout, ROWS, tensors=drawn, params=example.params)
     return batches
 
 
