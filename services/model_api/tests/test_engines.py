@@ -13,26 +13,25 @@ import pytest
 from mlflow.pyfunc.scoring_server import _parse_json_data, predictions_to_json
 from saved_models import KINDS, LABELS, MIXED, X
 
-from model_api import compiling
+from model_api.compiling.compare import Answers, Disagreement, agree
 from model_api.decoding import Batch
-from model_api.engines import CompiledOnnxEngine, open_engine
+from model_api.engines import LinearEngine, open_engine
 from model_api.preparing import prepare_downloaded
 from model_api.problems import Problem
 from model_api.version import Version, open_version
 
 COMPILED = {
-    "logistic": "onnx",
-    "pipeline": "onnx",
+    "logistic": "numpy",
+    "pipeline": "numpy",
     "forest": "onnx",
     "boosting": "onnx",
     "histograms": "treelite",
     "scaled-forest": "onnx",
     "xgboost-pipeline": "treelite",
-    "multi-output": "onnx",
-    "clusters": "onnx",
-    "array": "onnx",
-    "mixed": "onnx",
-    "skops": "onnx",
+    "multi-output": "numpy",
+    "array": "numpy",
+    "mixed": "numpy",
+    "skops": "numpy",
 }
 
 
@@ -254,42 +253,21 @@ def test_a_compiled_model_needs_no_library_of_its_training(kinds: Kinds, kind: s
 def test_a_compiled_model_that_answers_otherwise_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = CompiledOnnxEngine._run
+    run = LinearEngine._raw
 
-    def swapped(self: CompiledOnnxEngine, batch: Batch) -> np.ndarray:
+    def swapped(self: LinearEngine, batch: Batch) -> np.ndarray:
         table = run(self, batch)
         # Wrong for a single row of thousands, none of them in the example.
         table[-1] = table[-1][::-1] if len(table) > 500 else table[-1]
         return table
 
-    monkeypatch.setattr(CompiledOnnxEngine, "_run", swapped)
+    monkeypatch.setattr(LinearEngine, "_raw", swapped)
     saved = KINDS["logistic"](tmp_path / "saved")
     manifest = prepare_downloaded(saved, tmp_path / "ready", name="x", version="1", run_id=None)
     assert manifest["engine"] == "sklearn"
-    both = "ONNX Runtime (float32) and ONNX Runtime (float64)"
-    assert f"not compiled ({both}: probabilities differ" in manifest["engine_note"]
-    assert not list((tmp_path / "ready").glob("compiled-*"))
+    assert "not compiled (probabilities differ" in manifest["engine_note"]
+    assert not list((tmp_path / "ready").glob("compiled*"))
     assert ours(open_version(tmp_path / "ready"), manifest["request"].encode())
-
-
-def test_labels_may_differ_only_where_classes_tie() -> None:
-    def answers(top: float) -> compiling.Answers:
-        table = np.array([[0.5, 0.5 - top, top]])
-        return compiling.Answers(Batch(None, 1), np.array(["a"]), table)  # type: ignore[arg-type]
-
-    class Other:
-        indexed = True
-
-        def predict(self, batch: Batch) -> np.ndarray:
-            return np.array([1])
-
-        def predict_both(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-            return np.array([1]), np.array([[0.5, 0.5, 0.0]])
-
-    text = compiling.agree(Other(), [answers(0.0)], ["a", "b", "c"])  # type: ignore[arg-type]
-    assert "but for exact ties" in text
-    with pytest.raises(compiling.Disagreement, match="1 of 1 labels differ"):
-        compiling.agree(Other(), [answers(1e-7)], ["a", "b", "c"])  # type: ignore[arg-type]
 
 
 def test_numbers_may_differ_by_rounding_only(kinds: Kinds) -> None:
@@ -297,7 +275,7 @@ def test_numbers_may_differ_by_rounding_only(kinds: Kinds) -> None:
     engine = open_engine(version.engine, version.folder, version.manifest["options"])
     batch = version.decoder.decode(version.manifest["request"].encode(), 10)
     known = engine.predict(batch)
-    near = [compiling.Answers(batch, known * (1 + 1e-7), None)]
-    assert compiling.agree(engine, near, None).startswith("numbers within")
-    with pytest.raises(compiling.Disagreement, match="numbers differ"):
-        compiling.agree(engine, [compiling.Answers(batch, known * 1.001, None)], None)
+    near = [Answers(batch, known * (1 + 1e-7), None)]
+    assert agree(engine, near, None).startswith("numbers within")
+    with pytest.raises(Disagreement, match="numbers differ"):
+        agree(engine, [Answers(batch, known * 1.001, None)], None)

@@ -15,7 +15,7 @@ SERVICE = "The model API"
 CHAMPION = "champion"
 """The alias that is asked when a request names none."""
 
-COMPILED = ("onnx", "treelite")
+COMPILED = ("numpy", "onnx", "treelite")
 """Engines that are not the model's own library."""
 
 _NO_PROBABILITIES = "urn:model-api:no-probabilities"
@@ -50,7 +50,7 @@ class ServedAlias:
 class ServedVersion:
     """A version in the API's memory.
 
-    `engine` is what predicts (`onnx`, `treelite`, or the model's own library), `note` how it
+    `engine` is what predicts (`numpy`, `onnx`, `treelite`, or the model's own library), `note` how it
     compares with the original. `fields` are its columns, none where it takes tensors; `example`
     is what the prediction API would be sent as `inputs`: rows, or tensors.
     """

@@ -11,42 +11,43 @@ import numpy as np
 from msgspec.structs import astuple
 
 from model_api.checking import checked_value
+from model_api.layout import Layout
 from model_api.signature import SCALARS, Column, Tensor
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from model_api.decoding import Decoder
 
 
 class Batch:
     """The rows of one request.
 
     Args:
-        decoder: that made it.
+        layout: what the rows hold.
         rows: their number.
-        values: one tuple or struct a row, in the signature's order; None for tensors.
+        values: one tuple or struct a row, in the signature's order; None for tensors and frames.
         tensors: by name, the one without a name under None; None for columns.
         params: of the prediction, checked, with the signature's defaults; None if it has none.
+        frame: the rows as a frame with the signature's columns, order and types, if there is one.
     """
 
-    __slots__ = ("_array", "_decoder", "_frame", "_tensors", "_values", "params", "rows")
+    __slots__ = ("_array", "_frame", "_tensors", "_values", "layout", "params", "rows")
 
     def __init__(
         self,
-        decoder: "Decoder",
+        layout: Layout,
         rows: int,
         values: Sequence[Any] | None = None,
         tensors: dict[str | None, np.ndarray] | None = None,
         params: dict[str, Any] | None = None,
+        frame: "pd.DataFrame | None" = None,
     ) -> None:
+        self.layout = layout
         self.rows = rows
         self.params = params
-        self._decoder = decoder
         self._values = values
         self._tensors = tensors
         self._array: np.ndarray | None = None
-        self._frame: pd.DataFrame | None = None
+        self._frame = frame
 
     def tuples(self) -> Iterable[tuple[Any, ...]]:
         """Return the values of each row, in the signature's order; null is None."""
@@ -70,19 +71,19 @@ class Batch:
         return self._array
 
     def _make_array(self) -> np.ndarray:
-        decoder = self._decoder
+        layout = self.layout
         if self._tensors is not None:
             [tensor] = self._tensors.values()
             return tensor
-        if decoder.dtype is None:
+        if layout.dtype is None:
             raise TypeError("the model takes columns that are not numeric: use frame()")
-        width = len(decoder.columns)
+        width = len(layout.columns)
         if self._frame is not None:
-            return self._frame.to_numpy(decoder.dtype)
-        if decoder.dense:
+            return self._frame.to_numpy(layout.dtype)
+        if layout.dense:
             flat = chain.from_iterable(self.tuples())
-            return np.fromiter(flat, decoder.dtype, self.rows * width).reshape(self.rows, width)
-        return np.array(list(self.tuples()), decoder.dtype).reshape(self.rows, width)
+            return np.fromiter(flat, layout.dtype, self.rows * width).reshape(self.rows, width)
+        return np.array(list(self.tuples()), layout.dtype).reshape(self.rows, width)
 
     def frame(self) -> "pd.DataFrame":
         """Return the rows as a frame with the signature's columns, order and types."""
@@ -90,15 +91,15 @@ class Batch:
 
         if self._frame is not None:
             return self._frame
-        decoder = self._decoder
+        layout = self.layout
         if self._tensors is not None:
             raise TypeError("the model takes tensors, which no frame can hold: use native()")
-        if decoder.uniform:
-            return pd.DataFrame(self.array(), columns=decoder.labels, copy=False)
+        if layout.uniform:
+            return pd.DataFrame(self.array(), columns=layout.labels, copy=False)
         series = {
             label: series_of(column, list(values))
             for label, column, values in zip(
-                decoder.labels, decoder.columns, zip(*self.tuples(), strict=True), strict=True
+                layout.labels, layout.columns, zip(*self.tuples(), strict=True), strict=True
             )
         }
         return pd.DataFrame(series)
@@ -121,10 +122,10 @@ class Batch:
         """Return these rows, in this order, as a batch of their own."""
         if self._tensors is not None:
             tensors = {name: tensor[numbers] for name, tensor in self._tensors.items()}
-            return Batch(self._decoder, len(numbers), tensors=tensors, params=self.params)
+            return Batch(self.layout, len(numbers), tensors=tensors, params=self.params)
         values = list(self.tuples())
         chosen = [values[number] for number in numbers]
-        return Batch(self._decoder, len(numbers), chosen, params=self.params)
+        return Batch(self.layout, len(numbers), chosen, params=self.params)
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the values of each column as JSON, for the prediction log.
@@ -133,7 +134,7 @@ class Batch:
         of lists.
         """
         if self._tensors is None:
-            names = [column.name for column in self._decoder.columns]
+            names = [column.name for column in self.layout.columns]
             table = zip(*self.tuples(), strict=True)
             return {n: [_plain(v) for v in values] for n, values in zip(names, table, strict=True)}
         if None in self._tensors and self._tensors[None].ndim == 2:

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 from msgspec.structs import astuple
 
 from model_api.batch import Batch, as_tensor, series_from, series_of
@@ -31,12 +30,12 @@ from model_api.checking import (
     short,
     too_many_rows,
 )
+from model_api.layout import Layout
 from model_api.signature import (
     NESTED,
     SCALARS,
     Column,
     SignatureError,
-    Tensor,
     column_of,
     column_schema,
     column_type,
@@ -68,9 +67,9 @@ class Decoder:
         categories: by column, the only values that the model takes.
 
     Attributes:
-        columns: what one row holds; empty for tensors.
-        tensors: what a request holds; empty for columns.
-        dtype: the type of ``Batch.array``; None if there is no such array.
+        layout: what the rows hold.
+        columns: those of the layout; empty for tensors.
+        tensors: those of the layout; empty for columns.
 
     Raises:
         SignatureError: the signature holds no inputs, or one of an unknown type.
@@ -84,24 +83,15 @@ class Decoder:
     ) -> None:
         if not inputs:
             raise SignatureError("the signature has no inputs")
-        self.columns: list[Column] = []
-        self.tensors: list[Tensor] = []
+        known = categories or {}
         self.params = params or []
-        if inputs[0]["type"] == "tensor":
-            self.tensors = [tensor_of(entry) for entry in inputs]
-        else:
-            self.columns = [column_of(i, entry, categories or {}) for i, entry in enumerate(inputs)]
         self.named = inputs[0].get("name") is not None
-        self.labels: Any = (
-            [c.name for c in self.columns] if self.named else list(range(len(self.columns)))
-        )
-        self.dtype = self._common_type()
-        # Whether no value can be null, and whether all columns have one type: the frequent case,
-        # and the fast one.
-        self.dense = all(column.required for column in self.columns)
-        self.uniform = self.dtype is not None and all(
-            column.required and SCALARS[column.type][1] == self.dtype for column in self.columns
-        )
+        if inputs[0]["type"] == "tensor":
+            self.layout = Layout((), tuple(map(tensor_of, inputs)), self.named)
+        else:
+            columns = [column_of(i, entry, known) for i, entry in enumerate(inputs)]
+            self.layout = Layout(tuple(columns), (), self.named)
+        self.columns, self.tensors = self.layout.columns, self.layout.tensors
         self._texts: list[int] = []
         self._nested = any(column.type in NESTED for column in self.columns)
         self._names = {column.name for column in self.columns}
@@ -110,19 +100,6 @@ class Decoder:
         self._compile()
 
     # ---- what it is -----------------------------------------------------------------------------
-
-    def _common_type(self) -> np.dtype | None:
-        if self.tensors:
-            return self.tensors[0].dtype if len(self.tensors) == 1 else None
-        if not all(column.numeric for column in self.columns):
-            return None
-        types = [
-            SCALARS[column.type][1]
-            if column.required or column.type in ("float", "double")
-            else np.float64
-            for column in self.columns
-        ]
-        return np.result_type(*types)
 
     def _compile(self) -> None:
         if self.tensors:
@@ -205,24 +182,24 @@ class Decoder:
                 raise ValueError("several tensors have names")
             tensor = self.tensors[0]
             array = as_tensor(tensor, self._lists.decode(content))
-            return Batch(self, len(array), tensors={tensor.name: array}, params=params)
+            return Batch(self.layout, len(array), tensors={tensor.name: array}, params=params)
         first = _FIRST_OF_LIST.match(content)
         decoder = self._lists if first is not None and first[1] == b"[" else self._records
         if decoder is None:
             raise ValueError("nested columns and odd names are read the slow way")
         values = decoder.decode(content)
-        return Batch(self, len(values), self._times(values), params=params)
+        return Batch(self.layout, len(values), self._times(values), params=params)
 
     def _decode_split(self, content: bytes, params: dict[str, Any] | None) -> Batch:
         split = self._split.decode(content)
         names = split.columns
-        if self.tensors or not self.named or names == self.labels:
+        if self.tensors or not self.named or names == self.layout.labels:
             return self._list(bytes(split.data), params)
         if names is None or self._nested:
             raise ValueError("columns are missing, or are read the slow way")
         decoder, reorder = self._lists_of(tuple(names))
         values = list(map(reorder, decoder.decode(split.data)))
-        return Batch(self, len(values), self._times(values), params=params)
+        return Batch(self.layout, len(values), self._times(values), params=params)
 
     def _decode_columns(self, content: bytes, params: dict[str, Any] | None) -> Batch:
         found = astuple(self._by_column.decode(content))
@@ -232,9 +209,9 @@ class Decoder:
                 for tensor, value in zip(self.tensors, found, strict=True)
             }
             [rows] = {len(array) for array in arrays.values()}
-            return Batch(self, rows, tensors=arrays, params=params)
+            return Batch(self.layout, rows, tensors=arrays, params=params)
         values = list(zip(*found, strict=True))
-        return Batch(self, len(values), self._times(values), params=params)
+        return Batch(self.layout, len(values), self._times(values), params=params)
 
     def _times(self, values: Sequence[Any]) -> Sequence[Any]:
         if not self._texts:
@@ -257,16 +234,14 @@ class Decoder:
         if self.tensors:
             raise ValueError("the model takes tensors: a frame cannot hold them")
         series = {}
-        for label, column in zip(self.labels, self.columns, strict=True):
+        for label, column in zip(self.layout.labels, self.columns, strict=True):
             if label not in frame:
                 if column.required:
                     raise ValueError(f"the frame lacks the column {column.name!r}")
                 series[label] = series_of(column, [None] * len(frame))
                 continue
             series[label] = series_from(column, frame[label])
-        batch = Batch(self, len(frame))
-        batch._frame = pd.DataFrame(series)
-        return batch
+        return Batch(self.layout, len(frame), frame=pd.DataFrame(series))
 
     # ---- the slow way ---------------------------------------------------------------------------
 
@@ -317,7 +292,7 @@ class Decoder:
         elif name == "dataframe_split" and self.named:
             raise malformed("dataframe_split must have columns: the names of the values in data")
         values = [self._explain_row(row, given, faults) for row, given in enumerate(content)]
-        return Batch(self, len(values), values)
+        return Batch(self.layout, len(values), values)
 
     def _explain_row(self, row: int, given: Any, faults: Faults) -> tuple[Any, ...]:
         if isinstance(given, list):
@@ -422,7 +397,7 @@ class Decoder:
         faults.raise_any()
         if len({len(array) for array in arrays.values()}) > 1:
             raise malformed("the tensors have different numbers of rows")
-        return Batch(self, len(next(iter(arrays.values()))), tensors=arrays)
+        return Batch(self.layout, len(next(iter(arrays.values()))), tensors=arrays)
 
     def _parameters(self, given: Any) -> dict[str, Any] | None:
         if not self.params and not given:

@@ -8,7 +8,7 @@ brings neither scikit-learn, nor pandas, nor MLflow into the process.
 import os
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,8 +16,10 @@ import numpy as np
 
 from model_api.batch import Batch
 from model_api.checking import ERRORS_SHOWN, invalid_rows
+from model_api.program import Program, narrow
 
 MODEL_FOLDER = "model"
+ARRAYS = "compiled.npz"
 
 
 class Engine:
@@ -29,10 +31,13 @@ class Engine:
 
     Attributes:
         indexed: whether ``predict`` answers with places in the list of classes, not with labels.
+        takes_params: whether ``predict`` heeds the parameters of a request. A model that has any
+            is answered only by an engine that does.
     """
 
     name: ClassVar[str]
     indexed: bool = False
+    takes_params: ClassVar[bool] = False
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -60,6 +65,7 @@ class PyfuncEngine(Engine):
     """MLflow's pyfunc, its checks of the input included: takes every flavor."""
 
     name = "pyfunc"
+    takes_params = True
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         import mlflow.pyfunc
@@ -68,6 +74,10 @@ class PyfuncEngine(Engine):
 
     def predict(self, batch: Batch) -> Any:
         return self._model.predict(batch.native(), params=batch.params)
+
+    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
+        table = self._model.get_raw_model().predict_proba(batch.native())
+        return self.predict(batch), np.asarray(table)
 
 
 class SklearnEngine(Engine):
@@ -99,24 +109,26 @@ class SklearnEngine(Engine):
 class _BoosterEngine(Engine):
     """Boosted trees by their library's core, without its wrapper in scikit-learn's style.
 
-    Options: ``output``, "index" for classifiers, else "values"; ``iterations``, those of the best
-    score, or null; ``file``.
+    Options: ``label``, see `places`; ``iterations``, those that predict, or null; ``missing``, what
+    stands for a missing value besides null, or null; ``file``.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
-        self.indexed = options["output"] == "index"
+        self._label = options["label"]
+        self.indexed = self._label is not None
         self._score = self._open(folder / MODEL_FOLDER, options)
 
-    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[Batch], np.ndarray]:
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Any:
-        scores = self._score(batch.array())
-        return table_of(scores).argmax(axis=1) if self.indexed else scores
+        scores = self._score(batch)
+        return places(scores, table_of(scores), self._label) if self.indexed else scores
 
     def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
-        table = table_of(self._score(batch.array()))
-        return table.argmax(axis=1), table
+        scores = self._score(batch)
+        table = table_of(scores)
+        return places(scores, table, self._label), table
 
 
 class XgboostEngine(_BoosterEngine):
@@ -124,14 +136,15 @@ class XgboostEngine(_BoosterEngine):
 
     name = "xgboost"
 
-    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[Batch], np.ndarray]:
         import xgboost
 
         booster = xgboost.Booster(model_file=str(folder / options["file"]))
         booster.set_param({"nthread": 1})
         span = (0, options["iterations"] or 0)
-        return lambda rows: booster.inplace_predict(
-            rows, iteration_range=span, validate_features=False
+        missing = np.nan if options["missing"] is None else options["missing"]
+        return lambda batch: booster.inplace_predict(
+            narrow(batch), iteration_range=span, missing=missing, validate_features=False
         )
 
 
@@ -140,16 +153,25 @@ class LightgbmEngine(_BoosterEngine):
 
     name = "lightgbm"
 
-    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[Batch], np.ndarray]:
         import lightgbm
 
         if options["format"] == "text":
             booster = lightgbm.Booster(model_file=str(folder / options["file"]))
         else:
             booster = load_estimator(folder.parent, options).booster_
-        return lambda rows: booster.predict(
-            rows, num_iteration=options["iterations"], num_threads=1, validate_features=False
-        )
+
+        def score(batch: Batch) -> np.ndarray:
+            rows = batch.array()
+            # Of an array of whole numbers LightGBM keeps 32 bits, of a frame 64.
+            return booster.predict(
+                rows if rows.dtype.kind == "f" else rows.astype(np.float64),
+                num_iteration=options["iterations"],
+                num_threads=1,
+                validate_features=False,
+            )
+
+        return score
 
 
 class OnnxFlavorEngine(Engine):
@@ -195,82 +217,112 @@ class OnnxFlavorEngine(Engine):
 
 
 class _Compiled(Engine):
-    """Options: ``file``; ``scaling``, what is done to the values first, operation by operation;
-    ``dtype`` that they are then rounded to; ``output``, "index", "labels" or
-    "values"; ``flat``, whether one value a row answers, not a list of one.
+    """A program, which makes the rows what the predictor takes, and the predictor.
+
+    Options: ``program``, see `model_api.program`; ``link``, see `table_from`; ``label``, see
+    `places`; ``parts``, how many trees a forest averages. Its arrays are in ``compiled.npz``.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
-        self._dtype = np.dtype(options["dtype"])
-        self._flat = options["flat"]
-        self._scaling = [
-            (getattr(np, operation), np.array(values)) for operation, values in options["scaling"]
-        ]
-        self.indexed = options["output"] == "index"
+        # Arrays are read from it when they are asked for; the open file outlives its name.
+        self._arrays = np.load(folder / ARRAYS)
+        self._program = Program(options["program"], self._arrays)
+        self._link: str | None = options["link"]
+        self._label: str | None = options["label"]
+        self._parts: int = options.get("parts", 1)
+        self.indexed = self._label is not None
 
-    def _rows(self, batch: Batch) -> np.ndarray:
-        rows = batch.array()
-        for operation, values in self._scaling:
-            rows = operation(rows, values)
-        if rows.dtype == self._dtype:
-            return np.ascontiguousarray(rows)
-        return self._rounded(batch, rows, self._dtype)
+    def _raw(self, batch: Batch) -> np.ndarray:
+        """Return the sums (rows, outputs) that labels and probabilities are made of."""
+        raise NotImplementedError
 
-    @staticmethod
-    def _rounded(batch: Batch, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            rounded = values.astype(dtype, order="C")
-        if dtype == np.float32 and np.isinf(rounded).any():
-            raise _beyond_float32(batch)
-        return rounded
+    def predict(self, batch: Batch) -> Any:
+        raw = self._raw(batch)
+        if not self.indexed:
+            return self._values(raw)
+        if self._label in OF_TABLE:
+            return places(raw, self._table(raw), self._label)
+        return places(raw, raw, self._label)
 
-    def _shaped(self, answer: np.ndarray) -> np.ndarray:
-        return answer.reshape(len(answer)) if self._flat else answer.reshape(len(answer), -1)
+    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
+        raw = self._raw(batch)
+        table = self._table(raw)
+        return places(raw, table, self._label), table
+
+    def _table(self, raw: np.ndarray) -> np.ndarray:
+        return table_from(raw, self._link, self._parts)
+
+    def _values(self, raw: np.ndarray) -> np.ndarray:
+        """Return the answer of a model that tells no labels."""
+        if self._link is None:
+            return raw.reshape(-1) if raw.shape[1:] == (1,) else raw
+        table = self._table(raw)
+        if raw.shape[1] > 1:
+            return table
+        # A core of boosted trees tells the probability of class 1 alone.
+        return table[:, -1]
+
+
+class LinearEngine(_Compiled):
+    """A linear model: one product of matrices, as scikit-learn computes it."""
+
+    name = "numpy"
+
+    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+        super().__init__(folder, options)
+        # As scikit-learn has it, a view: products of another layout round otherwise.
+        self._coefficients = self._arrays["coefficients"].T
+        self._intercept = self._arrays["intercept"]
+
+    def _raw(self, batch: Batch) -> np.ndarray:
+        rows = self._program.rows(batch)
+        if not np.isfinite(rows).all():
+            raise ValueError("Input X contains NaN or infinity")
+        return rows @ self._coefficients + self._intercept
+
+    def _values(self, raw: np.ndarray) -> np.ndarray:
+        return raw
 
 
 class CompiledOnnxEngine(_Compiled):
-    """ONNX Runtime.
+    """Trees of scikit-learn by ONNX Runtime.
 
-    Further options: ``result``, the name of the output that answers; ``inputs``, by name the place
-    and the type of the column, where columns come one by one.
+    It sums in 64 bits and answers in 32. Where two classes are so near that this could decide
+    between them, the sums are repeated here in 64 bits, in scikit-learn's order.
+
+    Further options: ``graph``, the file; ``missing``, whether it takes missing values.
     """
 
     name = "onnx"
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         super().__init__(folder, options)
-        self._session = session(folder / options["file"])
-        self._result = [options["result"]]
-        self._inputs = options.get("inputs")
-        self._input = self._session.get_inputs()[0].name
+        self._session = session(folder / options["graph"])
+        self._missing: bool = options["missing"]
+        self._exact: ExactTrees | None = None
 
-    def _run(self, batch: Batch) -> np.ndarray:
-        return self._session.run(self._result, self._feeds(batch))[0]
+    def _raw(self, batch: Batch) -> np.ndarray:
+        given = self._program.rows(batch)
+        rows = _narrowed(batch, given, self._missing).astype(np.float64)
+        [sums] = self._session.run(None, {"rows": rows})
+        sums = sums.astype(np.float64)
+        if self.indexed:
+            near = np.flatnonzero(_undecided(sums))
+            if len(near):
+                if self._exact is None:
+                    self._exact = ExactTrees(self._arrays)
+                sums[near] = self._exact.sums(rows[near])
+        return sums
 
-    def _feeds(self, batch: Batch) -> dict[str, np.ndarray]:
-        if self._inputs is None:
-            return {self._input: self._rows(batch)}
-        columns = list(zip(*batch.tuples(), strict=True))
-        feeds = {}
-        for name, (place, kind) in self._inputs.items():
-            values = np.array(columns[place], np.float64 if kind == "float32" else kind)
-            if kind == "float32":
-                values = self._rounded(batch, values, np.dtype(np.float32))
-            feeds[name] = values.reshape(-1, 1)
-        return feeds
-
-    def predict(self, batch: Batch) -> Any:
-        answer = self._run(batch)
-        return answer.argmax(axis=1) if self.indexed else self._shaped(answer)
-
-    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
-        table = self._run(batch)
-        # Floats of 32 bits sum up to a little more than 1.
-        return table.argmax(axis=1), np.minimum(table, 1, out=table)
+    def _values(self, raw: np.ndarray) -> np.ndarray:
+        return raw.reshape(-1) / self._parts
 
 
 class TreeliteEngine(_Compiled):
-    """treelite's interpreter of trees, which sums in double precision as the libraries do."""
+    """treelite's interpreter of trees, which sums in the order and precision of the libraries.
+
+    Further options: ``trees``, the file; ``dtype``, what the rows are rounded to.
+    """
 
     name = "treelite"
 
@@ -278,17 +330,86 @@ class TreeliteEngine(_Compiled):
         import treelite
 
         super().__init__(folder, options)
-        self._model = treelite.Model.deserialize(folder / options["file"])
+        self._dtype = np.dtype(options["dtype"])
+        self._model = treelite.Model.deserialize(folder / options["trees"])
         self._run = treelite.gtil.predict
 
-    def predict(self, batch: Batch) -> Any:
-        answer = self._run(self._model, self._rows(batch), nthread=1)
-        return table_of(answer[:, 0, :]).argmax(axis=1) if self.indexed else self._shaped(answer)
+    def _raw(self, batch: Batch) -> np.ndarray:
+        rows = self._program.rows(batch)
+        if self._dtype == np.float32:
+            rows = _narrowed(batch, rows, missing=True)
+        rows = np.ascontiguousarray(rows, self._dtype)
+        return self._run(self._model, rows, nthread=1, pred_margin=True)[:, 0, :]
 
-    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
-        answer = self._run(self._model, self._rows(batch), nthread=1)
-        table = table_of(answer[:, 0, :])
-        return table.argmax(axis=1), table
+
+class ExactTrees:
+    """Trees of scikit-learn, summed in its order: slow, and the same to the last bit.
+
+    Args:
+        arrays: of `model_api.compiling.trees.Table`.
+    """
+
+    _ROWS_AT_ONCE = 128
+
+    def __init__(self, arrays: Any) -> None:
+        self._roots = arrays["roots"]
+        self._feature, self._threshold = arrays["feature"], arrays["threshold"]
+        self._left, self._right = arrays["left"], arrays["right"]
+        self._missing_left, self._weights = arrays["missing_left"], arrays["weights"]
+        self._base = arrays["base"]
+
+    def sums(self, rows: np.ndarray) -> np.ndarray:
+        """Return the sums (rows, outputs) of rows that were rounded to 32 bits."""
+        step = self._ROWS_AT_ONCE
+        parts = [self._sums(rows[start : start + step]) for start in range(0, len(rows), step)]
+        return np.concatenate(parts)
+
+    def _sums(self, rows: np.ndarray) -> np.ndarray:
+        nodes = np.broadcast_to(self._roots, (len(rows), len(self._roots)))
+        numbers = np.arange(len(rows))[:, None]
+        while True:
+            values = rows[numbers, self._feature[nodes]]
+            goes_left = np.where(
+                np.isnan(values), self._missing_left[nodes], values <= self._threshold[nodes]
+            )
+            following = np.where(goes_left, self._left[nodes], self._right[nodes])
+            if (following == nodes).all():
+                break
+            nodes = following
+        sums = np.tile(self._base, (len(rows), 1))
+        for tree in range(len(self._roots)):
+            sums += self._weights[nodes[:, tree]]
+        return sums
+
+
+def _undecided(sums: np.ndarray) -> np.ndarray:
+    """Tell of each row whether rounding to 32 bits could change which output is the largest.
+
+    One output is compared with zero; rounding keeps its sign, but a sum in another order may not.
+    """
+    if sums.shape[1] == 1:
+        return np.abs(sums[:, 0]) < 1e-9
+    top = np.partition(sums, -2, axis=1)[:, -2:]
+    return top[:, 1] - top[:, 0] <= 2.0**-22 * np.abs(top).max(axis=1) + 1e-9
+
+
+def _narrowed(batch: Batch, rows: np.ndarray, missing: bool) -> np.ndarray:
+    """Return rows in 32 bits; what these cannot hold is refused, as scikit-learn does.
+
+    Args:
+        batch: that the rows come of.
+        rows: as the model takes them.
+        missing: whether NaN is let pass.
+    """
+    with np.errstate(over="ignore"):
+        rounded = rows.astype(np.float32, order="C", copy=False)
+    if np.isfinite(rounded).all():
+        return rounded
+    if np.isinf(rounded).any():
+        raise _beyond_float32(batch)
+    if not missing:
+        raise ValueError("Input X contains NaN")
+    return rounded
 
 
 ENGINES: dict[str, type[Engine]] = {
@@ -299,12 +420,13 @@ ENGINES: dict[str, type[Engine]] = {
         XgboostEngine,
         LightgbmEngine,
         OnnxFlavorEngine,
+        LinearEngine,
         CompiledOnnxEngine,
         TreeliteEngine,
     )
 }
 
-COMPILED = frozenset((CompiledOnnxEngine.name, TreeliteEngine.name))
+COMPILED = frozenset((LinearEngine.name, CompiledOnnxEngine.name, TreeliteEngine.name))
 
 
 # ---- what they share ----------------------------------------------------------------------------
@@ -315,6 +437,62 @@ def table_of(scores: np.ndarray) -> np.ndarray:
     if scores.ndim == 1:
         scores = scores.reshape(-1, 1)
     return np.hstack([1 - scores, scores]) if scores.shape[1] == 1 else scores
+
+
+def table_from(raw: np.ndarray, link: str | None, parts: int) -> np.ndarray:
+    """Return the probabilities (rows, classes) that a model's library makes of its sums.
+
+    Args:
+        raw: (rows, outputs); one output for two classes.
+        link: "logistic" or "softmax", with "32" where the library computes in 32 bits; "share",
+            the mean of ``parts``.
+        parts: see ``link``.
+    """
+    match link:
+        case "share":
+            return raw / parts
+        case "logistic":
+            with np.errstate(over="ignore"):
+                return table_of(1 / (1 + np.exp(-raw)))
+        case "logistic32":
+            # XGBoost adds 1e-16 to what it divides by, which 32 bits do not hold.
+            power = np.exp(-np.maximum(raw, -88.7).astype(np.float64)).astype(np.float32)
+            return table_of(np.float32(1) / (power + np.float32(1)))
+        case "softmax":
+            powers = np.exp(raw - raw.max(axis=1, keepdims=True))
+            return powers / powers.sum(axis=1, keepdims=True)
+        case "softmax32":
+            powers = np.exp((raw - raw.max(axis=1, keepdims=True)).astype(np.float64))
+            powers = powers.astype(np.float32)
+            total = powers.sum(axis=1, keepdims=True, dtype=np.float64)
+            return powers / total.astype(np.float32)
+    raise NotImplementedError(f"probabilities by {link}")
+
+
+OF_TABLE = frozenset(("largest-of-table", "above-half"))
+
+
+def places(raw: np.ndarray, table: np.ndarray, rule: str | None) -> np.ndarray:
+    """Return the places of the labels in the list of classes, by the rule of the model's library.
+
+    Args:
+        raw: (rows, outputs), or (rows) if there is one output.
+        table: (rows, classes) of probabilities.
+        rule: "largest" or "largest-of-table", the first of the largest; of two classes the second
+            if the sum is "positive" or "not-negative", or its probability "above-half".
+    """
+    match rule:
+        case "largest":
+            return raw.argmax(axis=1)
+        case "largest-of-table":
+            return table.argmax(axis=1)
+        case "above-half":
+            return (table[:, 1] > 0.5).astype(np.intp)
+        case "positive":
+            return (raw.reshape(-1) > 0).astype(np.intp)
+        case "not-negative":
+            return (raw.reshape(-1) >= 0).astype(np.intp)
+    raise NotImplementedError(f"labels by {rule}")
 
 
 def session(path: Path) -> Any:
@@ -348,13 +526,8 @@ def load_estimator(folder: Path, options: dict[str, Any]) -> Any:
         return pickle.load(file)
 
 
-def tune(estimator: Any, keep_names: bool) -> None:
-    """Make an estimator, and all within it, answer one request with as little ado as possible.
-
-    Args:
-        estimator: changed in place.
-        keep_names: whether frames come, whose names it should go on to check.
-    """
+def parts(estimator: Any) -> Iterator[Any]:
+    """Yield an estimator and all estimators within it, wherever they are kept."""
     seen: set[int] = set()
     waiting = [estimator]
     while waiting:
@@ -367,16 +540,27 @@ def tune(estimator: Any, keep_names: bool) -> None:
         elif isinstance(part, dict):
             waiting.extend(part.values())
         elif hasattr(part, "get_params") and hasattr(part, "__dict__"):
-            if not keep_names:
-                # Else each call warns that the array has no names.
-                part.__dict__.pop("feature_names_in_", None)
-            if "n_jobs" in part.__dict__:
-                # The service has as many processes as it is to use; threads for a row cost more
-                # than they save.
-                part.n_jobs = 1
-            if "verbose" in part.__dict__:
-                part.verbose = 0
             waiting.extend(part.__dict__.values())
+            yield part
+
+
+def tune(estimator: Any, keep_names: bool) -> None:
+    """Make an estimator, and all within it, answer one request with as little ado as possible.
+
+    Args:
+        estimator: changed in place.
+        keep_names: whether frames come, whose names it should go on to check.
+    """
+    for part in list(parts(estimator)):
+        if not keep_names:
+            # Else each call warns that the array has no names.
+            part.__dict__.pop("feature_names_in_", None)
+        if "n_jobs" in part.__dict__:
+            # The service has as many processes as it is to use; threads for a row cost more than
+            # they save.
+            part.n_jobs = 1
+        if "verbose" in part.__dict__:
+            part.verbose = 0
 
 
 _threads = threading.local()
@@ -411,4 +595,6 @@ def _beyond_float32(batch: Batch) -> Exception:
         for row, value in enumerate(values)
         if isinstance(value, int | float) and abs(value) > most
     ]
+    if not errors:
+        return ValueError("Input X contains a value too large for 32 bits, once it is scaled")
     return invalid_rows(sorted(errors, key=lambda e: e["row"])[:ERRORS_SHOWN], len(errors))

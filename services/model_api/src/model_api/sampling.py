@@ -1,5 +1,6 @@
 """Rows drawn to try a model on: near its input example, at the edges of its trees, and far off."""
 
+import unicodedata
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -15,27 +16,36 @@ ROWS = 1000
 _FARTHEST = 1e30
 
 
-def draw(decoder: Decoder, example: Batch, estimator: Any = None) -> dict[str, Batch]:
+def draw(
+    decoder: Decoder,
+    example: Batch,
+    estimator: Any = None,
+    vocabulary: dict[str, list[Any]] | None = None,
+) -> dict[str, Batch]:
     """Return batches of some thousand rows in all, by what is special about them.
 
     Args:
         decoder: of the model.
         example: the model's input example.
         estimator: tells, by its scaler and its trees, what range its inputs come from.
+        vocabulary: by column, the values that an encoder knows.
     """
+    vocabulary = vocabulary or {}
     random = np.random.default_rng(20261124)
     if decoder.tensors:
         return _draw_tensors(decoder, example, random)
-    if decoder.dtype is not None:
+    if decoder.layout.dtype is not None:
         return _draw_numbers(decoder, example, estimator, random)
     columns = list(zip(*example.tuples(), strict=True))
     batches = {}
     for kind in ("near", "wild", "round"):
         drawn = [
-            _draw_column(column, list(values), kind, random)
+            _draw_column(column, list(values), vocabulary.get(column.name), kind, random)
             for column, values in zip(decoder.columns, columns, strict=True)
         ]
-        batches[kind] = Batch(decoder, ROWS, list(zip(*drawn, strict=True)), params=example.params)
+        batches[kind] = Batch(
+            decoder.layout, ROWS, list(zip(*drawn, strict=True)), params=example.params
+        )
     return batches
 
 
@@ -51,7 +61,7 @@ def _draw_numbers(
             for place, column in enumerate(decoder.columns)
         ]
         values = list(zip(*columns, strict=True))
-        batches[kind] = Batch(decoder, len(values), values, params=example.params)
+        batches[kind] = Batch(decoder.layout, len(values), values, params=example.params)
     return batches
 
 
@@ -72,7 +82,7 @@ def _draw_tensors(
                 bounds = np.iinfo(given.dtype)
                 matrix = np.rint(matrix).clip(max(bounds.min, -(2**53)), min(bounds.max, 2**53))
             drawn[spec.name] = matrix.astype(given.dtype).reshape(-1, *given.shape[1:])
-        batches[kind] = Batch(decoder, ROWS, tensors=drawn, params=example.params)
+        batches[kind] = Batch(decoder.layout, ROWS, tensors=drawn, params=example.params)
     return batches
 
 
@@ -266,16 +276,44 @@ def _fitted(column: Column, values: np.ndarray, random: np.random.Generator) -> 
     return [None if m else v for m, v in zip(missing.tolist(), fitted, strict=True)]
 
 
+# Nothing that a model is likely to know.
+_WORDS = [
+    "",
+    " ",
+    "never seen",
+    "nan",
+    "None",
+    "NA",
+    "?",
+    "-999",
+    "0",
+    "\u00e9t\u00e9",
+    "\u6771\u4eac",
+    "\u0645\u0631\u062d\u0628\u0627",
+]
+
+
+def _like(word: str) -> list[str]:
+    """Return texts that differ from a word only by what a careless reader overlooks."""
+    return [word.swapcase(), f"{word} ", f" {word}", unicodedata.normalize("NFD", word), word[:1]]
+
+
 def _draw_column(
-    column: Column, seen: list[Any], kind: str, random: np.random.Generator
+    column: Column,
+    seen: list[Any],
+    known: list[Any] | None,
+    kind: str,
+    random: np.random.Generator,
 ) -> list[Any]:
     present = [value for value in seen if value is not None]
-    if column.numeric and present:
+    if column.numeric and present and known is None:
         numbers = np.array(present, np.float64).reshape(-1, 1)
         return _fitted(column, _matrices(numbers, None, random)[kind][:, 0], random)
-    pool: list[Any] = list(column.categories or present)
-    if column.type == "string" and column.categories is None:
-        pool += ["never seen", ""] if kind == "wild" else []
+    pool: list[Any] = list(column.categories or known or present)
+    if column.type == "string" and column.categories is None and kind != "near":
+        pool += [like for word in pool[:200] for like in _like(word)] + _WORDS
+    if column.type in ("integer", "long") and column.categories is None and kind == "wild":
+        pool += [0, -1, 2**31 - 1]
     if column.type == "datetime":
         pool = [v + timedelta(hours=float(h)) for v in present for h in random.normal(0, 1e4, 20)]
     if not column.required:

@@ -215,7 +215,7 @@ class Version:
             if time.monotonic() > deadline:
                 return None
             mended = (*given[:place], good[place], *given[place + 1 :])
-            if self._answers(Batch(self.decoder, 1, [mended], params=single.params)):
+            if self._answers(Batch(self.decoder.layout, 1, [mended], params=single.params)):
                 return column.name
         return None
 
