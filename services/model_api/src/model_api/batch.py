@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -79,10 +80,20 @@ class Batch:
         width = len(decoder.columns)
         if self._frame is not None:
             return self._frame.to_numpy(decoder.dtype)
-        if decoder.dense:
-            flat = chain.from_iterable(self.tuples())
-            return np.fromiter(flat, decoder.dtype, self.rows * width).reshape(self.rows, width)
+        if decoder.dense or decoder.dtype.kind == "f":
+            # Numpy takes None for NaN, but not from an iterator: no gap is the frequent case.
+            with suppress(TypeError):
+                flat = chain.from_iterable(self.tuples())
+                return np.fromiter(flat, decoder.dtype, self.rows * width).reshape(self.rows, width)
         return np.array(list(self.tuples()), decoder.dtype).reshape(self.rows, width)
+
+    def gaps(self) -> bool:
+        """Tell whether a value is missing; tensors have no way to say so."""
+        if self._tensors is not None or self._decoder.dense:
+            return False
+        if self._decoder.dtype is not None:
+            return bool(np.isnan(self.array()).any())
+        return any(None in row for row in self.tuples())
 
     def frame(self) -> "pd.DataFrame":
         """Return the rows as a frame with the signature's columns, order and types."""
@@ -178,7 +189,7 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
     labels = values.index
     values = values.reset_index(drop=True)
     missing = values.isna()
-    if column.required and missing.any():
+    if missing.any() and not column.nullable:
         row = int(missing.to_numpy().argmax())
         raise ValueError(f"column {column.name!r}, row {labels[row]}: must not be missing")
     if column.type in ("float", "double") and values.dtype.kind in "iuf":
@@ -194,7 +205,7 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
         return values.astype("datetime64[ns]")
     checked = []
     for row, value in enumerate(values.tolist()):
-        if not column.required and missing[row]:
+        if column.nullable and missing[row]:
             checked.append(None)
             continue
         if isinstance(value, float) and column.type in ("integer", "long") and value.is_integer():

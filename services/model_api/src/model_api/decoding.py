@@ -7,7 +7,7 @@ takes what msgspec does not know, such as the ``NaN`` of pandas' JSON.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ class Decoder:
         inputs: ``signature.inputs`` as MLflow writes it, parsed.
         params: ``signature.params``, likewise.
         categories: by column, the only values that the model takes.
+        gaps: names of required columns in which the model answers null all the same.
 
     Attributes:
         columns: what one row holds; empty for tensors.
@@ -81,6 +82,7 @@ class Decoder:
         inputs: list[dict[str, Any]],
         params: list[dict[str, Any]] | None = None,
         categories: dict[str, list[Any]] | None = None,
+        gaps: Collection[str] = (),
     ) -> None:
         if not inputs:
             raise SignatureError("the signature has no inputs")
@@ -90,7 +92,9 @@ class Decoder:
         if inputs[0]["type"] == "tensor":
             self.tensors = [tensor_of(entry) for entry in inputs]
         else:
-            self.columns = [column_of(i, entry, categories or {}) for i, entry in enumerate(inputs)]
+            self.columns = [
+                column_of(i, entry, categories or {}, gaps) for i, entry in enumerate(inputs)
+            ]
         self.named = inputs[0].get("name") is not None
         self.labels: Any = (
             [c.name for c in self.columns] if self.named else list(range(len(self.columns)))
@@ -98,7 +102,7 @@ class Decoder:
         self.dtype = self._common_type()
         # Whether no value can be null, and whether all columns have one type: the frequent case,
         # and the fast one.
-        self.dense = all(column.required for column in self.columns)
+        self.dense = not any(column.nullable for column in self.columns)
         self.uniform = self.dtype is not None and all(
             column.required and SCALARS[column.type][1] == self.dtype for column in self.columns
         )

@@ -64,10 +64,10 @@ class PyfuncEngine(Engine):
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         import mlflow.pyfunc
 
-        self._model = mlflow.pyfunc.load_model(str(folder / MODEL_FOLDER))
+        self.model = mlflow.pyfunc.load_model(str(folder / MODEL_FOLDER))
 
     def predict(self, batch: Batch) -> Any:
-        return self._model.predict(batch.native(), params=batch.params)
+        return self.model.predict(batch.native(), params=batch.params)
 
 
 class SklearnEngine(Engine):
