@@ -4,10 +4,13 @@ The file is a JSON list of ``{"name", "key", "requests_per_second", "burst"}``; 
 left out, which sets no limit.
 """
 
+import base64
+import binascii
 import hashlib
 import hmac
 import logging
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -65,10 +68,15 @@ class Keys:
         """Whether the file has become one that cannot be taken; the keys before it are in force."""
 
     def caller(self, authorization: bytes | None) -> Caller | None:
-        """Return who sends this header ``Authorization``; None if nobody that is known."""
-        if authorization is None or authorization[:7].lower() != b"bearer ":
+        """Return who sends this header ``Authorization``; None if nobody that is known.
+
+        The key is the bearer token, or the password of Basic: clients send that for a URL with
+        credentials.
+        """
+        key = _key_of(authorization)
+        if key is None:
             return None
-        digest = self._digest(authorization[7:])
+        digest = self._digest(key)
         found = self._callers.get(digest)
         if found is None or not hmac.compare_digest(found[0], digest):
             return None
@@ -131,6 +139,17 @@ def read(path: Path) -> list[_Entry]:
         if fault := _weakness(entry.key):
             raise KeysError(f"{path}: the key of {entry.name!r} {fault}")
     return entries
+
+
+def _key_of(authorization: bytes | None) -> bytes | None:
+    if authorization is None:
+        return None
+    if authorization[:7].lower() == b"bearer ":
+        return authorization[7:]
+    if authorization[:6].lower() == b"basic ":
+        with suppress(binascii.Error):
+            return base64.b64decode(authorization[6:], validate=True).partition(b":")[2]
+    return None
 
 
 def _weakness(key: str) -> str | None:

@@ -11,6 +11,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from model_api.batch import Batch
+from model_api.invocations import Answered, Invocations
 from model_api.limits import Threads, overloaded, read_body
 from model_api.metrics import Metrics, Series
 from model_api.problems import Problem
@@ -23,14 +25,16 @@ DEFAULT_ALIAS = "champion"
 # Longer bodies take a millisecond or more to decode.
 _INLINE_BYTES = 64 * 1024
 _VERSIONS_REMEMBERED = 1000
+_PLAIN_JSON = frozenset(("application/json", "application/json;charset=utf-8"))
 
 
 class Target(NamedTuple):
-    """What a path asks for: a version by an alias, or by its number."""
+    """What a path asks for: a version by an alias, or by its number, by one of the contracts."""
 
     name: str
     alias: str | None
     number: str | None
+    invocations: bool
 
 
 class PredictionLog(Protocol):
@@ -50,23 +54,47 @@ class PredictionLog(Protocol):
 
 def target(path: str) -> Target | None:
     """Return what the path asks for; None if it is no path of predictions."""
-    match path.split("/"):
-        case ["", "models", name, "predict" | "invocations"] if name:
-            return Target(name, DEFAULT_ALIAS, None)
-        case ["", "models", name, "aliases", alias, "predict" | "invocations"] if name and alias:
-            return Target(name, alias, None)
-        case ["", "models", name, "versions", number, "predict" | "invocations"] if name and number:
-            return Target(name, None, number)
+    head, _, last = path.rpartition("/")
+    if last not in ("predict", "invocations"):
+        return None
+    mlflow = last == "invocations"
+    match head.split("/"):
+        case ["", "models", name] if name:
+            return Target(name, DEFAULT_ALIAS, None, mlflow)
+        case ["", "models", name, "aliases", alias] if name and alias:
+            return Target(name, alias, None, mlflow)
+        case ["", "models", name, "versions", number] if name and number:
+            return Target(name, None, number, mlflow)
+        # Where MLflow's deployment client looks for a model.
+        case ["", "endpoints", name] if name and mlflow:
+            return Target(name, DEFAULT_ALIAS, None, mlflow)
     return None
+
+
+def find(store: Store, name: str, alias: str | None, number: str | None) -> Version:
+    """Return the version that serves under an alias or, without an alias, that has a number.
+
+    Raises:
+        Problem: 404 ``unknown-model``; 503 ``not-loaded``.
+    """
+    try:
+        return store.version(name, number or "") if alias is None else store.alias(name, alias)
+    except UnknownModel as error:
+        raise Problem(HTTPStatus.NOT_FOUND, "unknown-model", str(error)) from None
+    except NotLoaded as error:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "not-loaded", str(error), headers={"Retry-After": "2"}
+        ) from None
 
 
 class Bound:
     """A version under the name that it was asked by, with what all its answers share."""
 
-    __slots__ = ("series", "tail", "version")
+    __slots__ = ("invocations", "series", "tail", "version")
 
     def __init__(self, version: Version, target: Target, metrics: Metrics) -> None:
         self.version = version
+        self.invocations = Invocations(version) if target.invocations else None
         self.series = Series(metrics, version.name, version.number)
         model = {
             "name": version.name,
@@ -139,8 +167,14 @@ class Predictor:
             raise overloaded(f"{self.in_flight} requests are being answered already")
         self.in_flight += 1
         try:
-            _check_content(headers)
-            probabilities = bool(query) and _wants_probabilities(query)
+            _check_encoding(headers)
+            if target.invocations:
+                kind = _invocations_type(headers)
+                # MLflow's server has no parameters in the URL, and does not look at them.
+                probabilities = False
+            else:
+                _check_content(headers)
+                probabilities = bool(query) and _wants_probabilities(query)
             body = await read_body(
                 receive,
                 headers.get(b"content-length"),
@@ -148,34 +182,27 @@ class Predictor:
                 settings.body_seconds,
             )
             bound = self._bind(target)
+            logged: bytes | None = body
             try:
-                content = await self._predict(bound.version, body, probabilities)
+                if bound.invocations is not None:
+                    answer = await self._invoke(bound.version, bound.invocations, body, kind)
+                    content, logged = answer.content, answer.body
+                else:
+                    content = await self._predict(bound.version, body, probabilities)
             except Problem as problem:
                 problem.bound = bound  # type: ignore[attr-defined]
                 raise
         finally:
             self.in_flight -= 1
-        content = b"{" + content + bound.tail
+        if bound.invocations is None or not answer.whole:
+            content = b"{" + content + bound.tail
         version = bound.version
-        self._log.offer(version.name, version.number, target.alias, request_id, body, content)
+        if logged is not None:
+            self._log.offer(version.name, version.number, target.alias, request_id, logged, content)
         return Answer(content, bound)
 
     def _bind(self, target: Target) -> Bound:
-        try:
-            version = (
-                self._store.version(target.name, target.number)
-                if target.alias is None
-                else self._store.alias(target.name, target.alias)
-            )
-        except UnknownModel as error:
-            raise Problem(HTTPStatus.NOT_FOUND, "unknown-model", str(error)) from None
-        except NotLoaded as error:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "not-loaded",
-                str(error),
-                headers={"Retry-After": "2"},
-            ) from None
+        version = find(self._store, target.name, target.alias, target.number)
         bound = self._bound.get(target)
         if bound is None or bound.version is not version:
             if len(self._bound) >= _VERSIONS_REMEMBERED:
@@ -193,7 +220,7 @@ class Predictor:
 
         else:
             batch = version.decoder.decode(body, settings.max_rows)
-            if version.seconds(batch.rows) < settings.inline_seconds:
+            if self._inline(version, batch):
                 try:
                     return version.compute(batch, probabilities)
                 except Problem:
@@ -209,6 +236,50 @@ class Predictor:
                 return version.predict(batch, probabilities)
 
         return await self._threads.run(work, settings.prediction_seconds)
+
+    async def _invoke(
+        self, version: Version, invocations: Invocations, body: bytes, kind: str
+    ) -> Answered:
+        max_rows = self._settings.max_rows
+        plain = kind.replace(" ", "").replace("UTF", "utf") in _PLAIN_JSON
+
+        def fast(batch: Batch | None) -> Answered | None:
+            if batch is None:
+                return None
+            try:
+                return Answered(version.compute(batch), False, body)
+            except Exception:
+                # MLflow's own way decides what is the matter.
+                return None
+
+        def work() -> Answered:
+            answer = fast(invocations.decode(body, max_rows)) if plain else None
+            return answer or invocations.answer(body, kind, max_rows)
+
+        if plain and len(body) <= _INLINE_BYTES:
+            batch = invocations.decode(body, max_rows)
+            if batch is not None and self._inline(version, batch):
+                answer = fast(batch)
+                if answer is not None:
+                    return answer
+        return await self._threads.run(work, self._settings.prediction_seconds)
+
+    def _inline(self, version: Version, batch: Batch) -> bool:
+        """Tell whether a prediction is so quick that the event loop may compute it."""
+        expected = version.seconds(batch.rows)
+        return expected < self._settings.inline_seconds and not version.by_original(batch)
+
+
+def _invocations_type(headers: dict[bytes, bytes]) -> str:
+    kind = headers.get(b"content-type")
+    if kind is None:
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "say what the body is, with the header `Content-Type`: application/json or text/csv",
+            headers={"Accept": "application/json, text/csv"},
+        )
+    return kind.decode("latin-1")
 
 
 def _check_content(headers: dict[bytes, bytes]) -> None:
@@ -230,6 +301,9 @@ def _check_content(headers: dict[bytes, bytes]) -> None:
                     "unsupported-charset",
                     "JSON is UTF-8: encode the body so, and leave the charset out",
                 )
+
+
+def _check_encoding(headers: dict[bytes, bytes]) -> None:
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
