@@ -29,6 +29,8 @@ _PLAIN = frozenset(("boolean", "integer", "long", "float", "double", "string"))
 # for whose length numpy reserves room in every row. Beyond this many, memory is at stake.
 _CELLS = 1_000_000
 _CHARACTERS = 16_000_000
+# MLflow copies nested lists by recursion, which fails at some hundred.
+_DEPTH = 64
 
 
 class Answered(NamedTuple):
@@ -104,9 +106,9 @@ class Invocations:
             raise model.problem(error) from error
         if response.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
             raise _unsupported(response.response.split(". ")[0])
-        # The model's stand-in has answered with an empty list: what MLflow has put around it?
+        # The model's stand-in has answered with an empty list: has MLflow put anything around it?
         whole = response.response == "[]"
-        content = encode(model.answer) if whole else b'"predictions":' + encode(model.answer)
+        content = model.predictions if whole else b'"predictions":' + model.predictions
         return Answered(content, whole, model.body)
 
 
@@ -170,13 +172,13 @@ class _Model:
 
     Attributes:
         metadata: MLflow's ``Model``.
-        answer: the predictions.
+        predictions: as JSON.
         body: see ``Answered``.
     """
 
     def __init__(self, version: Version, metadata: Any, max_rows: int) -> None:
         self.metadata = metadata
-        self.answer: Any = None
+        self.predictions = b""
         self.body: bytes | None = None
         self._version = version
         self._max_rows = max_rows
@@ -197,19 +199,23 @@ class _Model:
         from mlflow.models.utils import _enforce_params_schema, _enforce_schema
 
         batch = None
-        if not self.metadata._is_signature_from_type_hint():
+        if self.metadata._is_signature_from_type_hint():
+            if isinstance(data, list) and len(data) > self._max_rows:
+                raise too_many_rows(len(data), self._max_rows)
+        else:
             enforced = _enforce_schema(data, self.metadata.get_input_schema())
             checked = _enforce_params_schema(params, self.metadata.get_params_schema())
             batch = _batch_of(self._version.decoder, enforced, self._max_rows)
         self._asked = True
         if batch is None or checked or self._version.engine == PyfuncEngine.name:
-            self.answer = self._version.original().predict(data, params=params)
+            answer = self._version.original().predict(data, params=params)
         else:
             try:
-                self.answer = self._version.answer(batch)
+                answer = self._version.answer(batch)
             except Exception:
                 # It may be a limit of the engine, such as 32 bits: the original decides.
-                self.answer = self._version.original().predict(data, params=params)
+                answer = self._version.original().predict(data, params=params)
+        self.predictions = encode(answer)
         if batch is not None:
             self.body = _strict_body(batch, checked)
 
@@ -270,7 +276,8 @@ def _strict_body(batch: Batch, params: dict[str, Any] | None) -> bytes:
         columns = batch.columns()
         table = zip(*columns.values(), strict=True)
         rows = [dict(zip(columns, row, strict=True)) for row in table]
-    return msgspec.json.encode({"inputs": rows} | ({"params": params} if params else {}))
+    # MLflow puts numpy's numbers into objects.
+    return encode({"inputs": rows} | ({"params": params} if params else {}))
 
 
 def _unsupported(reason: str) -> Problem:
@@ -355,10 +362,16 @@ def _length(value: Any) -> int:
     return len(value) if isinstance(value, list) else 0
 
 
-def _extent(value: Any) -> tuple[int, int]:
+def _extent(value: Any, depth: int = 0) -> tuple[int, int]:
     """Return how many values there are in nested lists, and how long the longest text is."""
+    if depth > _DEPTH:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "invalid-input", f"lists are nested more than {_DEPTH} deep"
+        )
+    if isinstance(value, dict):
+        value = list(value.values())
     if isinstance(value, list):
-        extents = [_extent(item) for item in value]
+        extents = [_extent(item, depth + 1) for item in value]
         return sum(n for n, _ in extents), max((longest for _, longest in extents), default=0)
     return 1, len(value) if isinstance(value, str) else 0
 

@@ -31,7 +31,7 @@ from model_api.batch import Batch
 from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER, PyfuncEngine
 from model_api.signature import SignatureError
-from model_api.version import FORMAT, MANIFEST, count, first_line, open_version
+from model_api.version import FORMAT, MANIFEST, count, encode, first_line, open_version
 
 # Other names of what serves just as well.
 _SAME = {
@@ -176,7 +176,8 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 def _write_manifest(work: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest as whoever reads it will find it."""
-    written = msgspec.json.encode(manifest)
+    # MLflow puts numpy's numbers into the objects of an input example.
+    written = encode(manifest)
     (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
     return msgspec.json.decode(written)
 
