@@ -124,10 +124,21 @@ def services() -> Iterator[Command]:
     }
     for project in sorted(PROJECT.glob("services/*/pyproject.toml")):
         service = project.parent.name
-        locks = PROJECT / f"locks/{service}.txt", PROJECT / "locks/test.txt"
-        projects = [project.parent.parent / name for name in (service, *BESIDE.get(service, ()))]
-        python = environment(service, *locks, projects=projects) / "python"
-        yield pytest(f"services/{service}/tests", python=python, **servers)
+        yield pytest(f"services/{service}/tests", python=service_python(service), **servers)
+
+
+def compat() -> Iterator[Command]:
+    """The model API beside MLflow's own scoring server, in the environment that serves."""
+    # What the other tests share needs the controller's packages.
+    alone = "--confcutdir=tests/compat"
+    yield pytest("tests/compat", alone, python=service_python("model_api"))
+
+
+def service_python(service: str) -> Path:
+    """The Python of an environment of a service's lock, with what its tests need."""
+    locks = PROJECT / f"locks/{service}.txt", PROJECT / "locks/test.txt"
+    projects = [PROJECT / "services" / name for name in (service, *BESIDE.get(service, ()))]
+    return environment(service, *locks, projects=projects) / "python"
 
 
 def hosts() -> Iterator[Command]:
@@ -163,9 +174,20 @@ def platform_tests(environment: str, *modules: str) -> Command:
 
 STAGES = {
     stage.__name__: stage
-    for stage in (hosts, lint, unit, terraform, iam, services, molecule, platform, pipeline)
+    for stage in (
+        hosts,
+        lint,
+        unit,
+        terraform,
+        iam,
+        services,
+        compat,
+        molecule,
+        platform,
+        pipeline,
+    )
 }
-LANES = [["hosts"], ["lint", "unit", "terraform", "iam", "services"]]
+LANES = [["hosts"], ["lint", "unit", "terraform", "iam", "services", "compat"]]
 # These begin once the stage `hosts` has ended.
 LANES_ON_HOSTS = [["molecule"], ["platform"], ["pipeline"]]
 

@@ -19,6 +19,7 @@ os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="model
 import httpx2 as httpx
 import msgspec
 import uvicorn
+from mlflow.models import Model, ModelSignature
 
 from model_api.app import create_app
 from model_api.decoding import Batch, Decoder, invalid_rows
@@ -59,6 +60,12 @@ class MemoryVersion:
         self.name = name
         self.number = number
         self.decoder = Decoder(inputs)
+        self.manifest = {
+            "signature": {"inputs": inputs},
+            "categories": {},
+            "gaps": [],
+            "type_hints": False,
+        }
         self.classes = classes
         self.example = example or [{"a": 1.5, "n": 2}]
         self._answer = answer
@@ -88,6 +95,23 @@ class MemoryVersion:
             row = {str(name): 1 / len(self.classes or ()) for name in self.classes or ()}
             members += b',"probabilities":' + msgspec.json.encode([row] * batch.rows)
         return members
+
+    def by_original(self, batch: Batch) -> bool:
+        """Return that there is no other that answers."""
+        return False
+
+    def answer(self, batch: Batch) -> list[Any]:
+        """Return what the test's function answers."""
+        return self._answer(batch)
+
+    def original(self) -> Any:
+        """Return an original that answers nothing else."""
+        raise ValueError("the test has no original model")
+
+    def metadata(self) -> Model:
+        """Return MLflow's description of a model with these inputs."""
+        signature = {"inputs": json.dumps(self.manifest["signature"]["inputs"])}
+        return Model(signature=ModelSignature.from_dict(signature))
 
     def seconds(self, rows: int) -> float:
         """Return the time that it claims to take."""

@@ -83,9 +83,8 @@ def client(service: tuple[httpx.Client, MemoryStore], filled: MemoryStore) -> ht
         {"dataframe_split": {"columns": ["n", "a"], "data": [[2, 1.5], [1, 0]], "index": [7, 8]}},
     ],
 )
-@pytest.mark.parametrize("last", ["predict", "invocations"])
-def test_predictions_name_the_model(client: httpx.Client, body: Any, last: str) -> None:
-    answer = client.post(f"/models/sum/{last}", json=body)
+def test_predictions_name_the_model(client: httpx.Client, body: Any) -> None:
+    answer = client.post("/models/sum/predict", json=body)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {
@@ -108,7 +107,7 @@ def test_any_alias_and_any_version_can_be_asked(
     client: httpx.Client, filled: MemoryStore, path: str, alias: str, version: str, last: str
 ) -> None:
     filled.aliases["sum", "challenger"] = MemoryVersion("4")
-    answer = client.post(f"/models/sum/{path}/{last}", json=[ROW])
+    answer = client.post(f"/models/sum/{path}/{last}", json={"inputs": [ROW]})
     assert answer.status_code == 200
     assert answer.json()["model"]["alias"] == alias
     assert answer.json()["model"]["version"] == version

@@ -163,11 +163,19 @@ def test_requests_beyond_the_concurrency_are_refused(tmp_path: Path) -> None:
         assert (refused.status_code, refused.json()["type"]) == (429, "urn:model-api:overloaded")
 
 
-def test_a_prediction_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "row"), [(LONG, ROW), ("/models/long/invocations", ROW | {"a": "1.5"})]
+)
+def test_a_prediction_that_takes_too_long_is_given_up(
+    tmp_path: Path, path: str, row: dict[str, Any]
+) -> None:
+    # What is measured is the prediction, not the import of MLflow.
+    import mlflow.pyfunc.scoring_server  # noqa: F401
+
     hold = Hold()
     store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
     with served(tmp_path, store, prediction_seconds=0.2) as client, hold:
-        answer = client.post(LONG, json=[ROW])
+        answer = client.post(path, json={"inputs": [row]})
         assert answer.status_code == 503
         assert answer.json()["type"] == "urn:model-api:prediction-timeout"
 

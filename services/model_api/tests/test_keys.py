@@ -1,5 +1,6 @@
 """The file of keys: what is refused, and that no refusal tells a key."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ def test_a_key_is_known_by_its_name(tmp_path: Path) -> None:
     for header in (None, b"", b"Bearer", b"Bearer ", b"Basic x", KEY.encode()):
         assert known.caller(header) is None
     assert known.caller(f"Bearer {KEY}x".encode()) is None
+
+
+def test_a_key_may_be_the_password_of_basic(tmp_path: Path) -> None:
+    known = keys(tmp_path, [{"name": "a", "key": KEY}])
+
+    def basic(credentials: str) -> bytes:
+        return b"Basic " + base64.b64encode(credentials.encode())
+
+    assert known.caller(basic(f"anybody:{KEY}")) == Caller("a", None, 1)
+    for header in (basic(KEY), basic(f"{KEY}:"), basic(f"a:b:{KEY}"), b"Basic \xff", b"Basic ="):
+        assert known.caller(header) is None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from model_api.keys import Keys
 from model_api.limits import Disconnected, Rates, Threads
 from model_api.logs import without_values
 from model_api.metrics import Metrics
-from model_api.predict import PredictionLog, Predictor, target
+from model_api.predict import DEFAULT_ALIAS, PredictionLog, Predictor, find, target
 from model_api.prediction_log import PredictionLog as SocketLog
 from model_api.problems import Problem
 from model_api.settings import Settings
@@ -36,6 +36,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OPEN = frozenset(("/health/live", "/health/ready", *documentation.PATHS))
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_JSON = "application/json"
 _TICK_SECONDS = 0.5
 _LOADING_SECONDS = 60.0
 
@@ -355,10 +356,23 @@ def _add_routes(app: FastAPI, store: Store) -> None:
             )
         return {"status": "ready"}
 
+    async def probe(request: Request) -> Response:
+        """Answer as MLflow's scoring server does while its model is loaded."""
+        at = request.path_params
+        alias = at.get("alias") or (None if "version" in at else DEFAULT_ALIAS)
+        find(store, at["name"], alias, at.get("version"))
+        is_version = request.url.path.endswith("/version")
+        return Response(version("mlflow-skinny") if is_version else "\n", media_type=_JSON)
+
+    for below in ("", "/aliases/{alias}", "/versions/{version}"):
+        for last in ("ping", "health", "version"):
+            path = f"/models/{{name}}{below}/{last}"
+            app.add_api_route(path, probe, include_in_schema=False)
+
     @app.get("/models", tags=["models"], response_class=Response, responses=documentation.MODELS)
     async def models() -> Response:
         """List the models: what serves under which alias, what it takes, and what failed."""
-        return Response(msgspec.json.encode(listing()), media_type="application/json")
+        return Response(msgspec.json.encode(listing()), media_type=_JSON)
 
     @app.get("/metrics", tags=["metrics"], response_class=Response, responses=documentation.METRICS)
     def prometheus() -> Response:

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -80,10 +81,20 @@ class Batch:
         width = len(layout.columns)
         if self._frame is not None:
             return self._frame.to_numpy(layout.dtype)
-        if layout.dense:
-            flat = chain.from_iterable(self.tuples())
-            return np.fromiter(flat, layout.dtype, self.rows * width).reshape(self.rows, width)
+        if layout.dense or layout.dtype.kind == "f":
+            # Numpy takes None for NaN, but not from an iterator: no gap is the frequent case.
+            with suppress(TypeError):
+                flat = chain.from_iterable(self.tuples())
+                return np.fromiter(flat, layout.dtype, self.rows * width).reshape(self.rows, width)
         return np.array(list(self.tuples()), layout.dtype).reshape(self.rows, width)
+
+    def gaps(self) -> bool:
+        """Tell whether a value is missing; tensors have no way to say so."""
+        if self._tensors is not None or self.layout.dense:
+            return False
+        if self.layout.dtype is not None:
+            return bool(np.isnan(self.array()).any())
+        return any(None in row for row in self.tuples())
 
     def frame(self) -> "pd.DataFrame":
         """Return the rows as a frame with the signature's columns, order and types."""
@@ -179,7 +190,7 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
     labels = values.index
     values = values.reset_index(drop=True)
     missing = values.isna()
-    if column.required and missing.any():
+    if missing.any() and not column.nullable:
         row = int(missing.to_numpy().argmax())
         raise ValueError(f"column {column.name!r}, row {labels[row]}: must not be missing")
     if column.type in ("float", "double") and values.dtype.kind in "iuf":
@@ -195,7 +206,7 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
         return values.astype("datetime64[ns]")
     checked = []
     for row, value in enumerate(values.tolist()):
-        if not column.required and missing[row]:
+        if column.nullable and missing[row]:
             checked.append(None)
             continue
         if isinstance(value, float) and column.type in ("integer", "long") and value.is_integer():

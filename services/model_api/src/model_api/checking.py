@@ -102,10 +102,10 @@ def near(name: str, names: Iterable[str]) -> str:
 def checked_value(column: Column, value: Any) -> Any:
     """Return a value as the model takes it, null as None; ValueError says why it does not."""
     if value is MISSING or value is None or (isinstance(value, float) and math.isnan(value)):
-        if not column.required:
-            return None
-        if value is MISSING:
+        if value is MISSING and column.required:
             raise ValueError("is missing")
+        if column.nullable:
+            return None
         raise ValueError(f"must not be {short(value)}: the model takes no missing values here")
     checked = _value(column.spec | {"type": column.type}, value)
     if column.categories is not None and checked not in column.categories:

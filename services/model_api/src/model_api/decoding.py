@@ -7,7 +7,7 @@ takes what msgspec does not know, such as the ``NaN`` of pandas' JSON.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ class Decoder:
         inputs: ``signature.inputs`` as MLflow writes it, parsed.
         params: ``signature.params``, likewise.
         categories: by column, the only values that the model takes.
+        gaps: names of required columns in which the model answers null all the same.
 
     Attributes:
         layout: what the rows hold.
@@ -80,6 +81,7 @@ class Decoder:
         inputs: list[dict[str, Any]],
         params: list[dict[str, Any]] | None = None,
         categories: dict[str, list[Any]] | None = None,
+        gaps: Collection[str] = (),
     ) -> None:
         if not inputs:
             raise SignatureError("the signature has no inputs")
@@ -89,7 +91,7 @@ class Decoder:
         if inputs[0]["type"] == "tensor":
             self.layout = Layout((), tuple(map(tensor_of, inputs)), self.named)
         else:
-            columns = [column_of(i, entry, known) for i, entry in enumerate(inputs)]
+            columns = [column_of(i, entry, known, gaps) for i, entry in enumerate(inputs)]
             self.layout = Layout(tuple(columns), (), self.named)
         self.columns, self.tensors = self.layout.columns, self.layout.tensors
         self._texts: list[int] = []

@@ -70,13 +70,13 @@ class PyfuncEngine(Engine):
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         import mlflow.pyfunc
 
-        self._model = mlflow.pyfunc.load_model(str(folder / MODEL_FOLDER))
+        self.model = mlflow.pyfunc.load_model(str(folder / MODEL_FOLDER))
 
     def predict(self, batch: Batch) -> Any:
-        return self._model.predict(batch.native(), params=batch.params)
+        return self.model.predict(batch.native(), params=batch.params)
 
     def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
-        table = self._model.get_raw_model().predict_proba(batch.native())
+        table = self.model.get_raw_model().predict_proba(batch.native())
         return self.predict(batch), np.asarray(table)
 
 

@@ -5,6 +5,8 @@ left out, which sets no limit. A key is valid only while the file has it: an ent
 acceptable never keeps another key alive, nor takes one out of service.
 """
 
+import base64
+import binascii
 import hashlib
 import hmac
 import json
@@ -12,6 +14,7 @@ import logging
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -82,10 +85,15 @@ class Keys:
             raise KeysError(f"{path} has no key that is acceptable, so nobody could ask anything")
 
     def caller(self, authorization: bytes | None) -> Caller | None:
-        """Return who sends this header ``Authorization``; None if nobody that is known."""
-        if authorization is None or authorization[:7].lower() != b"bearer ":
+        """Return who sends this header ``Authorization``; None if nobody that is known.
+
+        The key is the bearer token, or the password of Basic: clients send that for a URL with
+        credentials.
+        """
+        key = _key_of(authorization)
+        if key is None:
             return None
-        digest = self._digest(authorization[7:])
+        digest = self._digest(key)
         found = self._callers.get(digest)
         if found is None or not hmac.compare_digest(found[0], digest):
             return None
@@ -176,6 +184,17 @@ def _parsed(path: Path) -> Iterator[_Entry | _Refused]:
             names.add(entry.name)
             keys.add(entry.key)
             yield entry
+
+
+def _key_of(authorization: bytes | None) -> bytes | None:
+    if authorization is None:
+        return None
+    if authorization[:7].lower() == b"bearer ":
+        return authorization[7:]
+    if authorization[:6].lower() == b"basic ":
+        with suppress(binascii.Error):
+            return base64.b64decode(authorization[6:], validate=True).partition(b":")[2]
+    return None
 
 
 def _weakness(key: str) -> str | None:

@@ -37,7 +37,7 @@ class Layout:
     @cached_property
     def dense(self) -> bool:
         """Whether no value can be null."""
-        return all(column.required for column in self.columns)
+        return not any(column.nullable for column in self.columns)
 
     @cached_property
     def uniform(self) -> bool:

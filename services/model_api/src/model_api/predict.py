@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from model_api.batch import Batch
+from model_api.invocations import Answered, Invocations
 from model_api.limits import Threads, overloaded, read_body
 from model_api.metrics import Metrics, Series
 from model_api.problems import Problem
@@ -24,14 +26,16 @@ DEFAULT_ALIAS = "champion"
 
 # Longer bodies take a millisecond or more to decode.
 _INLINE_BYTES = 64 * 1024
+_PLAIN_JSON = frozenset(("application/json", "application/json;charset=utf-8"))
 
 
 class Target(NamedTuple):
-    """What a path asks for: a version by an alias, or by its number."""
+    """What a path asks for: a version by an alias, or by its number, by one of the contracts."""
 
     name: str
     alias: str | None
     number: str | None
+    invocations: bool
 
 
 class PredictionLog(Protocol):
@@ -51,14 +55,37 @@ class PredictionLog(Protocol):
 
 def target(path: str) -> Target | None:
     """Return what the path asks for; None if it is no path of predictions."""
-    match path.split("/"):
-        case ["", "models", name, "predict" | "invocations"] if name:
-            return Target(name, DEFAULT_ALIAS, None)
-        case ["", "models", name, "aliases", alias, "predict" | "invocations"] if name and alias:
-            return Target(name, alias, None)
-        case ["", "models", name, "versions", number, "predict" | "invocations"] if name and number:
-            return Target(name, None, number)
+    head, _, last = path.rpartition("/")
+    if last not in ("predict", "invocations"):
+        return None
+    mlflow = last == "invocations"
+    match head.split("/"):
+        case ["", "models", name] if name:
+            return Target(name, DEFAULT_ALIAS, None, mlflow)
+        case ["", "models", name, "aliases", alias] if name and alias:
+            return Target(name, alias, None, mlflow)
+        case ["", "models", name, "versions", number] if name and number:
+            return Target(name, None, number, mlflow)
+        # Where MLflow's deployment client looks for a model.
+        case ["", "endpoints", name] if name and mlflow:
+            return Target(name, DEFAULT_ALIAS, None, mlflow)
     return None
+
+
+def find(store: Store, name: str, alias: str | None, number: str | None) -> Version:
+    """Return the version that serves under an alias or, without an alias, that has a number.
+
+    Raises:
+        Problem: 404 ``unknown-model``; 503 ``not-loaded``.
+    """
+    try:
+        return store.version(name, number or "") if alias is None else store.alias(name, alias)
+    except UnknownModel as error:
+        raise Problem(HTTPStatus.NOT_FOUND, "unknown-model", str(error)) from None
+    except NotLoaded as error:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "not-loaded", str(error), headers={"Retry-After": "2"}
+        ) from None
 
 
 class Bound:
@@ -67,10 +94,11 @@ class Bound:
     It does not hold the version: it is remembered for as long as the version is there.
     """
 
-    __slots__ = ("name", "number", "series", "tail")
+    __slots__ = ("invocations", "name", "number", "series", "tail")
 
     def __init__(self, version: Version, target: Target, metrics: Metrics) -> None:
         self.name, self.number = version.name, version.number
+        self.invocations = Invocations(version) if target.invocations else None
         self.series = Series(metrics, version.name, version.number)
         model = {
             "name": version.name,
@@ -113,7 +141,9 @@ class Predictor:
         self._threads = threads
         self._log = log
         # Weak keys: a version is to be freed once the store drops it.
-        self._bound: WeakKeyDictionary[Version, dict[str | None, Bound]] = WeakKeyDictionary()
+        self._bound: WeakKeyDictionary[Version, dict[tuple[str | None, bool], Bound]] = (
+            WeakKeyDictionary()
+        )
         self.in_flight = 0
         """Requests being read or answered."""
 
@@ -144,8 +174,14 @@ class Predictor:
             raise overloaded(f"{self.in_flight} requests are being answered already")
         self.in_flight += 1
         try:
-            _check_content(headers)
-            probabilities = bool(query) and _wants_probabilities(query)
+            _check_encoding(headers)
+            if target.invocations:
+                kind = _invocations_type(headers)
+                # MLflow's server has no parameters in the URL, and does not look at them.
+                probabilities = False
+            else:
+                _check_content(headers)
+                probabilities = bool(query) and _wants_probabilities(query)
             body = await read_body(
                 receive,
                 headers.get(b"content-length"),
@@ -153,39 +189,33 @@ class Predictor:
                 settings.body_seconds,
             )
             version, bound = self._bind(target)
+            logged: bytes | None = body
             try:
-                content = await self._predict(version, body, probabilities)
+                if bound.invocations is not None:
+                    answer = await self._invoke(version, bound.invocations, body, kind)
+                    content, logged = answer.content, answer.body
+                else:
+                    content = await self._predict(version, body, probabilities)
             except Problem as problem:
                 problem.bound = bound  # type: ignore[attr-defined]
                 raise
         finally:
             self.in_flight -= 1
-        content = b"{" + content + bound.tail
-        self._log.offer(bound.name, bound.number, target.alias, request_id, body, content)
+        if bound.invocations is None or not answer.whole:
+            content = b"{" + content + bound.tail
+        if logged is not None:
+            self._log.offer(bound.name, bound.number, target.alias, request_id, logged, content)
         return Answer(content, bound)
 
     def _bind(self, target: Target) -> tuple[Version, Bound]:
-        try:
-            version = (
-                self._store.version(target.name, target.number)
-                if target.alias is None
-                else self._store.alias(target.name, target.alias)
-            )
-        except UnknownModel as error:
-            raise Problem(HTTPStatus.NOT_FOUND, "unknown-model", str(error)) from None
-        except NotLoaded as error:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "not-loaded",
-                str(error),
-                headers={"Retry-After": "2"},
-            ) from None
-        by_alias = self._bound.get(version)
-        if by_alias is None:
-            by_alias = self._bound[version] = {}
-        bound = by_alias.get(target.alias)
+        version = find(self._store, target.name, target.alias, target.number)
+        shared = self._bound.get(version)
+        if shared is None:
+            shared = self._bound[version] = {}
+        key = target.alias, target.invocations
+        bound = shared.get(key)
         if bound is None:
-            bound = by_alias[target.alias] = Bound(version, target, self._metrics)
+            bound = shared[key] = Bound(version, target, self._metrics)
         return version, bound
 
     async def _predict(self, version: Version, body: bytes, probabilities: bool) -> bytes:
@@ -198,7 +228,7 @@ class Predictor:
 
         else:
             batch = version.decoder.decode(body, settings.max_rows)
-            if version.seconds(batch.rows) < settings.inline_seconds:
+            if self._inline(version, batch):
                 try:
                     return version.compute(batch, probabilities)
                 except Problem:
@@ -215,6 +245,50 @@ class Predictor:
                 return version.predict(batch, probabilities)
 
         return await self._threads.run(work, settings.prediction_seconds)
+
+    async def _invoke(
+        self, version: Version, invocations: Invocations, body: bytes, kind: str
+    ) -> Answered:
+        max_rows = self._settings.max_rows
+        plain = kind.replace(" ", "").replace("UTF", "utf") in _PLAIN_JSON
+
+        def fast(batch: Batch | None) -> Answered | None:
+            if batch is None:
+                return None
+            try:
+                return Answered(version.compute(batch), False, body)
+            except Exception:
+                # MLflow's own way decides what is the matter.
+                return None
+
+        def work() -> Answered:
+            answer = fast(invocations.decode(body, max_rows)) if plain else None
+            return answer or invocations.answer(version, body, kind, max_rows)
+
+        if plain and len(body) <= _INLINE_BYTES:
+            batch = invocations.decode(body, max_rows)
+            if batch is not None and self._inline(version, batch):
+                answer = fast(batch)
+                if answer is not None:
+                    return answer
+        return await self._threads.run(work, self._settings.prediction_seconds)
+
+    def _inline(self, version: Version, batch: Batch) -> bool:
+        """Tell whether a prediction is so quick that the event loop may compute it."""
+        expected = version.seconds(batch.rows)
+        return expected < self._settings.inline_seconds and not version.by_original(batch)
+
+
+def _invocations_type(headers: dict[bytes, bytes]) -> str:
+    kind = headers.get(b"content-type")
+    if kind is None:
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "say what the body is, with the header `Content-Type`: application/json or text/csv",
+            headers={"Accept": "application/json, text/csv"},
+        )
+    return kind.decode("latin-1")
 
 
 def _check_content(headers: dict[bytes, bytes]) -> None:
@@ -236,6 +310,9 @@ def _check_content(headers: dict[bytes, bytes]) -> None:
                     "unsupported-charset",
                     "JSON is UTF-8: encode the body so, and leave the charset out",
                 )
+
+
+def _check_encoding(headers: dict[bytes, bytes]) -> None:
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -26,11 +26,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion
 from packaging.version import Version as PackageVersion
 
+from model_api import gaps
 from model_api.batch import Batch
 from model_api.decoding import Decoder
-from model_api.engines import MODEL_FOLDER
+from model_api.engines import MODEL_FOLDER, PyfuncEngine
 from model_api.signature import SignatureError
-from model_api.version import FORMAT, MANIFEST, count, first_line, open_version
+from model_api.version import FORMAT, MANIFEST, count, encode, first_line, open_version
 
 # Other names of what serves just as well.
 _SAME = {
@@ -131,17 +132,21 @@ def prepare_downloaded(
     with _temporary(folder) as work:
         # Hard links: a large model need not lie on the disk twice.
         shutil.copytree(model, work / MODEL_FOLDER, copy_function=_link)
+        described, original = _examine(work, compiled)
         manifest = {
             "format": FORMAT,
             "name": name,
             "version": version,
             "run_id": run_id,
             "prepared_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        } | _examine(work, compiled)
+        } | described
         _write_manifest(work, manifest | {"seconds": (0, 0)})
         try:
             # As the service will: what is written here must be what opens there.
-            manifest["seconds"] = open_version(work).measure()
+            opened = open_version(work)
+            manifest["seconds"] = opened.measure()
+            if manifest["gaps"] and manifest["engine"] != PyfuncEngine.name:
+                manifest["engine_fills_gaps"] = gaps.fills_alike(opened, opened.warm(), original)
         except Exception as error:
             raise PrepareError(first_line(error)) from error
         written = _write_manifest(work, manifest)
@@ -171,13 +176,14 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 def _write_manifest(work: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest as whoever reads it will find it."""
-    written = msgspec.json.encode(manifest)
+    # MLflow puts numpy's numbers into the objects of an input example.
+    written = encode(manifest)
     (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
     return msgspec.json.decode(written)
 
 
-def _examine(work: Path, compiled: bool) -> dict[str, Any]:
-    """Return what the manifest says of the model; compiles it beside."""
+def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:
+    """Return what the manifest says of the model, and MLflow's pyfunc of it; compiles it beside."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -230,9 +236,12 @@ def _examine(work: Path, compiled: bool) -> dict[str, Any]:
             f" {count(answer) if count(answer) is not None else 'no list of'} predictions"
         )
     chosen = compiling.choose(work, description, decoder, batch, original, compiled)
-    return {
+    manifest = {
         "signature": described,
         "categories": chosen.categories,
+        "gaps": gaps.columns_that_take(decoder, batch, original),
+        "engine_fills_gaps": False,
+        "type_hints": bool(description._is_signature_from_type_hint()),
         "request": request,
         "example": _example_rows(batch),
         "engine": chosen.engine,
@@ -243,6 +252,7 @@ def _examine(work: Path, compiled: bool) -> dict[str, Any]:
         "flavors": sorted(description.flavors),
         "files": sorted(str(p.relative_to(work)) for p in work.rglob("*") if p.is_file()),
     }
+    return manifest, original
 
 
 def _example_request(description: Any, path: Path) -> str:

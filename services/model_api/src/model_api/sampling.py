@@ -270,7 +270,7 @@ def _fitted(column: Column, values: np.ndarray, random: np.random.Generator) -> 
             fitted = values.astype(np.float32).astype(np.float64).tolist()
         case _:
             fitted = values.tolist()
-    if column.required:
+    if not column.nullable:
         return fitted
     missing = random.random(len(fitted)) < 0.1
     return [None if m else v for m, v in zip(missing.tolist(), fitted, strict=True)]

@@ -1,5 +1,6 @@
 """A model's MLflow signature: its columns and tensors, and what they are to msgspec and to JSON."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -43,7 +44,8 @@ class Column:
     """One input of a model; ``type`` is MLflow's name of it.
 
     A column that is not required may be null or left out. ``categories``, of text and whole
-    numbers only, are the only values that the model takes.
+    numbers only, are the only values that the model takes. ``fills_gaps`` says that the model
+    answers null here although the signature requires a value.
     """
 
     name: str
@@ -51,6 +53,12 @@ class Column:
     required: bool = True
     categories: tuple[Any, ...] | None = None
     spec: dict[str, Any] = field(default_factory=dict)
+    fills_gaps: bool = False
+
+    @property
+    def nullable(self) -> bool:
+        """Whether null may come in it."""
+        return self.fills_gaps or not self.required
 
     @property
     def numeric(self) -> bool:
@@ -67,7 +75,9 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-def column_of(place: int, entry: dict[str, Any], categories: dict[str, list[Any]]) -> Column:
+def column_of(
+    place: int, entry: dict[str, Any], categories: dict[str, list[Any]], gaps: Collection[str] = ()
+) -> Column:
     """Return a column from MLflow's JSON; SignatureError if its type is unknown."""
     kind = entry["type"]
     if kind not in SCALARS and kind not in NESTED:
@@ -76,7 +86,12 @@ def column_of(place: int, entry: dict[str, Any], categories: dict[str, list[Any]
     name = str(place) if name is None else name
     known = categories.get(name)
     return Column(
-        name, kind, entry.get("required", True), None if known is None else tuple(known), entry
+        name,
+        kind,
+        entry.get("required", True),
+        None if known is None else tuple(known),
+        entry,
+        name in gaps,
     )
 
 
@@ -117,7 +132,7 @@ def column_type(column: Column) -> Any:
     kind = SCALARS[column.type][0]
     if column.categories:
         kind = Literal[column.categories]
-    return kind if column.required else kind | None
+    return kind | None if column.nullable else kind
 
 
 def tensor_type(tensor: Tensor) -> Any:
@@ -146,8 +161,8 @@ def column_schema(column: Column) -> dict[str, Any]:
     """Return the JSON schema of one value of a column."""
     schema = _type_schema(column.spec | {"type": column.type})
     if column.categories is not None:
-        return {"enum": [*column.categories, *([] if column.required else [None])]}
-    return schema if column.required else {"anyOf": [schema, {"type": "null"}]}
+        return {"enum": [*column.categories, *([None] if column.nullable else [])]}
+    return {"anyOf": [schema, {"type": "null"}]} if column.nullable else schema
 
 
 def _type_schema(spec: dict[str, Any]) -> dict[str, Any]:

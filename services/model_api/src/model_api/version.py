@@ -1,5 +1,6 @@
 """One version of a model, prepared on disk, opened in memory."""
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import date, datetime
@@ -14,7 +15,7 @@ import numpy as np
 from model_api.batch import Batch
 from model_api.checking import ERRORS_SHOWN, invalid_rows
 from model_api.decoding import Decoder
-from model_api.engines import COMPILED, Engine, open_engine
+from model_api.engines import COMPILED, MODEL_FOLDER, Engine, PyfuncEngine, open_engine
 from model_api.problems import Problem
 from model_api.signature import fits_struct
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 # What asking a failed batch row by row may cost: its sender waits, and others with him.
 _BLAME_SECONDS = 0.5
@@ -67,6 +68,8 @@ class Version:
         self.example: Any = manifest["example"]
         self.decoder = decoder_of(manifest)
         self._engine = engine
+        self._original: Any = None
+        self._opening = threading.Lock()
         self._fixed, self._each = manifest["seconds"]
         if self.classes is not None:
             self._labels = [msgspec.json.encode(label) for label in self.classes]
@@ -95,6 +98,8 @@ class Version:
     def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
         """Return the same, but do not look for the rows at fault when the model fails."""
         if not probabilities:
+            if self.by_original(batch):
+                return _members(self._ask(batch), batch.rows)
             return self._members(self._engine.predict(batch), batch.rows)
         if self.classes is None:
             raise Problem(
@@ -102,11 +107,68 @@ class Version:
                 "no-probabilities",
                 f"version {self.number} of {self.name!r} tells no probabilities",
             )
+        if self.by_original(batch):
+            raise Problem(
+                HTTPStatus.UNPROCESSABLE_CONTENT,
+                "no-probabilities",
+                "for rows with a missing value this model gives predictions only: fill the gaps,"
+                " or leave probabilities out",
+            )
         answer, table = self._engine.predict_both(batch)
         return b'%b,"probabilities":%b' % (
             self._members(answer, batch.rows),
             self._of_classes(table),
         )
+
+    def by_original(self, batch: Batch) -> bool:
+        """Tell whether the original answers a batch: it has gaps that the engine may not fill."""
+        return (
+            bool(self.manifest["gaps"])
+            and not self.manifest["engine_fills_gaps"]
+            and not isinstance(self._engine, PyfuncEngine)
+            and batch.gaps()
+        )
+
+    def original(self) -> Any:
+        """Return MLflow's pyfunc of the model, loaded when it is first wanted."""
+        if isinstance(self._engine, PyfuncEngine):
+            return self._engine.model
+        with self._opening:
+            if self._original is None:
+                import mlflow.pyfunc
+
+                self._original = mlflow.pyfunc.load_model(str(self.folder / MODEL_FOLDER))
+            return self._original
+
+    def metadata(self) -> Any:
+        """Return MLflow's ``Model``: what its ``MLmodel`` file says."""
+        from mlflow.models import Model
+
+        return Model.load(str(self.folder / MODEL_FOLDER))
+
+    def _ask(self, batch: Batch) -> Any:
+        if self.by_original(batch):
+            return self.original().predict(batch.native(), params=batch.params)
+        return self._engine.predict(batch)
+
+    def answer(self, batch: Batch) -> Any:
+        """Return one prediction a row, without the way through JSON.
+
+        Raises:
+            Exception: whatever the engine, or the original, raises.
+        """
+        return self._ask(batch) if self.by_original(batch) else self.engine_answer(batch)
+
+    def engine_answer(self, batch: Batch) -> Any:
+        """Return one prediction a row by the engine: an array, a list, a frame or a dict.
+
+        Raises:
+            Exception: whatever the engine raises.
+        """
+        answer = self._engine.predict(batch)
+        if self._engine.indexed and self.classes is not None:
+            return np.array(self.classes)[answer]
+        return answer
 
     def predict_frame(self, frame: "pd.DataFrame") -> Any:
         """Return one prediction for each row of a frame, without the way through JSON.
@@ -114,10 +176,7 @@ class Version:
         Raises:
             ValueError: the frame does not fit the signature; the message names column and row.
         """
-        answer = self._engine.predict(self.decoder.batch(frame))
-        if self._engine.indexed and self.classes is not None:
-            return np.array(self.classes)[answer]
-        return answer
+        return self.answer(self.decoder.batch(frame))
 
     def seconds(self, rows: int) -> float:
         """Return how long a prediction of so many rows takes, as measured while preparing."""
@@ -176,9 +235,7 @@ class Version:
         if self._engine.indexed:
             found = b",".join(map(self._labels.__getitem__, answer.tolist()))
             return b'"predictions":[%b]' % found
-        if count(answer) != rows:
-            raise RuntimeError(f"the model answers {rows} rows with {count(answer)} predictions")
-        return b'"predictions":' + _encode(answer)
+        return _members(answer, rows)
 
     def blame(self, batch: Batch, error: Exception) -> Exception:
         """Return the problem of the rows at fault; the error itself if it is the model's own.
@@ -197,7 +254,7 @@ class Version:
         for row in range(batch.rows):
             single = batch.row(row)
             try:
-                self._engine.predict(single)
+                self._ask(single)
             except Exception as refusal:
                 field = self._field(single, example, deadline)
                 detail = f"the model refuses it: {first_line(refusal)}"
@@ -221,7 +278,7 @@ class Version:
 
     def _answers(self, batch: Batch) -> bool:
         try:
-            self._engine.predict(batch)
+            self._ask(batch)
         except Exception:
             return False
         return True
@@ -246,7 +303,9 @@ def open_version(folder: Path) -> Version:
 def decoder_of(manifest: dict[str, Any]) -> Decoder:
     """Return the decoder of requests for a prepared version."""
     signature = manifest["signature"]
-    return Decoder(signature["inputs"], signature.get("params"), manifest["categories"])
+    return Decoder(
+        signature["inputs"], signature.get("params"), manifest["categories"], manifest["gaps"]
+    )
 
 
 def first_line(error: BaseException) -> str:
@@ -283,7 +342,14 @@ def shortest(call: Callable[[], Any], seconds: float = _MEASURING_SECONDS) -> fl
 # ---- answers as JSON ----------------------------------------------------------------------------
 
 
-def _encode(answer: Any) -> bytes:
+def _members(answer: Any, rows: int) -> bytes:
+    if count(answer) != rows:
+        raise RuntimeError(f"the model answers {rows} rows with {count(answer)} predictions")
+    return b'"predictions":' + encode(answer)
+
+
+def encode(answer: Any) -> bytes:
+    """Return an answer as JSON, as MLflow's own server writes it; what is not finite is null."""
     if isinstance(answer, np.ndarray):
         # msgspec writes null for what is not finite.
         answer = answer.astype(str).tolist() if answer.dtype.kind in "mM" else answer.tolist()

@@ -1,0 +1,183 @@
+"""MLflow's contract under limits and faults; tests/compat compares its answers with MLflow's."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+import pytest
+from serving import MemoryStore, MemoryVersion, served
+
+PATH = "/models/sum/invocations"
+COERCED = {"inputs": [{"a": "1.5", "n": 2, "extra": None}]}
+INPUTS = [
+    {"name": "a", "type": "double", "required": True},
+    {"name": "n", "type": "long", "required": True},
+]
+
+
+class Log:
+    """Keeps what it is offered."""
+
+    def __init__(self) -> None:
+        self.offered: list[tuple[Any, ...]] = []
+
+    def offer(self, *record: Any) -> None:
+        """Keep a record."""
+        self.offered.append(record)
+
+
+def refuse(batch: Any) -> list[Any]:
+    raise ValueError("no such wine")
+
+
+def fail_to_encode(batch: Any) -> list[Any]:
+    return ["\ud800"] * batch.rows
+
+
+def where(batch: Any) -> list[Any]:
+    return [threading.current_thread().name] * batch.rows
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Iterator[httpx.Client]:
+    store = MemoryStore(
+        MemoryVersion(inputs=INPUTS),
+        MemoryVersion(name="refusing", answer=refuse),
+        MemoryVersion(name="odd", answer=fail_to_encode),
+        MemoryVersion(name="where", answer=where),
+        MemoryVersion(name="never", answer=lambda batch: [np.nan] * batch.rows),
+    )
+    folder = tmp_path_factory.mktemp("service")
+    with served(folder, store, log, max_rows=100, max_body_bytes=200_000) as client:
+        yield client
+
+
+def post(client: httpx.Client, content: bytes | str, kind: str = "application/json") -> Any:
+    data = content.encode() if isinstance(content, str) else content
+    return client.post(PATH, content=data, headers={"Content-Type": kind})
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "text/csv; charset=utf-8"])
+def test_csv_is_answered(client: httpx.Client, kind: str) -> None:
+    answer = post(client, "n,a,extra\n2,1.5,x\n1,0.5,y\n", kind)
+    assert answer.status_code == 200
+    assert answer.json()["predictions"] == [3.5, 1.5]
+    assert answer.json()["model"]["name"] == "sum"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "problem", "words"),
+    [
+        (json.dumps([{"a": 1, "n": 2}]), "application/json", 400, "invalid-input", "list"),
+        (json.dumps({"instances": [[1.5, 2]]}), "application/json", 400, "invalid-input", "'a'"),
+        (json.dumps({"inputs": [{"a": 1}]}), "application/json", 400, "invalid-input", "'n'"),
+        (
+            json.dumps({"dataframe_records": [{"a": "x", "n": 2}]}),
+            "application/json",
+            400,
+            "invalid-input",
+            "could not convert string to float",
+        ),
+        ("a,n\nx,1\n", "text/csv", 400, "invalid-input", "convert"),
+        ("{", "application/json", 400, "invalid-input", "JSON"),
+        ("[" * 150_000, "application/json", 400, "invalid-json", "too deeply"),
+        ('{"inputs": ' + "[" * 900 + "]" * 900 + "}", "application/json", 400, "invalid-input", ""),
+        ("a,n\n" + "1,1\n" * 101, "text/csv", 413, "too-many-rows", "100"),
+        (
+            json.dumps({"dataframe_records": [{"a": "1", "n": 1}] * 101}),
+            "application/json",
+            413,
+            "too-many-rows",
+            "100",
+        ),
+        (
+            json.dumps({"inputs": {"a": ["1"] * 101, "n": [1] * 101}}),
+            "application/json",
+            413,
+            "too-many-rows",
+            "100",
+        ),
+        ("a,n" + ",x" * 30_000 + "\n1,1" * 50, "text/csv", 413, "table-too-large", "cells"),
+        ("x" * 200_001, "text/csv", 413, "body-too-large", "200000"),
+        ("a,n\n1,1\n", "text/csv; header=present", 415, "unsupported-media-type", "header"),
+        ("<a/>", "application/xml", 415, "unsupported-media-type", "text/csv"),
+    ],
+)
+def test_what_mlflow_or_a_limit_refuses_is_explained(
+    client: httpx.Client, content: str, kind: str, status: int, problem: str, words: str
+) -> None:
+    answer = post(client, content, kind)
+    assert answer.status_code == status
+    document = answer.json()
+    assert document["type"] == f"urn:model-api:{problem}"
+    assert words in document["detail"]
+    assert len(document["detail"]) < 600
+
+
+def test_a_body_without_a_type_is_refused(client: httpx.Client) -> None:
+    request = client.build_request("POST", PATH, content=b"{}")
+    request.headers.pop("content-type", None)
+    assert client.send(request).status_code == 415
+
+
+def test_a_table_may_not_outgrow_its_body(client: httpx.Client) -> None:
+    sparse = [{f"{n}": 1 for n in range(10_001)}] + [{"a": 1, "n": 1}] * 99
+    answer = post(client, json.dumps({"dataframe_records": sparse}))
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:model-api:table-too-large")
+
+
+def test_a_long_text_may_not_take_its_room_in_every_row(client: httpx.Client) -> None:
+    texts = {"a": [1.5] * 100, "n": [1] * 100, "extra": ["x"] * 99 + ["x" * 190_000]}
+    answer = post(client, json.dumps({"inputs": texts}))
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:model-api:table-too-large")
+
+
+def test_what_the_model_refuses_is_no_fault_of_the_service(client: httpx.Client) -> None:
+    for body in ({"inputs": [{"a": 1.5, "n": 2}]}, {"inputs": [{"a": "1.5", "n": 2}]}):
+        answer = client.post("/models/refusing/invocations", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["type"] == "urn:model-api:model-refuses"
+
+
+def test_an_answer_that_cannot_be_written_is_no_fault_of_the_service(
+    client: httpx.Client,
+) -> None:
+    answer = client.post("/models/odd/invocations", json=COERCED)
+    assert answer.status_code == 400
+
+
+def test_only_what_both_contracts_read_alike_is_read_in_the_event_loop(
+    client: httpx.Client,
+) -> None:
+    def thread(body: Any) -> str:
+        return client.post("/models/where/invocations", json=body).json()["predictions"][0]
+
+    assert not thread({"inputs": [{"a": 1.5, "n": 2}]}).startswith("prediction")
+    assert thread(COERCED).startswith("prediction")
+
+
+def test_parameters_in_the_url_are_ignored(client: httpx.Client) -> None:
+    answer = client.post(f"{PATH}?probabilities=true&x=y", json={"inputs": [{"a": 1.5, "n": 2}]})
+    assert (answer.status_code, list(answer.json())) == (200, ["predictions", "model"])
+
+
+def test_what_is_no_number_is_null(client: httpx.Client) -> None:
+    for body in ({"inputs": [{"a": 1.5, "n": 2}]}, COERCED):
+        assert client.post("/models/never/invocations", json=body).json()["predictions"] == [None]
+
+
+def test_the_log_gets_rows_as_the_signature_has_them(client: httpx.Client, log: Log) -> None:
+    del log.offered[:]
+    client.post(PATH, json=COERCED)
+    [(name, version, alias, _, body, answer)] = log.offered
+    assert (name, version, alias) == ("sum", "1", "champion")
+    assert json.loads(body) == {"inputs": [{"a": 1.5, "n": 2}]}
+    assert json.loads(answer)["predictions"] == [3.5]
