@@ -162,8 +162,8 @@ def test_a_frame_is_answered_without_json(kinds: Kinds) -> None:
     assert kinds["mixed"].predict_frame(MIXED[::20]).shape == (9,)
     with pytest.raises(ValueError, match="'hue'"):
         kinds["forest"].predict_frame(frame.drop(columns="hue"))
-    with pytest.raises(ValueError, match=r"'hue', row 20:"):
-        kinds["forest"].predict_frame(frame.assign(hue=[1.0, None, *frame["hue"][2:]]))
+    with pytest.raises(ValueError, match=r"'origin', row 1:"):
+        kinds["mixed"].predict_frame(MIXED[:3].assign(origin=["north", None, "south"]))
 
 
 def test_a_category_never_seen_is_named_with_row_and_field(kinds: Kinds) -> None:
