@@ -5,9 +5,11 @@ has one app: a second one would overwrite what the first one says.
 """
 
 import gc
+import json
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import pandas as pd
 import pytest
 from conftest import eventually
+from mlflow.models import infer_signature
+from mlflow.pyfunc import PythonModel
+from saved_models import KINDS, save
 from serving import KEY, MemoryStore, MemoryVersion, metric, send_raw, served, write_keys
 
 from model_api.keys import Keys
 from model_api.metrics import Metrics
+from model_api.preparing import prepare_downloaded
+from model_api.version import Version, open_version
 
 ROW = {"a": 1.5, "n": 2}
 PREDICT = "/models/sum/predict"
@@ -210,6 +218,76 @@ def test_a_worker_that_is_just_making_its_file_does_not_break_the_metrics(
             assert metric(client, "model_api_registry_up") == 1
         finally:
             empty.unlink()
+
+
+class Users(PythonModel):
+    """Looks its input up elsewhere, and remembers the input example: as feature stores do."""
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> list[float]:
+        """Wait for a user that is new."""
+        return [0.0 if user == "known" else elsewhere([]) for user in model_input["user"]]
+
+
+def elsewhere(batch: Any) -> Any:
+    begun.set()
+    go_on.wait(60)
+    return 0.0 if isinstance(batch, list) else [0.0] * batch.rows
+
+
+begun, go_on = threading.Event(), threading.Event()
+
+
+def prepared(folder: Path, kind: str) -> Version:
+    go_on.set()
+    if kind == "pyfunc":
+        example = pd.DataFrame({"user": ["known"]})
+        saved = save(folder / "saved", Users(), example, infer_signature(example, [1.0]))
+    else:
+        saved = KINDS[kind](folder / "saved")
+    prepare_downloaded(saved, folder / "ready", name="users", version="1", run_id=None)
+    return open_version(folder / "ready")
+
+
+@pytest.mark.parametrize("kind", ["pyfunc", "logistic"])
+def test_a_model_that_waits_holds_up_nobody_whatever_its_example_took(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = prepared(tmp_path, kind)
+    body: Any = [{"user": "new"}]
+    with served(tmp_path, MemoryStore(version)) as client:  # type: ignore[arg-type]
+        if kind != "pyfunc":
+            body = json.loads(version.manifest["request"])
+            # It was measured as fast, and is so until it has once been slow.
+            monkeypatch.setattr(version._engine, "predict", Slow(version._engine.predict))
+            assert client.post("/models/users/predict", json=body).status_code == 200
+            monkeypatch.setattr(version._engine, "predict", elsewhere)
+        statuses: list[int] = []
+        asker = threading.Thread(
+            target=lambda: statuses.append(
+                client.post("/models/users/predict", json=body).status_code
+            )
+        )
+        begun.clear()
+        go_on.clear()
+        asker.start()
+        try:
+            assert begun.wait(30)
+            assert client.get("/health/live", timeout=10).status_code == 200
+            assert not statuses
+        finally:
+            go_on.set()
+            asker.join()
+
+
+class Slow:
+    """A prediction that takes a while."""
+
+    def __init__(self, predict: Callable[[Any], Any]) -> None:
+        self._predict = predict
+
+    def __call__(self, batch: Any) -> Any:
+        time.sleep(0.01)
+        return self._predict(batch)
 
 
 def refuse(batch: Any) -> list[Any]:
