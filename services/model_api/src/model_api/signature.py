@@ -1,6 +1,7 @@
 """A model's MLflow signature: its columns and tensors, and what they are to msgspec and to JSON."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,6 +52,11 @@ class Column:
     required: bool = True
     categories: tuple[Any, ...] | None = None
     spec: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def known(self) -> frozenset[Any]:
+        """The categories, to be looked up."""
+        return frozenset(self.categories or ())
 
     @property
     def numeric(self) -> bool:
