@@ -191,6 +191,29 @@ def test_every_request_leaves_a_line_on_demand(
     assert [r.fields["status"] for r in caplog.records if r.fields["path"] == PREDICT] == [200]
 
 
+def test_refusals_that_cost_their_senders_nothing_leave_few_lines(
+    tmp_path: Path, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_keys(
+        tmp_path / "keys.json",
+        {"name": "tests", "key": KEY, "requests_per_second": 0.001, "burst": 1},
+    )
+    with (
+        served(tmp_path, store) as client,
+        caplog.at_level(logging.INFO, logger="model_api.requests"),
+    ):
+        for _ in range(100):
+            assert client.post(PREDICT, json=[ROW]).status_code in (200, 429)
+        del client.headers["Authorization"]
+        for path in ("/models", PREDICT, "/nothing", "/" + "x" * 50_000) * 25:
+            assert client.get(path).status_code == 401
+        for _ in range(100):
+            assert client.post("/health/live").status_code == 405
+    lines = [record.fields for record in caplog.records]
+    assert sorted(line["status"] for line in lines) == [401, 405, 429]
+    assert all(len(str(line)) < 1000 for line in lines)
+
+
 def test_predictions_are_offered_to_the_log(tmp_path: Path, store: MemoryStore) -> None:
     offered: list[tuple[Any, ...]] = []
 
