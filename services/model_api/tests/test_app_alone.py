@@ -8,11 +8,12 @@ import gc
 import json
 import logging
 import os
+import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from serving import KEY, MemoryStore, MemoryVersion, metric, send_raw, served, w
 from model_api.keys import Keys
 from model_api.metrics import Metrics
 from model_api.preparing import prepare_downloaded
+from model_api.protocol import Protocol
 from model_api.version import Version, open_version
 
 ROW = {"a": 1.5, "n": 2}
@@ -117,6 +119,81 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, store: Memo
         received = send_raw(client, f"{head}Content-Length: 20\r\n\r\n[{{".encode())
         assert received.startswith(b"HTTP/1.1 408 ")
         assert b"urn:model-api:body-timeout" in received
+
+
+HEAD = f"GET /models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n".encode()
+UNREAD = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("sent", "dribble", "received"),
+    [
+        (b"", b"", b""),
+        (HEAD, b"", b"HTTP/1.1 408 "),
+        (HEAD, b"x", b"HTTP/1.1 408 "),
+        (b"", b"\r\n", b""),
+        (HEAD + b"\r\n" + HEAD, b"x", b"HTTP/1.1 200 "),
+        (HEAD + b"\r\n", b"\r\n", b"HTTP/1.1 200 "),
+        (UNREAD, b"x", b"HTTP/1.1 401 "),
+        (HEAD + b"X: " + b"x" * 300_000, b"x", b"HTTP/1.1 431 "),
+    ],
+    ids=["silent", "half", "slow", "blank", "second", "between", "unread", "endless"],
+)
+def test_a_connection_that_completes_no_request_is_closed(
+    own_client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: bytes,
+    dribble: bytes,
+    received: bytes,
+) -> None:
+    monkeypatch.setattr(Protocol, "head_seconds", 0.5)
+    address = (own_client.base_url.host, own_client.base_url.port)
+    with socket.create_connection(address) as connection:
+        connection.sendall(sent)
+        connection.settimeout(0.05)
+        answer = b""
+        for _ in range(600):
+            with suppress(ConnectionError, TimeoutError):
+                if not (chunk := connection.recv(65536)):
+                    break
+                answer += chunk
+                continue
+            # More often than uvicorn closes what is idle.
+            with suppress(ConnectionError):
+                connection.sendall(dribble)
+        else:
+            pytest.fail("it is still open")
+    assert answer.startswith(received)
+    assert bool(answer) == bool(received)
+    assert own_client.get("/models").status_code == 200
+
+
+def test_a_client_that_is_slow_but_sends_requests_keeps_its_connection(
+    own_client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Protocol, "head_seconds", 2.0)
+    address = (own_client.base_url.host, own_client.base_url.port)
+    request = HEAD + b"\r\n"
+    with socket.create_connection(address, 20) as connection:
+        # For longer than one request may take.
+        for _ in range(5):
+            for part in (request[:10], request[10:60], request[60:]):
+                connection.sendall(part)
+                time.sleep(0.2)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_answer_may_take_longer_than_a_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Protocol, "head_seconds", 0.2)
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
+    with served(tmp_path, store) as client, asking(client, 1, hold) as statuses:
+        time.sleep(1)
+        assert statuses == []
+        hold.go.set()
+        eventually(lambda: statuses == [200])
 
 
 @contextmanager
