@@ -105,6 +105,13 @@ def test_a_task_that_is_repeated_ends_at_a_time() -> None:
         assert seconds * task["retries"] <= FEW_SECONDS, f"{where}: compare with a deadline"
 
 
+def test_the_edge_waits_for_no_part_of_a_request_forever() -> None:
+    template = (ROLES / "edge/templates/Caddyfile.j2").read_text()
+    (limits,) = re.findall(r"servers \{.*?timeouts \{(.*?)\}", template, re.DOTALL)
+    for part in ("read_header", "read_body", "idle"):
+        assert re.search(rf"^\s*{part} [1-9]\d*[smh]$", limits, re.MULTILINE), part
+
+
 def test_one_try_of_a_repeated_command_is_bounded() -> None:
     for where, task, _ in TASKS:
         if "until" in task and "ansible.builtin.command" in task:

@@ -6,6 +6,7 @@ import base64
 import os
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import urllib3
@@ -51,6 +52,29 @@ def certificate(name: str, authorities: Path) -> ssl._CertRetDictType:
         context.wrap_socket(connection, server_hostname=name) as channel,
     ):
         return channel.getpeercert()
+
+
+def seconds_until_closed(port: int, data: bytes, name: str | None = None) -> float:
+    """Send bytes, then one a second, and return when the edge closes the connection; at most 30."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((ADDRESS, port), timeout=10) as plain:
+        channel = context.wrap_socket(plain, server_hostname=name) if name else plain
+        channel.sendall(data)
+        channel.settimeout(1)
+        start = time.monotonic()
+        while (passed := time.monotonic() - start) < 30:
+            try:
+                if not channel.recv(65536):
+                    break
+            except TimeoutError:
+                try:
+                    channel.sendall(b"x")
+                except OSError:
+                    break
+            except OSError:
+                break
+        return passed
 
 
 def echo(name: str, text: str, authorities: Path) -> str:

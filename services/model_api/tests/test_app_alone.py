@@ -5,23 +5,33 @@ has one app: a second one would overwrite what the first one says.
 """
 
 import gc
+import json
 import logging
 import os
+import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import pandas as pd
 import pytest
 from conftest import eventually
+from mlflow.models import infer_signature
+from mlflow.pyfunc import PythonModel
+from saved_models import KINDS, save
 from serving import KEY, MemoryStore, MemoryVersion, metric, send_raw, served, write_keys
 
 from model_api.keys import Keys
 from model_api.metrics import Metrics
+from model_api.preparing import prepare_downloaded
+from model_api.protocol import Protocol
+from model_api.version import Version, open_version
 
 ROW = {"a": 1.5, "n": 2}
 PREDICT = "/models/sum/predict"
@@ -111,6 +121,81 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, store: Memo
         assert b"urn:model-api:body-timeout" in received
 
 
+HEAD = f"GET /models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n".encode()
+UNREAD = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("sent", "dribble", "received"),
+    [
+        (b"", b"", b""),
+        (HEAD, b"", b"HTTP/1.1 408 "),
+        (HEAD, b"x", b"HTTP/1.1 408 "),
+        (b"", b"\r\n", b""),
+        (HEAD + b"\r\n" + HEAD, b"x", b"HTTP/1.1 200 "),
+        (HEAD + b"\r\n", b"\r\n", b"HTTP/1.1 200 "),
+        (UNREAD, b"x", b"HTTP/1.1 401 "),
+        (HEAD + b"X: " + b"x" * 300_000, b"x", b"HTTP/1.1 431 "),
+    ],
+    ids=["silent", "half", "slow", "blank", "second", "between", "unread", "endless"],
+)
+def test_a_connection_that_completes_no_request_is_closed(
+    own_client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: bytes,
+    dribble: bytes,
+    received: bytes,
+) -> None:
+    monkeypatch.setattr(Protocol, "head_seconds", 0.5)
+    address = (own_client.base_url.host, own_client.base_url.port)
+    with socket.create_connection(address) as connection:
+        connection.sendall(sent)
+        connection.settimeout(0.05)
+        answer = b""
+        for _ in range(600):
+            with suppress(ConnectionError, TimeoutError):
+                if not (chunk := connection.recv(65536)):
+                    break
+                answer += chunk
+                continue
+            # More often than uvicorn closes what is idle.
+            with suppress(ConnectionError):
+                connection.sendall(dribble)
+        else:
+            pytest.fail("it is still open")
+    assert answer.startswith(received)
+    assert bool(answer) == bool(received)
+    assert own_client.get("/models").status_code == 200
+
+
+def test_a_client_that_is_slow_but_sends_requests_keeps_its_connection(
+    own_client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Protocol, "head_seconds", 2.0)
+    address = (own_client.base_url.host, own_client.base_url.port)
+    request = HEAD + b"\r\n"
+    with socket.create_connection(address, 20) as connection:
+        # For longer than one request may take.
+        for _ in range(5):
+            for part in (request[:10], request[10:60], request[60:]):
+                connection.sendall(part)
+                time.sleep(0.2)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_answer_may_take_longer_than_a_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Protocol, "head_seconds", 0.2)
+    hold = Hold()
+    store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
+    with served(tmp_path, store) as client, asking(client, 1, hold) as statuses:
+        time.sleep(1)
+        assert statuses == []
+        hold.go.set()
+        eventually(lambda: statuses == [200])
+
+
 @contextmanager
 def asking(client: httpx.Client, times: int, hold: Hold) -> Iterator[list[int]]:
     """Ask for long predictions, each in a thread; yield the list that their statuses go into."""
@@ -191,6 +276,29 @@ def test_every_request_leaves_a_line_on_demand(
     assert [r.fields["status"] for r in caplog.records if r.fields["path"] == PREDICT] == [200]
 
 
+def test_refusals_that_cost_their_senders_nothing_leave_few_lines(
+    tmp_path: Path, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_keys(
+        tmp_path / "keys.json",
+        {"name": "tests", "key": KEY, "requests_per_second": 0.001, "burst": 1},
+    )
+    with (
+        served(tmp_path, store) as client,
+        caplog.at_level(logging.INFO, logger="model_api.requests"),
+    ):
+        for _ in range(100):
+            assert client.post(PREDICT, json=[ROW]).status_code in (200, 429)
+        del client.headers["Authorization"]
+        for path in ("/models", PREDICT, "/nothing", "/" + "x" * 50_000) * 25:
+            assert client.get(path).status_code == 401
+        for _ in range(100):
+            assert client.post("/health/live").status_code == 405
+    lines = [record.fields for record in caplog.records]
+    assert sorted(line["status"] for line in lines) == [401, 405, 429]
+    assert all(len(str(line)) < 1000 for line in lines)
+
+
 def test_predictions_are_offered_to_the_log(tmp_path: Path, store: MemoryStore) -> None:
     offered: list[tuple[Any, ...]] = []
 
@@ -218,6 +326,76 @@ def test_a_worker_that_is_just_making_its_file_does_not_break_the_metrics(
             assert metric(client, "model_api_registry_up") == 1
         finally:
             empty.unlink()
+
+
+class Users(PythonModel):
+    """Looks its input up elsewhere, and remembers the input example: as feature stores do."""
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> list[float]:
+        """Wait for a user that is new."""
+        return [0.0 if user == "known" else elsewhere([]) for user in model_input["user"]]
+
+
+def elsewhere(batch: Any) -> Any:
+    begun.set()
+    go_on.wait(60)
+    return 0.0 if isinstance(batch, list) else [0.0] * batch.rows
+
+
+begun, go_on = threading.Event(), threading.Event()
+
+
+def prepared(folder: Path, kind: str) -> Version:
+    go_on.set()
+    if kind == "pyfunc":
+        example = pd.DataFrame({"user": ["known"]})
+        saved = save(folder / "saved", Users(), example, infer_signature(example, [1.0]))
+    else:
+        saved = KINDS[kind](folder / "saved")
+    prepare_downloaded(saved, folder / "ready", name="users", version="1", run_id=None)
+    return open_version(folder / "ready")
+
+
+@pytest.mark.parametrize("kind", ["pyfunc", "logistic"])
+def test_a_model_that_waits_holds_up_nobody_whatever_its_example_took(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = prepared(tmp_path, kind)
+    body: Any = [{"user": "new"}]
+    with served(tmp_path, MemoryStore(version)) as client:  # type: ignore[arg-type]
+        if kind != "pyfunc":
+            body = json.loads(version.manifest["request"])
+            # It was measured as fast, and is so until it has once been slow.
+            monkeypatch.setattr(version._engine, "predict", Slow(version._engine.predict))
+            assert client.post("/models/users/predict", json=body).status_code == 200
+            monkeypatch.setattr(version._engine, "predict", elsewhere)
+        statuses: list[int] = []
+        asker = threading.Thread(
+            target=lambda: statuses.append(
+                client.post("/models/users/predict", json=body).status_code
+            )
+        )
+        begun.clear()
+        go_on.clear()
+        asker.start()
+        try:
+            assert begun.wait(30)
+            assert client.get("/health/live", timeout=10).status_code == 200
+            assert not statuses
+        finally:
+            go_on.set()
+            asker.join()
+
+
+class Slow:
+    """A prediction that takes a while."""
+
+    def __init__(self, predict: Callable[[Any], Any]) -> None:
+        self._predict = predict
+
+    def __call__(self, batch: Any) -> Any:
+        time.sleep(0.01)
+        return self._predict(batch)
 
 
 def refuse(batch: Any) -> list[Any]:

@@ -3,6 +3,8 @@
 import base64
 import json
 import math
+import time
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -292,6 +294,112 @@ def test_a_long_list_of_faults_is_cut_but_counted() -> None:
     assert problem.members["count"] == 500
     assert len(problem.members["errors"]) == 20
     assert len(problem.members["errors"][0]["detail"]) < 120
+
+
+def test_a_name_that_is_nearly_right_is_recognised() -> None:
+    decoder = Decoder([column("double", name) for name in ("malic_acid", "hue", "Ash content")])
+    row = {"malic_acid": 1, "hue": 1, "Ash content": 1}
+    for wrong, meant in (
+        ("malicacid", "malic_acid"),
+        ("Malic-Acid", "malic_acid"),
+        ("malic_acids", "malic_acid"),
+        ("mallic_acid", "malic_acid"),
+        ("mailc_acid", "malic_acid"),
+        ("ash_content", "Ash content"),
+        ("colour", None),
+        ("h", None),
+        ("x" * 100_000, None),
+    ):
+        error = only_error(decoder, [row | {wrong: 1}])
+        assert error["detail"] == "is not an input of this model" + (
+            f": is {meant!r} meant?" if meant else ""
+        )
+
+
+WIDE = [f"customer_feature_{i:03}_mean" for i in range(200)]
+NUMBERS = [column("double", name) for name in WIDE]
+
+
+def cpu(decoder: Decoder, body: bytes) -> float:
+    """Return the least CPU time that reading a body takes, of a few tries."""
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        with suppress(Problem):
+            decoder.decode(body, MOST)
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def rows_of(width: int, rows: int, **changes: Any) -> list[dict[str, Any]]:
+    return [dict.fromkeys(WIDE[:width], 1.5) | changes] * rows
+
+
+@pytest.mark.parametrize(
+    ("width", "good", "bad"),
+    [
+        (50, rows_of(50, 30), [{f"client{n[8:]}": 1.5 for n in WIDE[:50]}] * 30),
+        (200, rows_of(200, 200), [{f"client{n[8:]}": 1.5 for n in WIDE}] * 200),
+        (50, rows_of(50, 1000), [{f"k{i}": 1.5 for i in range(150_000)}]),
+        (50, rows_of(50, 500), rows_of(50, 499) + rows_of(50, 1, **{WIDE[49]: "x"})),
+        (50, rows_of(50, 500), [dict.fromkeys(WIDE[:50], "x")] * 500),
+        (50, rows_of(50, 500), [dict.fromkeys(WIDE[:50], "x" * 1000)] * 20),
+        (50, rows_of(50, 500), [{"k" * 1000 + str(i): 1 for i in range(100)}] * 10),
+        (50, [[1.5] * 50] * 500, [[1.5] * 49] * 500),
+    ],
+    ids=["misnamed", "misnamed-wide", "unknown", "last", "text", "long", "names", "short"],
+)
+def test_a_bad_body_costs_little_more_than_a_good_one_of_its_size(
+    width: int, good: Any, bad: Any
+) -> None:
+    decoder = Decoder(NUMBERS[:width])
+    refusal(decoder, bad)
+    right, wrong = (json.dumps(rows).encode() for rows in (good, bad))
+    assert cpu(decoder, wrong) / len(wrong) <= 5 * cpu(decoder, right) / len(right)
+
+
+@pytest.mark.parametrize(
+    ("rows", "bad"),
+    [
+        (1000, [[1.5] * 100] * 999 + [[1.5] * 99 + ["x"]]),
+        (1000, [["x"] * 100] * 1000),
+    ],
+    ids=["last", "all"],
+)
+def test_a_bad_tensor_costs_little_more_than_a_good_one(rows: int, bad: Any) -> None:
+    decoder = Decoder([tensor("float64", [-1, 100])])
+    refusal(decoder, bad)
+    right = json.dumps([[1.5] * 100] * rows).encode()
+    wrong = json.dumps(bad).encode()
+    assert cpu(decoder, wrong) / len(wrong) <= 8 * cpu(decoder, right) / len(right)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {f"k{i}": 1 for i in range(30_000)},
+        {"inputs": [[1.5] * 50], **{f"k{i}": 1 for i in range(30_000)}},
+        {"inputs": [[1.5] * 50], "params": {f"k{i}": 1 for i in range(30_000)}},
+        {"inputs": {f"k{i}": [1] for i in range(30_000)}},
+        {
+            "dataframe_split": {
+                "columns": [f"k{i}" for i in range(30_000)],
+                "data": [[1] * 30_000],
+            }
+        },
+        [dict.fromkeys(WIDE[:50], 1) | {WIDE[0]: "x"} | {f"k{i}": 1 for i in range(30_000)}],
+        [{WIDE[0]: math.nan, **{f"k{i}": 1 for i in range(30_000)}}],
+    ],
+    ids=["top", "envelope", "params", "columns", "split", "row", "nan"],
+)
+def test_a_message_about_many_names_costs_no_more_than_to_parse_them(body: Any) -> None:
+    decoder = Decoder(NUMBERS[:50])
+    problem = refusal(decoder, body)
+    assert len(problem.document("", "")) < 10_000
+    content = json.dumps(body).encode()
+    start = time.process_time()
+    json.loads(content)
+    assert cpu(decoder, content) <= 5 * (time.process_time() - start)
 
 
 def test_a_category_never_seen_is_named() -> None:

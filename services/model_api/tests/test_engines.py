@@ -1,6 +1,7 @@
 """What serves answers as MLflow's own server does, whatever the model and the format."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from model_api.decoding import Batch
 from model_api.engines import LinearEngine, open_engine
 from model_api.preparing import prepare_downloaded
 from model_api.problems import Problem
-from model_api.version import Version, open_version
+from model_api.version import Pace, Version, open_version
 
 COMPILED = {
     "logistic": "numpy",
@@ -229,9 +230,39 @@ def test_what_is_not_finite_becomes_null(kinds: Kinds, monkeypatch: pytest.Monke
 
 
 def test_more_rows_are_expected_to_take_longer(kinds: Kinds) -> None:
-    forest = kinds["forest"]
+    forest, logistic = (open_version(kinds.folder(kind)) for kind in ("forest", "logistic"))
     assert 0 < forest.seconds(1) < forest.seconds(1000)
-    assert kinds["logistic"].seconds(1000) < forest.seconds(1000)
+    assert logistic.seconds(1000) < forest.seconds(1000)
+
+
+@pytest.mark.parametrize("kind", ["params", "everything", "custom-step"])
+def test_code_that_came_with_a_model_is_never_expected_to_be_fast(kinds: Kinds, kind: str) -> None:
+    assert kinds[kind].seconds(1) == math.inf
+
+
+def test_a_prediction_that_takes_longer_than_measured_corrects_the_measurement() -> None:
+    pace = Pace(0.001, 0.001)
+    assert pace.seconds(9) == pytest.approx(0.01)
+    pace.took(9, 0.005)
+    assert pace.seconds(9) == pytest.approx(0.01)
+    pace.took(9, 0.3)
+    assert pace.seconds(9) == pytest.approx(0.3)
+    assert pace.seconds(1) == pytest.approx(0.06)
+    # Some fast ones among slow ones change nothing; fast ones alone do.
+    for _ in range(5):
+        for seconds in (0.3, *[0.01] * 10):
+            pace.took(9, seconds)
+    assert pace.seconds(9) == pytest.approx(0.3)
+    for seconds in (0.3, *[0.2, 0.01, 0.04, 0.01] * 4):
+        pace.took(9, seconds)
+    assert pace.seconds(9) == pytest.approx(0.01)
+
+
+def test_a_model_that_took_no_time_to_measure_can_be_found_slow() -> None:
+    pace = Pace(0, 0)
+    assert pace.seconds(1000) < 0.0001
+    pace.took(1, 0.3)
+    assert pace.seconds(1) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("kind", ["forest", "histograms", "mixed"])

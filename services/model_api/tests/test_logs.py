@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from model_api.logs import JsonLine, without_values
+from model_api.logs import CONFIG, JsonLine, Repeats, Sparse, without_values
 
 
 def record(message: str, *arguments: object) -> logging.LogRecord:
@@ -44,3 +44,43 @@ def test_a_models_error_is_told_without_its_message() -> None:
     assert told["error"] == "ValueError"
     assert "test_logs.py" in told["where"][0]
     assert "payload" not in str(told).replace("test_logs.py", "")
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_first_of_a_kind_has_a_line_and_the_others_are_counted() -> None:
+    clock = Clock()
+    repeats = Repeats(60, clock)
+    assert [repeats.first("a") for _ in range(300)] == [True] + [False] * 299
+    assert repeats.first("b")
+    assert list(repeats.due()) == []
+    clock.now = 60
+    assert list(repeats.due()) == [("a", 299)]
+    assert list(repeats.due()) == []
+    assert not repeats.first("a")
+    assert repeats.first("b")
+    clock.now = 120
+    assert list(repeats.due()) == [("a", 1)]
+    # After an interval without any, the next one is the first again.
+    clock.now = 180
+    assert list(repeats.due()) == []
+    assert repeats.first("a")
+
+
+def test_the_servers_warnings_of_requests_that_are_no_http_are_few() -> None:
+    clock = Clock()
+    assert CONFIG["loggers"]["uvicorn.error"]["filters"] == ["sparse"]
+    sparse = Sparse(clock)
+    warning = [logging.LogRecord("x", logging.WARNING, "", 0, "no HTTP", (), None) for _ in "12345"]
+    assert [sparse.filter(one) for one in warning[:4]] == [True, False, False, False]
+    clock.now = 61
+    assert sparse.filter(warning[4])
+    assert warning[4].fields == {"repeated": 3}
+    assert all(sparse.filter(record("started")) for _ in range(3))

@@ -21,7 +21,7 @@ from model_api import documentation, metrics, problems
 from model_api.guard import Guard
 from model_api.keys import Keys
 from model_api.limits import Disconnected, Rates, Threads
-from model_api.logs import without_values
+from model_api.logs import Repeats, without_values
 from model_api.metrics import Metrics
 from model_api.predict import DEFAULT_ALIAS, PredictionLog, Predictor, find, target
 from model_api.prediction_log import PredictionLog as SocketLog
@@ -39,6 +39,7 @@ _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _JSON = "application/json"
 _TICK_SECONDS = 0.5
 _LOADING_SECONDS = 60.0
+_PATH_SHOWN = 500
 
 logger = logging.getLogger("model_api.requests")
 _ticks = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def create_app(
         # A worker without fresh gauges still answers: no reason to end it. One guard each, so that
         # a fault of the keys leaves the gauges alive, and the other way round.
         reading, sampling = Guard("reading the keys", _ticks), Guard("sampling the gauges", _ticks)
+        telling = Guard("telling of what was refused", _ticks)
         while True:
             with reading:
                 keys.refresh()
@@ -92,6 +94,8 @@ def create_app(
                 )
                 if isinstance(log, SocketLog):
                     counted.log(log.offered, log.dropped)
+            with telling:
+                gate.tell_repeats()
             await asyncio.sleep(_TICK_SECONDS)
 
     @asynccontextmanager
@@ -121,7 +125,7 @@ def create_app(
     _explain_errors(app)
     _add_routes(app, store)
     documentation.add_routes(app, store)
-    return Gate(
+    gate = Gate(
         app,
         predictor,
         keys,
@@ -129,6 +133,7 @@ def create_app(
         counted,
         slow_seconds=settings.slow_seconds if settings.log_requests == "failed" else 0,
     )
+    return gate
 
 
 class Gate:
@@ -158,6 +163,7 @@ class Gate:
         self._rates = rates
         self._metrics = counted
         self._slow_seconds = slow_seconds
+        self._repeats = Repeats()
         # Unique by the process's part, at the cost of a number.
         self._ids = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
 
@@ -263,7 +269,7 @@ class Gate:
             (bound.series if bound else self._metrics.unfound).count(key, status)
             if bound:
                 fields |= {"model": bound.name, "version": bound.number}
-        content = problem.document(scope["path"], request_id)
+        content = problem.document(scope["path"][:_PATH_SHOWN], request_id)
         headers = [
             (b"content-type", problems.MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(content)),
@@ -291,17 +297,26 @@ class Gate:
         )
         await self._refuse(_internal_error(), scope, send, request_id, key, prediction, began)
 
+    def tell_repeats(self) -> None:
+        """Log how many requests were refused without a line of their own; call it now and then."""
+        for (key, status), count in self._repeats.due():
+            fields = {"status": status, "key": key, "count": count}
+            logger.log(_level(status), "refused as before", extra={"fields": fields})
+
     def _log(
         self, scope: Scope, request_id: str, key: str, status: int, seconds: float, **fields: Any
     ) -> None:
+        cheap = status == HTTPStatus.TOO_MANY_REQUESTS or (key == "" and status >= 400)
+        if cheap and not self._repeats.first((key, status)):
+            return
         client = scope.get("client")
         logger.log(
-            logging.INFO if status < 500 else logging.ERROR,
+            _level(status),
             "%s",
             scope["method"],
             extra={
                 "fields": {
-                    "path": scope["path"],
+                    "path": scope["path"][:_PATH_SHOWN],
                     "status": status,
                     "seconds": round(seconds, 6),
                     "request_id": request_id,
@@ -311,6 +326,10 @@ class Gate:
                 }
             },
         )
+
+
+def _level(status: int) -> int:
+    return logging.INFO if status < 500 else logging.ERROR
 
 
 def _unauthorized() -> Problem:
@@ -385,7 +404,7 @@ def _explain_errors(app: FastAPI) -> None:
 
     def answer(request: Request, problem: Problem) -> Response:
         return Response(
-            problem.document(request.url.path, request.state.request_id),
+            problem.document(request.url.path[:_PATH_SHOWN], request.state.request_id),
             problem.status.value,
             headers=problem.headers,
             media_type=problems.MEDIA_TYPE,

@@ -3,10 +3,11 @@
 import base64
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
-from difflib import get_close_matches
+from functools import cached_property
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from model_api.signature import FLOAT32_MAX, INT32, INT64, SCALARS, Column, Tens
 ERRORS_SHOWN = 20
 # What a double can hold has some 309 digits; more are not worth the square of their number.
 _MOST_DIGITS = 400
+_NAMES_COMPARED, _LONGEST_COMPARED = 500, 100
+_IGNORED = str.maketrans("", "", " _-.")
 _DATETIMES = (datetime(1678, 1, 1), datetime(2262, 1, 1))
 MISSING: Any = object()
 
@@ -35,6 +38,19 @@ class Faults:
             self.shown.append(
                 {"row": row, "field": None if name is None else clean(name), "detail": detail}
             )
+
+    def add_unknown(self, row: int | None, given: Collection[str], names: "Names") -> None:
+        """Note what is given and is no input, however much that is."""
+        count = self.count + len(given) - sum(name in given for name in names)
+        unknown = (name for name in given if name not in names)
+        for name in islice(unknown, max(0, ERRORS_SHOWN - self.count)):
+            self.add(row, name, f"is not an input of this model{names.near(name)}")
+        self.count = count
+
+    @property
+    def full(self) -> bool:
+        """Whether no more faults are shown, only counted."""
+        return self.count >= ERRORS_SHOWN
 
     def raise_any(self) -> None:
         """Raise the problem of all faults noted, if there are any."""
@@ -92,11 +108,38 @@ def _parse_integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
-def near(name: str, names: Iterable[str]) -> str:
-    """Return the name that may have been meant, as the end of a sentence; else nothing."""
+class Names(frozenset[str]):
+    """The names of a model's inputs, which finds the one that a wrong name may have meant.
 
-    near = get_close_matches(name[:100], list(names)[:1000], 1)
-    return f": is {near[0]!r} meant?" if near else ""
+    Names are alike if they differ by one character at most, case, blanks and ``_``, ``-`` and ``.``
+    aside. That takes a few look-ups for each wrong name, however many inputs there are: a body may
+    have as many wrong names as fit into it.
+    """
+
+    def near(self, name: str) -> str:
+        """Return the name that may have been meant, as the end of a sentence; else nothing."""
+        for variant in _variants(name):
+            if variant in self._by_variant:
+                return f": is {self._by_variant[variant]!r} meant?"
+        return ""
+
+    @cached_property
+    def _by_variant(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in sorted(self)[:_NAMES_COMPARED]:
+            for variant in _variants(name):
+                found.setdefault(variant, name)
+        return found
+
+
+def _variants(name: str) -> Iterator[str]:
+    """Yield what is compared of a name: all of it, and all but one character of it."""
+    if len(name) > _LONGEST_COMPARED:
+        return
+    plain = name.casefold().translate(_IGNORED)
+    yield plain
+    for place in range(len(plain)) if len(plain) > 2 else ():
+        yield plain[:place] + plain[place + 1 :]
 
 
 def checked_value(column: Column, value: Any) -> Any:
@@ -108,7 +151,7 @@ def checked_value(column: Column, value: Any) -> Any:
             return None
         raise ValueError(f"must not be {short(value)}: the model takes no missing values here")
     checked = _value(column.spec | {"type": column.type}, value)
-    if column.categories is not None and checked not in column.categories:
+    if column.categories is not None and checked not in column.known:
         known = ", ".join(map(short, column.categories[:10]))
         more = ", ..." if len(column.categories) > 10 else ""
         raise ValueError(f"must be one that the model has seen: {known}{more}; not {short(value)}")
@@ -230,24 +273,27 @@ def parse_datetime(value: str) -> datetime:
 def check_tensor(tensor: Tensor, row: int, value: Any, faults: Faults) -> None:
     """Note what is wrong in one row of a tensor; its other dimensions by place."""
 
-    def walk(value: Any, shape: tuple[int, ...], place: str) -> None:
-        at = f"{place}: " if place else ""
+    def add(detail: str, place: tuple[int, ...]) -> None:
+        at = "".join(f"[{i}]" for i in place) + ": " if place else ""
+        faults.add(row, tensor.name, f"{at}{detail}")
+
+    def walk(value: Any, shape: tuple[int, ...], place: tuple[int, ...]) -> None:
         if not shape:
             try:
                 _check_element(tensor.dtype, value)
             except ValueError as error:
-                faults.add(row, tensor.name, f"{at}{error}")
-            return
-        if not isinstance(value, list):
-            faults.add(row, tensor.name, f"{at}must be a list, not {short(value)}")
-            return
-        if shape[0] not in (-1, len(value)):
-            faults.add(row, tensor.name, f"{at}must have {shape[0]} values, not {len(value)}")
-            return
-        for i, item in enumerate(value):
-            walk(item, shape[1:], f"{place}[{i}]")
+                add(str(error), place)
+        elif not isinstance(value, list):
+            add(f"must be a list, not {short(value)}", place)
+        elif shape[0] not in (-1, len(value)):
+            add(f"must have {shape[0]} values, not {len(value)}", place)
+        else:
+            for i, item in enumerate(value):
+                if faults.full:
+                    return
+                walk(item, shape[1:], (*place, i))
 
-    walk(value, tensor.shape[1:], "")
+    walk(value, tensor.shape[1:], ())
 
 
 def _check_element(dtype: np.dtype, value: Any) -> None:

@@ -5,6 +5,7 @@ through a second, slower reading whose only purpose is to say what is wrong, and
 takes what msgspec does not know, such as the ``NaN`` of pandas' JSON.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -18,19 +19,20 @@ from model_api.batch import Batch, as_tensor, series_from, series_of
 from model_api.checking import (
     MISSING,
     Faults,
+    Names,
     check_tensor,
     checked_parameter,
     checked_value,
     clean,
     invalid_rows,
     malformed,
-    near,
     parse,
     parse_datetime,
     short,
     too_many_rows,
 )
 from model_api.layout import Layout
+from model_api.problems import Problem
 from model_api.signature import (
     NESTED,
     SCALARS,
@@ -54,6 +56,10 @@ __all__ = ["FORMATS", "Batch", "Column", "Decoder", "SignatureError", "invalid_r
 
 FORMATS = ("inputs", "instances", "dataframe_records", "dataframe_split")
 
+
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)` - at", re.DOTALL)
+# All wrong names of a longer row are not worth reading it for.
+_LONG_ROW = 64 * 1024
 
 _FIRST_OF_LIST = re.compile(rb"\s*\[\s*(.)", re.DOTALL)
 
@@ -96,7 +102,7 @@ class Decoder:
         self.columns, self.tensors = self.layout.columns, self.layout.tensors
         self._texts: list[int] = []
         self._nested = any(column.type in NESTED for column in self.columns)
-        self._names = {column.name for column in self.columns}
+        self._names = Names(column.name for column in self.columns)
         self._envelope = msgspec.json.Decoder(_Envelope)
         self._split = msgspec.json.Decoder(_Split)
         self._compile()
@@ -116,7 +122,8 @@ class Decoder:
             self._records = self._lists = self._by_column = None
             return
         values = [column_type(column) for column in self.columns]
-        self._lists = msgspec.json.Decoder(list[tuple[tuple(values)]])
+        self._row_type = tuple[tuple(values)]
+        self._lists = msgspec.json.Decoder(list[self._row_type])
         self._records = self._by_column = None
         names = [column.name for column in self.columns]
         if all(map(fits_struct, names)):
@@ -248,6 +255,8 @@ class Decoder:
     # ---- the slow way ---------------------------------------------------------------------------
 
     def _explain(self, body: bytes, max_rows: int) -> Batch:
+        if (batch := self._explain_apart(body, max_rows)) is not None:
+            return batch
         document = parse(body)
         if isinstance(document, list):
             name, content, params = "the body", document, None
@@ -264,12 +273,67 @@ class Decoder:
         else:
             names = None
         if self.tensors:
-            batch = self._explain_tensors(name, content, faults)
+            batch = self._explain_tensors(name, content, faults, max_rows)
         else:
             batch = self._explain_rows(name, content, names, faults, max_rows)
         faults.raise_any()
         batch.params = checked
         return batch
+
+    def _explain_apart(self, body: bytes, max_rows: int) -> Batch | None:
+        """Explain a list of rows one by one: those that are right are decoded as fast as ever.
+
+        Returns None where the body is something else, or no JSON to msgspec.
+        """
+        if self.tensors or self._lists is None:
+            return None
+        try:
+            params = None
+            if body.lstrip()[:1] != b"[":
+                envelope = self._envelope.decode(body)
+                [body] = (
+                    bytes(getattr(envelope, name))
+                    for name in ("inputs", "instances", "dataframe_records")
+                    if getattr(envelope, name) is not msgspec.UNSET
+                )
+                if envelope.dataframe_split is not msgspec.UNSET:
+                    return None
+                params = envelope.params
+            rows = msgspec.json.decode(body, type=list[msgspec.Raw])
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        checked = self._parameters(params)
+        if len(rows) > max_rows:
+            raise too_many_rows(len(rows), max_rows)
+        if not rows:
+            return None
+        faults = Faults()
+        values: list[Any] = []
+        try:
+            for number, row in enumerate(rows):
+                values.append(self._explain_one(number, bytes(row), faults))
+        except Problem:
+            # It is not JSON to Python either, which says why by the place in the whole body.
+            return None
+        faults.raise_any()
+        return Batch(self, len(values), values, params=checked)
+
+    def _explain_one(self, number: int, row: bytes, faults: Faults) -> tuple[Any, ...]:
+        kind = row[:1]
+        decoder = {b"[": self._lists, b"{": self._records}.get(kind)
+        if decoder is not None:
+            try:
+                [values] = self._times(decoder.decode(b"[%b]" % row))
+                return astuple(values) if isinstance(values, msgspec.Struct) else tuple(values)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                if faults.full:
+                    faults.count += 1
+                    return ()
+                if len(row) > _LONG_ROW and (unknown := _UNKNOWN_FIELD.match(str(error))):
+                    # There may be very many: the first is enough.
+                    faults.add_unknown(number, {unknown[1]}, self._names)
+                    return ()
+        return self._explain_row(number, parse(row), faults)
 
     def _explain_rows(
         self, name: str, content: Any, names: list[Any] | None, faults: Faults, max_rows: int
@@ -312,16 +376,33 @@ class Decoder:
                 )
                 return ()
             given = {self.columns[0].name: given}
+        if (plain := self._plainly_right(given)) is not None:
+            return plain
+        if faults.full:
+            faults.count += 1
+            return ()
         values = []
         for column in self.columns:
             value = given.get(column.name, MISSING)
+            if value is MISSING and faults.full:
+                faults.count += column.required
+                continue
             try:
                 values.append(checked_value(column, value))
             except ValueError as error:
                 faults.add(row, column.name, str(error))
-        for extra in given.keys() - self._names:
-            faults.add(row, extra, f"is not an input of this model{near(extra, self._names)}")
+        faults.add_unknown(row, given, self._names)
         return tuple(values)
+
+    def _plainly_right(self, given: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Return the values of a row of numbers if nothing is wrong with it, at little cost."""
+        if self.dtype is None or given.keys() != self._names:
+            return None
+        try:
+            values = msgspec.convert([given[c.name] for c in self.columns], self._row_type)
+            return values if all(map(math.isfinite, values)) else None
+        except (msgspec.ValidationError, TypeError, OverflowError):
+            return None
 
     def _from_columns(self, content: dict[str, Any], faults: Faults) -> list[Any]:
         if self._nested or not any(isinstance(value, list) for value in content.values()):
@@ -329,8 +410,7 @@ class Decoder:
         for column in self.columns:
             if column.required and column.name not in content:
                 faults.add(None, column.name, "is missing")
-        for extra in content.keys() - self._names:
-            faults.add(None, extra, f"is not an input of this model{near(extra, self._names)}")
+        faults.add_unknown(None, content, self._names)
         lengths = {}
         for name, values in content.items():
             if isinstance(values, list):
@@ -345,9 +425,9 @@ class Decoder:
         faults.raise_any()
         return [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
 
-    def _explain_tensors(self, name: str, content: Any, faults: Faults) -> Batch:
+    def _explain_tensors(self, name: str, content: Any, faults: Faults, max_rows: int) -> Batch:
         given: dict[Any, Any]
-        known = {tensor.name for tensor in self.tensors}
+        known = Names(tensor.name for tensor in self.tensors if tensor.name is not None)
         if name == "dataframe_records":
             raise malformed("the model takes tensors: send them as inputs or instances")
         if isinstance(content, list) and content and isinstance(content[0], dict) and self.named:
@@ -356,8 +436,7 @@ class Decoder:
                 if not isinstance(record, dict):
                     faults.add(row, None, f"must be an object, not {short(record)}")
                     continue
-                for extra in record.keys() - known:
-                    faults.add(row, extra, "is not an input of this model")
+                faults.add_unknown(row, record, known)
                 for tensor in known:
                     if tensor in record:
                         given[tensor].append(record[tensor])
@@ -368,8 +447,7 @@ class Decoder:
             given = content
             for missing in known - content.keys():
                 faults.add(None, missing, "is missing")
-            for extra in content.keys() - known:
-                faults.add(None, extra, "is not an input of this model")
+            faults.add_unknown(None, content, known)
             faults.raise_any()
         elif len(self.tensors) == 1:
             given = {self.tensors[0].name: content}
@@ -384,8 +462,11 @@ class Decoder:
             if not isinstance(given[tensor.name], list):
                 faults.add(None, tensor.name, f"must be a list, not {short(given[tensor.name])}")
                 continue
+            if len(given[tensor.name]) > max_rows:
+                raise too_many_rows(len(given[tensor.name]), max_rows)
             for row, value in enumerate(given[tensor.name]):
-                check_tensor(tensor, row, value, faults)
+                if not _plainly_right(tensor, value):
+                    check_tensor(tensor, row, value, faults)
             lead = tensor.shape[0]
             if lead not in (-1, len(given[tensor.name])):
                 faults.add(
@@ -507,6 +588,17 @@ class _Split(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: msgspec.Raw
     columns: list[str | int] | None = None
     index: list[Any] | None = None
+
+
+def _plainly_right(tensor: Tensor, value: Any) -> bool:
+    """Tell whether nothing is wrong with one row of a tensor, at little cost."""
+    row = Tensor(tensor.name, tensor.dtype, tensor.shape[1:])
+    try:
+        msgspec.convert(value, tensor_type(row))
+        array = as_tensor(row, value)
+    except (msgspec.ValidationError, ValueError, TypeError, OverflowError):
+        return False
+    return array.dtype.kind in "biu" or (array.dtype.kind == "f" and np.isfinite(array).all())
 
 
 def _unwrap(document: dict[str, Any]) -> tuple[str, Any, Any]:

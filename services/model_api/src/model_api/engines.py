@@ -9,6 +9,8 @@ import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from heapq import nsmallest
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -585,16 +587,15 @@ def one_thread() -> None:
 
 def _beyond_float32(batch: Batch) -> Exception:
     most = float(np.finfo(np.float32).max)
-    errors = [
-        {
-            "row": row,
-            "field": name,
-            "detail": "is beyond the range of the 32 bits that the model computes with",
-        }
+    places = [
+        (row, name)
         for name, values in batch.columns().items()
         for row, value in enumerate(values)
         if isinstance(value, int | float) and abs(value) > most
     ]
-    if not errors:
+    if not places:
         return ValueError("Input X contains a value too large for 32 bits, once it is scaled")
-    return invalid_rows(sorted(errors, key=lambda e: e["row"])[:ERRORS_SHOWN], len(errors))
+    detail = "is beyond the range of the 32 bits that the model computes with"
+    first = nsmallest(ERRORS_SHOWN, places, key=itemgetter(0))
+    errors = [{"row": row, "field": name, "detail": detail} for row, name in first]
+    return invalid_rows(errors, len(places))

@@ -80,7 +80,10 @@ SCHEMA: dict[str, Any] = {
                 },
             },
         },
-        "count": {"type": "integer", "description": "how many errors there are"},
+        "count": {
+            "type": "integer",
+            "description": "how many errors there are; after the first 20, a row counts as one",
+        },
     },
 }
 """The shape of every error, for the OpenAPI document."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -59,6 +60,11 @@ class Column:
     def nullable(self) -> bool:
         """Whether null may come in it."""
         return self.fills_gaps or not self.required
+
+    @cached_property
+    def known(self) -> frozenset[Any]:
+        """The categories, to be looked up."""
+        return frozenset(self.categories or ())
 
     @property
     def numeric(self) -> bool:

@@ -1,5 +1,6 @@
 """One version of a model, prepared on disk, opened in memory."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -29,10 +30,47 @@ FORMAT = 2
 _BLAME_SECONDS = 0.5
 _MEASURING_SECONDS = 0.03
 _MEASURED_ROWS = 100
+_LEAST_SECONDS = 1e-5
+# So many predictions in a row must be faster than the slowest lately, for it to be forgotten. The
+# fastest of them counts: the others may have waited for the interpreter.
+_TRIALS = 16
+# Engines that run no code that came with the model.
+OWN_CODE = COMPILED | {"xgboost", "lightgbm", "onnx-flavor"}
 
 
 class VersionError(RuntimeError):
     """A prepared version that cannot serve."""
+
+
+class Pace:
+    """How long predictions take: as measured while preparing, corrected by those that came since.
+
+    Args:
+        fixed: seconds that each has, on the example.
+        each: seconds that each row adds.
+    """
+
+    def __init__(self, fixed: float, each: float) -> None:
+        self._fixed = max(fixed, _LEAST_SECONDS)
+        self._each = each
+        self._slower = 1.0
+        self._least = math.inf
+        self._left = _TRIALS
+
+    def seconds(self, rows: int) -> float:
+        """Return how long a prediction of so many rows is expected to take."""
+        return (self._fixed + self._each * rows) * self._slower
+
+    def took(self, rows: int, seconds: float) -> None:
+        """Take note of one: a slower one counts at once, faster ones once there are several."""
+        ratio = seconds / (self._fixed + self._each * rows)
+        if ratio >= self._slower:
+            self._slower, self._least, self._left = ratio, math.inf, _TRIALS
+            return
+        self._least = min(self._least, ratio)
+        self._left -= 1
+        if not self._left:
+            self._slower, self._least, self._left = max(1.0, self._least), math.inf, _TRIALS
 
 
 class Version:
@@ -70,7 +108,9 @@ class Version:
         self._engine = engine
         self._original: Any = None
         self._opening = threading.Lock()
-        self._fixed, self._each = manifest["seconds"]
+        self._pace = Pace(*manifest["seconds"])
+        # Other code may wait for what is elsewhere, which no measurement foretells.
+        self._own_code = self.engine in OWN_CODE
         if self.classes is not None:
             self._labels = [msgspec.json.encode(label) for label in self.classes]
             self._of_classes = _probability_encoder(self.classes)
@@ -97,6 +137,13 @@ class Version:
 
     def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
         """Return the same, but do not look for the rows at fault when the model fails."""
+        start = time.perf_counter()
+        try:
+            return self._compute(batch, probabilities)
+        finally:
+            self._pace.took(batch.rows, time.perf_counter() - start)
+
+    def _compute(self, batch: Batch, probabilities: bool) -> bytes:
         if not probabilities:
             if self.by_original(batch):
                 return _members(self._ask(batch), batch.rows)
@@ -179,8 +226,11 @@ class Version:
         return self.answer(self.decoder.batch(frame))
 
     def seconds(self, rows: int) -> float:
-        """Return how long a prediction of so many rows takes, as measured while preparing."""
-        return self._fixed + self._each * rows
+        """Return how long a prediction of so many rows takes, by those so far.
+
+        It is without bound where the model's own code runs, which never is to hold up others.
+        """
+        return self._pace.seconds(rows) if self._own_code else math.inf
 
     def describe(self) -> dict[str, Any]:
         """Return what is known of the version, as JSON."""
@@ -213,6 +263,8 @@ class Version:
             self.predict(batch, probabilities=self.classes is not None)
         except Exception as error:
             raise VersionError(f"it fails on its own input example: {first_line(error)}") from error
+        # The first prediction of all is slower than any other.
+        self._pace = Pace(*self.manifest["seconds"])
         return batch
 
     def measure(self) -> tuple[float, float]:

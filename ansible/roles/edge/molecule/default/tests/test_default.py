@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 import urllib3
-from edge_tests import ADDRESS, CERTIFICATES, certificate, echo, visit, visit_in_the_clear
+from edge_tests import (
+    ADDRESS,
+    CERTIFICATES,
+    certificate,
+    echo,
+    seconds_until_closed,
+    visit,
+    visit_in_the_clear,
+)
 from role_tests import STATE, ServiceContract, aws_client
 from testinfra.host import Host
 
@@ -76,6 +84,19 @@ def test_http_leads_to_https() -> None:
     answer = visit_in_the_clear("edge.test", "/some/page?q=1")
     assert answer.status == 308
     assert answer.headers["Location"] == "https://edge.test/some/page?q=1"
+
+
+@pytest.mark.parametrize(
+    ("port", "data", "name"),
+    [
+        (80, b"GET / HTTP/1.1\r\nHost: edge.test\r\nX: ", None),
+        (443, b"GET / HTTP/1.1\r\nHost: edge.test\r\nX: ", "edge.test"),
+        (443, b"\x16\x03\x01\x02\x00", None),
+    ],
+    ids=["http", "https", "handshake"],
+)
+def test_a_request_that_never_ends_is_cut_off(port: int, data: bytes, name: str | None) -> None:
+    assert seconds_until_closed(port, data, name) < 20
 
 
 def test_an_address_is_no_site() -> None:
