@@ -112,7 +112,8 @@ class _BoosterEngine(Engine):
     """Boosted trees by their library's core, without its wrapper in scikit-learn's style.
 
     Options: ``label``, see `places`; ``iterations``, those that predict, or null; ``missing``, what
-    stands for a missing value besides null, or null; ``file``.
+    stands for a missing value besides null, or null; ``bounded``, whether what 32 bits cannot hold
+    is refused; ``file``.
     """
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
@@ -145,9 +146,16 @@ class XgboostEngine(_BoosterEngine):
         booster.set_param({"nthread": 1})
         span = (0, options["iterations"] or 0)
         missing = np.nan if options["missing"] is None else options["missing"]
-        return lambda batch: booster.inplace_predict(
-            narrow(batch), iteration_range=span, missing=missing, validate_features=False
-        )
+
+        def score(batch: Batch) -> np.ndarray:
+            rows = narrow(batch)
+            if options["bounded"] and np.isinf(rows).any():
+                raise _beyond_float32(batch)
+            return booster.inplace_predict(
+                rows, iteration_range=span, missing=missing, validate_features=False
+            )
+
+        return score
 
 
 class LightgbmEngine(_BoosterEngine):
@@ -323,7 +331,8 @@ class CompiledOnnxEngine(_Compiled):
 class TreeliteEngine(_Compiled):
     """treelite's interpreter of trees, which sums in the order and precision of the libraries.
 
-    Further options: ``trees``, the file; ``dtype``, what the rows are rounded to.
+    Further options: ``trees``, the file; ``dtype``, what the rows are rounded to; ``bounded``,
+    whether what it cannot hold is refused.
     """
 
     name = "treelite"
@@ -333,14 +342,16 @@ class TreeliteEngine(_Compiled):
 
         super().__init__(folder, options)
         self._dtype = np.dtype(options["dtype"])
+        self._bounded: bool = options["bounded"]
         self._model = treelite.Model.deserialize(folder / options["trees"])
         self._run = treelite.gtil.predict
 
     def _raw(self, batch: Batch) -> np.ndarray:
         rows = self._program.rows(batch)
-        if self._dtype == np.float32:
-            rows = _narrowed(batch, rows, missing=True)
-        rows = np.ascontiguousarray(rows, self._dtype)
+        with np.errstate(over="ignore"):
+            rows = rows.astype(self._dtype, order="C", copy=False)
+        if self._bounded and np.isinf(rows).any():
+            raise _beyond_float32(batch)
         return self._run(self._model, rows, nthread=1, pred_margin=True)[:, 0, :]
 
 

@@ -62,6 +62,10 @@ def _run(operations: list[tuple[str, tuple[Any, ...]]], rows: np.ndarray) -> np.
     rows = rows.astype(rows.dtype if rows.dtype.kind == "f" else np.float64)
     for name, values in operations:
         match name:
+            case "finite":
+                # Every step of scikit-learn refuses what an earlier one has made infinite.
+                if np.isinf(rows).any():
+                    raise ValueError("Input X contains infinity")
             case "fill":
                 np.copyto(rows, values[0], where=np.isnan(rows))
             case "clip":

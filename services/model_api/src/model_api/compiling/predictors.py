@@ -247,7 +247,7 @@ def _treelite(model: Any, how: dict[str, Any], dtype: str, narrow: bool = False)
     def write(folder: Path) -> None:
         model.serialize(folder / "compiled.treelite")
 
-    options = how | {"trees": "compiled.treelite", "dtype": dtype}
+    options = {"bounded": False} | how | {"trees": "compiled.treelite", "dtype": dtype}
     return Predictor("treelite", options, write=write, narrow=narrow)
 
 
@@ -291,7 +291,8 @@ def booster(model: Any) -> tuple[Any, dict[str, Any]]:
     """Return the core of a model of XGBoost or LightGBM, and how its answers come from scores.
 
     That is ``link`` and ``label``, see `model_api.engines`; ``iterations``, those that predict, or
-    None for all; ``missing``, what stands for a missing value besides NaN.
+    None for all; ``missing``, what stands for a missing value besides NaN; ``bounded``, whether
+    values beyond 32 bits are refused.
 
     Raises:
         NotCompiled: its library's core alone would answer otherwise.
@@ -333,7 +334,14 @@ def _of_xgboost(model: Any) -> tuple[Any, dict[str, Any]]:
         noted = core.attr("best_iteration")
         best = None if noted is None else int(noted) + 1
     label = how["label"] if classifies else None
-    return core, {"link": how["link"], "label": label, "iterations": best, "missing": missing}
+    return core, {
+        "link": how["link"],
+        "label": label,
+        "iterations": best,
+        "missing": missing,
+        # The core takes its own kind of matrix, which has no infinities; its wrapper arrays.
+        "bounded": not wrapped,
+    }
 
 
 _XGBOOST_OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -365,7 +373,8 @@ def _of_lightgbm(model: Any) -> tuple[Any, dict[str, Any]]:
         raise NotCompiled("LightGBM for which zero is missing is not compiled")
     link, label = how
     label = label if classifies else None
-    return core, {"link": link, "label": label, "iterations": best, "missing": None}
+    how = {"link": link, "label": label, "iterations": best, "missing": None, "bounded": False}
+    return core, how
 
 
 # Of `decision_type` in a model file: a bit, and the value of the two bits of the missing type.

@@ -220,6 +220,7 @@ def _number_step(step: Any, seen: Seen, drafted: Draft, operations: list[list[st
     if step.n_features_in_ != seen.width:
         raise NotCompiled(f"{name_of(step)} takes {step.n_features_in_} columns, not {seen.width}")
     dtype = seen.dtype if seen.dtype.kind == "f" else np.dtype(np.float64)
+    operations.append(["finite"])
     after = write(step, replace(seen, dtype=dtype), drafted, operations, seen)
     return replace(after, raw=None)
 
