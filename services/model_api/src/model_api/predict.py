@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from model_api.batch import Batch
-from model_api.invocations import Answered, Invocations
+from model_api.invocations import Answered, Invocations, load_mlflow
 from model_api.limits import Threads, overloaded, read_body
 from model_api.metrics import Metrics, Series
 from model_api.problems import Problem
@@ -25,6 +25,8 @@ DEFAULT_ALIAS = "champion"
 # Longer bodies take a millisecond or more to decode.
 _INLINE_BYTES = 64 * 1024
 _VERSIONS_REMEMBERED = 1000
+# For MLflow to be imported, which a worker does when it is first needed. The edge waits as long.
+_LOADING_SECONDS = 60.0
 _PLAIN_JSON = frozenset(("application/json", "application/json;charset=utf-8"))
 
 
@@ -137,6 +139,7 @@ class Predictor:
         self._threads = threads
         self._log = log
         self._bound: dict[Target, Bound] = {}
+        self._mlflow_loaded = False
         self.in_flight = 0
         """Requests being read or answered."""
 
@@ -252,17 +255,24 @@ class Predictor:
                 # MLflow's own way decides what is the matter.
                 return None
 
-        def work() -> Answered:
-            answer = fast(invocations.decode(body, max_rows)) if plain else None
-            return answer or invocations.answer(body, kind, max_rows)
+        async def run(work: Callable[[], Answered | None]) -> Answered | None:
+            return await self._threads.run(work, self._settings.prediction_seconds)
 
-        if plain and len(body) <= _INLINE_BYTES:
-            batch = invocations.decode(body, max_rows)
-            if batch is not None and self._inline(version, batch):
-                answer = fast(batch)
-                if answer is not None:
-                    return answer
-        return await self._threads.run(work, self._settings.prediction_seconds)
+        answer = None
+        if plain and len(body) > _INLINE_BYTES:
+            answer = await run(lambda: fast(invocations.decode(body, max_rows)))
+        elif plain and (batch := invocations.decode(body, max_rows)) is not None:
+            quick = self._inline(version, batch)
+            answer = fast(batch) if quick else await run(lambda: fast(batch))
+        if answer is not None:
+            return answer
+        if not self._mlflow_loaded:
+            # Seconds of importing are no part of a prediction.
+            await self._threads.run(load_mlflow, _LOADING_SECONDS)
+            self._mlflow_loaded = True
+        return await self._threads.run(
+            lambda: invocations.answer(body, kind, max_rows), self._settings.prediction_seconds
+        )
 
     def _inline(self, version: Version, batch: Batch) -> bool:
         """Tell whether a prediction is so quick that the event loop may compute it."""
