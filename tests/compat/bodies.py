@@ -195,7 +195,9 @@ def _bare(body: bytes) -> bytes:
         document = json.loads(body)
     except ValueError:
         return body
-    return json.dumps(next(iter(document.values()))).encode() if document else body
+    if not (isinstance(document, dict) and document):
+        return body
+    return json.dumps(next(iter(document.values()))).encode()
 
 
 SHAPES: dict[str, Callable[[Draft], None]] = {
