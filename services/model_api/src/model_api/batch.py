@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,16 @@ class Batch:
         params: of the prediction, checked, with the signature's defaults; None if it has none.
     """
 
-    __slots__ = ("_array", "_decoder", "_frame", "_tensors", "_values", "params", "rows")
+    __slots__ = (
+        "_array",
+        "_decoder",
+        "_frame",
+        "_gaps",
+        "_tensors",
+        "_values",
+        "params",
+        "rows",
+    )
 
     def __init__(
         self,
@@ -47,6 +55,7 @@ class Batch:
         self._values = values
         self._tensors = tensors
         self._array: np.ndarray | None = None
+        self._gaps: bool | None = None
         self._frame: pd.DataFrame | None = None
 
     def tuples(self) -> Iterable[tuple[Any, ...]]:
@@ -80,20 +89,20 @@ class Batch:
         width = len(decoder.columns)
         if self._frame is not None:
             return self._frame.to_numpy(decoder.dtype)
-        if decoder.dense or decoder.dtype.kind == "f":
-            # Numpy takes None for NaN, but not from an iterator: no gap is the frequent case.
-            with suppress(TypeError):
-                flat = chain.from_iterable(self.tuples())
-                return np.fromiter(flat, decoder.dtype, self.rows * width).reshape(self.rows, width)
-        return np.array(list(self.tuples()), decoder.dtype).reshape(self.rows, width)
+        # Where None may come the type is one of floats, of which numpy makes it NaN.
+        flat = chain.from_iterable(self.tuples())
+        return np.fromiter(flat, decoder.dtype, self.rows * width).reshape(self.rows, width)
 
     def gaps(self) -> bool:
         """Tell whether a value is missing; tensors have no way to say so."""
-        if self._tensors is not None or self._decoder.dense:
-            return False
-        if self._decoder.dtype is not None:
-            return bool(np.isnan(self.array()).any())
-        return any(None in row for row in self.tuples())
+        if self._gaps is None:
+            if self._tensors is not None or self._decoder.dense:
+                self._gaps = False
+            elif self._decoder.dtype is not None:
+                self._gaps = bool(np.isnan(self.array()).any())
+            else:
+                self._gaps = any(None in row for row in self.tuples())
+        return self._gaps
 
     def frame(self) -> "pd.DataFrame":
         """Return the rows as a frame with the signature's columns, order and types."""

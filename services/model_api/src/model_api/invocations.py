@@ -115,6 +115,8 @@ def load_mlflow() -> None:
     import mlflow.models.utils
     import mlflow.pyfunc.scoring_server  # noqa: F401
 
+    # A text in CSV may be as long as a body.
+    csv.field_size_limit(2**31 - 1)
     # It warns of each unknown column and parameter, by the names that clients choose.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
 
