@@ -151,8 +151,8 @@ def _reordered(draft: Draft) -> None:
 
 
 def _twice(draft: Draft) -> None:
-    draft.columns = [*draft.columns, draft.columns[0]]
-    _each_row(draft, lambda row: [*row, row[0]])
+    draft.columns = [*draft.columns, *draft.columns[:1]]
+    _each_row(draft, lambda row: [*row, *row[:1]])
 
 
 def _no_rows(draft: Draft) -> None:
@@ -160,7 +160,7 @@ def _no_rows(draft: Draft) -> None:
 
 
 def _ragged(draft: Draft) -> None:
-    draft.rows = [*draft.rows, draft.rows[0][:-1]]
+    draft.rows = [*draft.rows, *(row[:-1] for row in draft.rows[:1])]
 
 
 def _around(**members: Any) -> Callable[[Draft], None]:
@@ -195,7 +195,9 @@ def _bare(body: bytes) -> bytes:
         document = json.loads(body)
     except ValueError:
         return body
-    return json.dumps(next(iter(document.values()))).encode() if document else body
+    if not (isinstance(document, dict) and document):
+        return body
+    return json.dumps(next(iter(document.values()))).encode()
 
 
 SHAPES: dict[str, Callable[[Draft], None]] = {

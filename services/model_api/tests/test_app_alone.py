@@ -254,9 +254,6 @@ def test_requests_beyond_the_concurrency_are_refused(tmp_path: Path) -> None:
 def test_a_prediction_that_takes_too_long_is_given_up(
     tmp_path: Path, path: str, row: dict[str, Any]
 ) -> None:
-    # What is measured is the prediction, not the import of MLflow.
-    import mlflow.pyfunc.scoring_server  # noqa: F401
-
     hold = Hold()
     store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
     with served(tmp_path, store, prediction_seconds=0.2) as client, hold:

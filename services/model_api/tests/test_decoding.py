@@ -485,6 +485,23 @@ def test_what_is_not_required_may_be_null_absent_or_nan() -> None:
     np.testing.assert_array_equal(batch.array(), [[np.nan, 1], [1.5, np.nan], [np.nan, np.nan]])
 
 
+@pytest.mark.parametrize("null", ["null", "NaN"])
+def test_a_gap_may_come_where_the_model_answers_it(null: str) -> None:
+    inputs = [column("double", "d"), column("long", "n")]
+    decoder = Decoder(inputs, gaps=["d"])
+    batch = decoder.decode(b'[{"d": %s, "n": 1}]' % null.encode(), 10)
+    assert batch.gaps()
+    np.testing.assert_array_equal(batch.array(), [[np.nan, 1]])
+    assert batch.frame()["d"].isna().all()
+    assert not decode(decoder, [{"d": 1, "n": 1}]).gaps()
+    assert only_error(decoder, [{"n": 1}])["detail"] == "is missing"
+    assert only_error(decoder, [{"d": 1, "n": None}])["field"] == "n"
+    assert only_error(Decoder(inputs), [{"d": None, "n": 1}])["field"] == "d"
+    properties = decoder.body_schema()["anyOf"][-1]["items"]["properties"]
+    assert {"type": "null"} in properties["d"]["anyOf"]
+    assert "anyOf" not in properties["n"]
+
+
 def test_required_columns_may_follow_optional_ones() -> None:
     decoder = Decoder([column("double", "a", False), column("double", "b/c d")])
     assert list(decode(decoder, [{"b/c d": 2, "a": 1}]).tuples()) == [(1.0, 2.0)]

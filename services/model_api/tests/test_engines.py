@@ -163,8 +163,43 @@ def test_a_frame_is_answered_without_json(kinds: Kinds) -> None:
     assert kinds["mixed"].predict_frame(MIXED[::20]).shape == (9,)
     with pytest.raises(ValueError, match="'hue'"):
         kinds["forest"].predict_frame(frame.drop(columns="hue"))
-    with pytest.raises(ValueError, match=r"'origin', row 1:"):
-        kinds["mixed"].predict_frame(MIXED[:3].assign(origin=["north", None, "south"]))
+    with pytest.raises(ValueError, match=r"'hue', row 20:"):
+        kinds["logistic"].predict_frame(frame.assign(hue=[1.0, None, *frame["hue"][2:]]))
+
+
+def test_a_gap_that_a_compiled_model_would_fill_otherwise_is_left_to_the_original(
+    kinds: Kinds,
+) -> None:
+    version = kinds["forest"]
+    assert version.compiled
+    assert version.manifest["gaps"] == list(X.columns)
+    assert not version.manifest["engine_fills_gaps"]
+    rows = json.loads(X[::20].to_json(orient="records"))
+    for row in rows[1:]:
+        row["proline"] = row["flavanoids"] = None
+    body = json.dumps({"dataframe_records": rows}).encode()
+    assert ours(version, body)["predictions"] == of_mlflow(version, body)
+    frame = pd.DataFrame(rows).astype(float)
+    assert version.predict_frame(frame).tolist() == of_mlflow(version, body)
+    with pytest.raises(Problem, match="fill the gaps") as refused:
+        version.predict(version.decoder.decode(body, 100), probabilities=True)
+    assert refused.value.kind == "no-probabilities"
+    # Without a gap the compiled model answers, and says how sure it is.
+    whole = json.dumps({"dataframe_records": rows[:1]}).encode()
+    assert version.predict(version.decoder.decode(whole, 100), probabilities=True)
+
+
+def test_a_gap_is_taken_only_where_the_model_answers_it(kinds: Kinds) -> None:
+    assert kinds["logistic"].manifest["gaps"] == []
+    assert kinds["xgboost"].manifest["gaps"] == list(X.columns)
+    assert kinds["xgboost"].manifest["engine_fills_gaps"]
+    row = X[:1].to_dict("records")[0] | {"hue": None}
+    with pytest.raises(Problem, match="must not be null"):
+        ours(kinds["logistic"], json.dumps([row]).encode())
+    assert len(ours(kinds["xgboost"], json.dumps([row]).encode())["predictions"]) == 1
+    del row["hue"]
+    with pytest.raises(Problem, match="is missing"):
+        ours(kinds["xgboost"], json.dumps([row]).encode())
 
 
 def test_a_category_never_seen_is_named_with_row_and_field(kinds: Kinds) -> None:

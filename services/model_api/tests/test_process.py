@@ -154,6 +154,24 @@ def test_real_models_answer(service: Process) -> None:
     assert answer.json()["model"]["run_id"] == "r" * 32
 
 
+def test_a_worker_takes_what_only_mlflow_reads(service: Process) -> None:
+    # HTTP opens a connection for each: more than one worker imports MLflow.
+    for name, rows in [
+        ("sizes", "width,height,x\n3.0,2,y\n"),
+        ("colours", "count,colour\n1,red\n"),
+    ]:
+        answer = HTTP.post(
+            f"{service.url}/models/{name}/invocations",
+            content=rows,
+            headers=AUTHORIZED | {"Content-Type": "text/csv"},
+            timeout=120,
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model"]["name"] == name
+    for line in service.log.read_text().splitlines():
+        assert line.startswith("{"), line
+
+
 def test_a_category_never_seen_names_row_and_field(service: Process) -> None:
     body = [{"colour": "red", "count": 1}, {"colour": "mauve", "count": 1}]
     answer = post(service, "colours", body)

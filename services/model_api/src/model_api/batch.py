@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ class Batch:
         frame: the rows as a frame with the signature's columns, order and types, if there is one.
     """
 
-    __slots__ = ("_array", "_frame", "_tensors", "_values", "layout", "params", "rows")
+    __slots__ = ("_array", "_frame", "_gaps", "_tensors", "_values", "layout", "params", "rows")
 
     def __init__(
         self,
@@ -48,6 +47,7 @@ class Batch:
         self._values = values
         self._tensors = tensors
         self._array: np.ndarray | None = None
+        self._gaps: bool | None = None
         self._frame = frame
 
     def tuples(self) -> Iterable[tuple[Any, ...]]:
@@ -81,20 +81,20 @@ class Batch:
         width = len(layout.columns)
         if self._frame is not None:
             return self._frame.to_numpy(layout.dtype)
-        if layout.dense or layout.dtype.kind == "f":
-            # Numpy takes None for NaN, but not from an iterator: no gap is the frequent case.
-            with suppress(TypeError):
-                flat = chain.from_iterable(self.tuples())
-                return np.fromiter(flat, layout.dtype, self.rows * width).reshape(self.rows, width)
-        return np.array(list(self.tuples()), layout.dtype).reshape(self.rows, width)
+        # Where None may come the type is one of floats, of which numpy makes it NaN.
+        flat = chain.from_iterable(self.tuples())
+        return np.fromiter(flat, layout.dtype, self.rows * width).reshape(self.rows, width)
 
     def gaps(self) -> bool:
         """Tell whether a value is missing; tensors have no way to say so."""
-        if self._tensors is not None or self.layout.dense:
-            return False
-        if self.layout.dtype is not None:
-            return bool(np.isnan(self.array()).any())
-        return any(None in row for row in self.tuples())
+        if self._gaps is None:
+            if self._tensors is not None or self.layout.dense:
+                self._gaps = False
+            elif self.layout.dtype is not None:
+                self._gaps = bool(np.isnan(self.array()).any())
+            else:
+                self._gaps = any(None in row for row in self.tuples())
+        return self._gaps
 
     def frame(self) -> "pd.DataFrame":
         """Return the rows as a frame with the signature's columns, order and types."""

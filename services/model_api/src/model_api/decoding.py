@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 from msgspec.structs import astuple
 
 from model_api.batch import Batch, as_tensor, series_from, series_of
@@ -38,6 +39,7 @@ from model_api.signature import (
     SCALARS,
     Column,
     SignatureError,
+    Tensor,
     column_of,
     column_schema,
     column_type,

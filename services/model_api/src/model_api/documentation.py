@@ -14,13 +14,18 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from model_api import problems
+from model_api.decoding import FORMATS
 from model_api.store import NotLoaded, Store, UnknownModel
 from model_api.version import Version
 
 DESCRIPTION = """\
 Predictions of the models in an MLflow registry. Every model that is loaded has paths of its own
-below, with its own fields and example. A path that ends in `/invocations` instead of `/predict` is
-the same, under the name that MLflow's scoring server has for it.
+below, with its own fields and example.
+
+There are two contracts. A path that ends in `/predict` is strict: rows must fit the model's
+signature, and an error names row and field. A path that ends in `/invocations` answers as MLflow's
+scoring server does (`mlflow models serve`): it also takes CSV, and converts values as MLflow does.
+Below a model, `GET` of `/ping`, `/health` and `/version` answer as they do there.
 """
 
 _OWN, _SWAGGER = files("model_api") / "pages", files("fastapi_offline") / "static"
@@ -170,7 +175,45 @@ def _document(app: FastAPI, loaded: list[tuple[str, Version]]) -> dict[str, Any]
                 + [_PROBABILITIES]
             }
         }
+    for head in (
+        "/models/{name}",
+        "/models/{name}/aliases/{alias}",
+        "/models/{name}/versions/{version}",
+        "/endpoints/{name}",
+    ):
+        paths[f"{head}/invocations"] = {"post": _invocations(head)}
     return document
+
+
+def _invocations(head: str) -> dict[str, Any]:
+    names = [part[1:-1] for part in head.split("/") if part.startswith("{")]
+    formats = ", ".join(FORMATS)
+    body = {
+        "application/json": {
+            "schema": {"type": "object", "description": f"with one of {formats}, and params"}
+        },
+        "text/csv": {"schema": _TEXT | {"description": "a line of names, then one for each row"}},
+    }
+    answer = {
+        "description": "An object with `predictions` and `model`, as from `/predict`; to a body of"
+        " chat, completions or embeddings the predictions alone"
+    }
+    return {
+        "summary": "Predict as MLflow's scoring server does",
+        "operationId": f"invoke {head.split('/')[1]} by {' and '.join(names)}",
+        "tags": ["any model"],
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names
+        ],
+        "requestBody": {"required": True, "content": body},
+        "responses": {
+            "200": {
+                "description": HTTPStatus.OK.phrase,
+                "content": {"application/json": {"schema": answer}},
+            }
+        }
+        | {str(status): fault for status, fault in problems.responses(*_FAULTS).items()},
+    }
 
 
 _PROBABILITIES: dict[str, Any] = {

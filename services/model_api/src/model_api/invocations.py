@@ -90,8 +90,6 @@ class Invocations:
         """
         from mlflow.pyfunc import scoring_server
 
-        # It warns of each unknown column and parameter, by the names that clients choose.
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
         if self._metadata is None:
             self._metadata = version.metadata()
         schema = self._metadata.get_input_schema()
@@ -111,6 +109,17 @@ class Invocations:
         whole = response.response == "[]"
         content = model.predictions if whole else b'"predictions":' + model.predictions
         return Answered(content, whole, model.body)
+
+
+def load_mlflow() -> None:
+    """Import MLflow: three seconds and 115 MiB, which a worker spends when it is first needed."""
+    import mlflow.models.utils
+    import mlflow.pyfunc.scoring_server  # noqa: F401
+
+    # A text in CSV may be as long as a body.
+    csv.field_size_limit(2**31 - 1)
+    # It warns of each unknown column and parameter, by the names that clients choose.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
 
 
 class _CommonDecoder(Decoder):

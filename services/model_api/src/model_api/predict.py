@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from model_api.batch import Batch
-from model_api.invocations import Answered, Invocations
+from model_api.invocations import Answered, Invocations, load_mlflow
 from model_api.limits import Threads, overloaded, read_body
 from model_api.metrics import Metrics, Series
 from model_api.problems import Problem
@@ -26,6 +26,8 @@ DEFAULT_ALIAS = "champion"
 
 # Longer bodies take a millisecond or more to decode.
 _INLINE_BYTES = 64 * 1024
+# For MLflow to be imported, which a worker does when it is first needed. The edge waits as long.
+_LOADING_SECONDS = 60.0
 _PLAIN_JSON = frozenset(("application/json", "application/json;charset=utf-8"))
 
 
@@ -144,6 +146,7 @@ class Predictor:
         self._bound: WeakKeyDictionary[Version, dict[tuple[str | None, bool], Bound]] = (
             WeakKeyDictionary()
         )
+        self._mlflow_loaded = False
         self.in_flight = 0
         """Requests being read or answered."""
 
@@ -261,17 +264,25 @@ class Predictor:
                 # MLflow's own way decides what is the matter.
                 return None
 
-        def work() -> Answered:
-            answer = fast(invocations.decode(body, max_rows)) if plain else None
-            return answer or invocations.answer(version, body, kind, max_rows)
+        async def run(work: Callable[[], Answered | None]) -> Answered | None:
+            return await self._threads.run(work, self._settings.prediction_seconds)
 
-        if plain and len(body) <= _INLINE_BYTES:
-            batch = invocations.decode(body, max_rows)
-            if batch is not None and self._inline(version, batch):
-                answer = fast(batch)
-                if answer is not None:
-                    return answer
-        return await self._threads.run(work, self._settings.prediction_seconds)
+        answer = None
+        if plain and len(body) > _INLINE_BYTES:
+            answer = await run(lambda: fast(invocations.decode(body, max_rows)))
+        elif plain and (batch := invocations.decode(body, max_rows)) is not None:
+            quick = self._inline(version, batch)
+            answer = fast(batch) if quick else await run(lambda: fast(batch))
+        if answer is not None:
+            return answer
+        if not self._mlflow_loaded:
+            # Seconds of importing are no part of a prediction.
+            await self._threads.run(load_mlflow, _LOADING_SECONDS)
+            self._mlflow_loaded = True
+        return await self._threads.run(
+            lambda: invocations.answer(version, body, kind, max_rows),
+            self._settings.prediction_seconds,
+        )
 
     def _inline(self, version: Version, batch: Batch) -> bool:
         """Tell whether a prediction is so quick that the event loop may compute it."""
