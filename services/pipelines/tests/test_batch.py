@@ -300,3 +300,20 @@ def test_memory_does_not_grow_with_the_files(bench: Bench) -> None:
     finally:
         pa.set_memory_pool(before)
     assert 0 < pool.max_memory() < size / 2
+
+
+def test_a_model_of_any_name_is_found_and_scored(bench: Bench) -> None:
+    [version] = bench.client.search_model_versions(f"name = '{bench.model}' and version_number = 1")
+    source = bench.client.get_model_version_download_uri(version.name, version.version)
+    model_id = source.split("/")[-2]
+    bench.put("a.csv", "a,n\n1,1\n")
+    for name in ('L\'Oréal "crédito" {{ ds }}', "a&b=c?d#e@f", "two\nlines \\", "模型  "):
+        bench.client.create_registered_model(name)
+        bench.client.create_model_version(name, f"models:/{model_id}", model_id=model_id)
+        bench.client.set_registered_model_alias(name, "champion", "1")
+        # As `make promote` and the dashboard ask for versions.
+        condition = f"name IN ({json.dumps(name, ensure_ascii=False)})"
+        assert [v.name for v in bench.client.search_model_versions(condition)] == [name]
+        first, again = bench.score(model=name), bench.score(model=name)
+        assert bench.rows(first["output"])["prediction"].to_list() == pytest.approx([3.0])
+        assert first["output"] == again["output"]

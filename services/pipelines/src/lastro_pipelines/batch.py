@@ -119,12 +119,8 @@ def score(
         raise BatchError(f"the target {target} and the source {source} lie in one another")
     client, experiment_id = tracking.connect(experiment)
     number = version or _aliased(client, model, alias)
-    tags = {
-        tracking.PIPELINE_RUN_TAG: tracking.usable(pipeline_run_id),
-        "model": model,
-        "version": number,
-    }
-    for run in tracking.find_runs(client, experiment_id, tags):
+    tags = {tracking.PIPELINE_RUN_TAG: pipeline_run_id, "model": model, "version": number}
+    for run in tracking.find_runs(client, experiment_id, pipeline_run_id, tags):
         if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
     with mlflow.start_run(
