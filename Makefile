@@ -21,11 +21,14 @@ ifneq ($(and $(ONE_MACHINE),$(filter-out bootstrap bootstrap-destroy,$(or $(MAKE
 unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
 endif
 
+# A variable as one word of the shell, whatever the caller put into it: quotes, dollars, blanks.
+quoted = '$(subst ','\'',$(value $(1)))'
+
 PLAYBOOK := ansible-playbook -i inventory/$(ENV)
 # Before Terraform has run there is no inventory but the controller.
 LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
 # A heading. `make up` says at its end where the time went, by the short names.
-SAY = scripts/step '$(ENV)'
+SAY = scripts/step $(call quoted,ENV)
 
 ##@ The platform
 .PHONY: up
@@ -58,7 +61,7 @@ status: running ## Show what runs, and whether it is ready
 
 .PHONY: logs
 logs: running ## Show the journal of a service: make logs SERVICE=airflow [LINES=100]
-	@$(PLAYBOOK) ansible/playbooks/logs.yml -e service_name='$(SERVICE)' -e lines='$(or $(LINES),100)'
+	@SERVICE=$(call quoted,SERVICE) LINES=$(call quoted,LINES) $(PLAYBOOK) ansible/playbooks/logs.yml
 
 .PHONY: login
 login: $(if $(ONE_MACHINE),running,has-inventory) ## Show the administrator's passwords and the API's key
@@ -66,14 +69,17 @@ login: $(if $(ONE_MACHINE),running,has-inventory) ## Show the administrator's pa
 
 .PHONY: user
 user: running ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
-	@$(PLAYBOOK) ansible/playbooks/user.yml -e user_name='$(NAME)' $(if $(ROLE),-e user_role='$(ROLE)')
+	@NAME=$(call quoted,NAME) ROLE=$(call quoted,ROLE) $(PLAYBOOK) ansible/playbooks/user.yml
 
-PROMOTE = $(PLAYBOOK) ansible/playbooks/promote.yml \
-	-e '{"promote_model": "$(MODEL)", "promote_alias": "$(or $(ALIAS),champion)", "promote_by": "'"$${USER_NAME:-$$(id -un)}"'"}'
+# By the environment: Ansible reads JSON, quotes and templates in what -e gives it, and a model may have any name.
+PROMOTE = MODEL=$(call quoted,MODEL) VERSION=$(call quoted,VERSION) ALIAS=$(call quoted,ALIAS) \
+	USER_NAME="$${USER_NAME:-$$(id -un)}" $(PLAYBOOK) ansible/playbooks/promote.yml
+# Nor does make read dollars in it.
+unexport MODEL
 
 .PHONY: promote
 promote: running ## Let a version of a model serve, and see that it does: make promote MODEL=wine-classifier VERSION=3 [ALIAS=champion]
-	@$(PROMOTE) -e promote_version='$(VERSION)'
+	@$(PROMOTE)
 
 .PHONY: rollback
 rollback: running ## Go back to the version that served before: make rollback MODEL=wine-classifier [ALIAS=champion]
@@ -81,7 +87,7 @@ rollback: running ## Go back to the version that served before: make rollback MO
 
 .PHONY: tunnel
 tunnel: running ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
-	@scripts/tunnel $(if $(ONE_MACHINE),--direct) '$(ENV)' '$(SERVICE)' $(if $(PORT),'$(PORT)')
+	@scripts/tunnel $(if $(ONE_MACHINE),--direct) $(call quoted,ENV) $(call quoted,SERVICE) $(if $(PORT),$(call quoted,PORT))
 
 .PHONY: verify
 verify: running ## Check the running platform from outside, host by host
@@ -109,7 +115,7 @@ setup: environment-exists ## Find or install what is needed, inside .venv and .l
 
 .PHONY: environment-exists
 environment-exists:
-	@if [ -z '$(filter $(ENV),$(ENVIRONMENTS))' ] || [ ! -f 'terraform/environments/$(ENV).tfvars' ]; then printf "There is no environment '%s'. Choose one of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" '$(ENV)' '$(ENV)' '$(ENV)' >&2; exit 2; fi
+	@if [ -z '$(filter $(ENV),$(ENVIRONMENTS))' ] || [ ! -f terraform/environments/$(call quoted,ENV).tfvars ]; then printf "There is no environment '%s'. Choose one of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" $(call quoted,ENV) $(call quoted,ENV) $(call quoted,ENV) >&2; exit 2; fi
 
 .PHONY: one-machine
 one-machine: environment-exists
@@ -179,24 +185,24 @@ access: setup ## Let this machine in on the hosts of an environment in AWS, for 
 ##@ AWS
 .PHONY: cost
 cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
-	@scripts/cost $(ENV) $(if $(PLAN),--plan '$(PLAN)') $(ARGS)
+	@scripts/cost $(ENV) $(if $(PLAN),--plan $(call quoted,PLAN)) $(ARGS)
 
 ACCOUNT_PLAYBOOK := ansible-playbook -i inventory/common/localhost.yml
 
 .PHONY: bootstrap
 bootstrap: ## Prepare an AWS account, once: make bootstrap [GITHUB_REPOSITORY=owner/name] [REGION=eu-west-1]
-	@if [ -z '$(AUTO_APPROVE)' ] && [ ! -t 0 ]; then printf 'There is no terminal to ask on: say AUTO_APPROVE=yes to apply without a question\n' >&2; exit 2; fi
+	@if [ -z $(call quoted,AUTO_APPROVE) ] && [ ! -t 0 ]; then printf 'There is no terminal to ask on: say AUTO_APPROVE=yes to apply without a question\n' >&2; exit 2; fi
 	scripts/setup
-	region=$$(scripts/state_region '$(REGION)')
+	region=$$(scripts/state_region $(call quoted,REGION))
 	$(SAY) bootstrap "Preparing the AWS account: the bucket of Terraform's states, and the roles of CI"
 	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap.yml -e bootstrap_region="$$region"
-	scripts/bootstrap "$$region" apply-for '$(GITHUB_REPOSITORY)' $(if $(AUTO_APPROVE),-auto-approve)
+	scripts/bootstrap "$$region" apply-for $(call quoted,GITHUB_REPOSITORY) $(if $(AUTO_APPROVE),-auto-approve)
 
 .PHONY: bootstrap-destroy
 bootstrap-destroy: ## Take that away again, with every state: make bootstrap-destroy CONFIRM=<account id>
 	@scripts/setup
 	region=$$(scripts/state_region '')
-	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_region="$$region" -e bootstrap_confirm='$(CONFIRM)'
+	CONFIRM=$(call quoted,CONFIRM) $(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_region="$$region"
 
 ##@ The pipeline
 .PHONY: plan-comment
@@ -223,7 +229,7 @@ test-full: ## Run everything and the long proofs: before an issue is closed, and
 
 .PHONY: test-platform
 test-platform: ## Test the platform end to end; or some tests: make test-platform ONLY=<name> (LASTRO_KEEP=1 leaves it running)
-	@ONLY='$(ONLY)' scripts/test platform pipeline
+	@ONLY=$(call quoted,ONLY) scripts/test platform pipeline
 
 .PHONY: molecule
 molecule: ## Test the roles on hosts of their own; or one ROLE

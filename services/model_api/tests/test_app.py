@@ -410,3 +410,14 @@ def test_failures_leave_a_line_and_successes_none(
     }
     assert "123.456" not in str(vars(record))
     assert KEY not in str(vars(record))
+
+
+def test_a_documented_path_reaches_a_model_of_any_name(
+    client: httpx.Client, filled: MemoryStore
+) -> None:
+    name = "L'Oréal {{ ds }} a&b=c?d#e 100%25"
+    filled.aliases[name, "champion"] = MemoryVersion(name=name)
+    paths = client.get("/openapi.json").json()["paths"]
+    mine = [path for path, entry in paths.items() if name in entry.get("post", {}).get("tags", [])]
+    assert len(mine) == 2
+    assert [client.post(path, json=[ROW]).status_code for path in mine] == [200, 200]

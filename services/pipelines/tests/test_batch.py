@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import mlflow
+import mlflow.pyfunc
 import mlflow.sklearn
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ import pytest
 from aws_emulator import KEYS, Emulator
 from mlflow import MlflowClient
 from mlflow.models import infer_signature
+from model_api.preparing import prepare_downloaded
 from model_api.storage import locate
+from model_api.version import open_version
 from sklearn.linear_model import LinearRegression
 
 from lastro_pipelines import batch
@@ -300,3 +303,79 @@ def test_memory_does_not_grow_with_the_files(bench: Bench) -> None:
     finally:
         pa.set_memory_pool(before)
     assert 0 < pool.max_memory() < size / 2
+
+
+def test_a_model_of_any_name_is_found_and_scored(bench: Bench) -> None:
+    [version] = bench.client.search_model_versions(f"name = '{bench.model}' and version_number = 1")
+    source = bench.client.get_model_version_download_uri(version.name, version.version)
+    model_id = source.split("/")[-2]
+    bench.put("a.csv", "a,n\n1,1\n")
+    for name in ('L\'Oréal "crédito" {{ ds }}', "a&b=c?d#e@f", "two\nlines \\", "模型  "):
+        bench.client.create_registered_model(name)
+        bench.client.create_model_version(name, f"models:/{model_id}", model_id=model_id)
+        bench.client.set_registered_model_alias(name, "champion", "1")
+        # As `make promote` and the dashboard ask for versions.
+        condition = f"name IN ({json.dumps(name, ensure_ascii=False)})"
+        assert [v.name for v in bench.client.search_model_versions(condition)] == [name]
+        first, again = bench.score(model=name), bench.score(model=name)
+        assert bench.rows(first["output"])["prediction"].to_list() == pytest.approx([3.0])
+        assert first["output"] == again["output"]
+
+
+class _Describe(mlflow.pyfunc.PythonModel):
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        return {
+            "hour": model_input["at"].dt.hour.to_numpy(),
+            "note": ["none" if pd.isna(note) else note for note in model_input["note"]],
+            "k": [None if meta is None else meta["k"] for meta in model_input["meta"]],
+        }
+
+
+def test_times_gaps_and_structs_score_as_over_http(tmp_path: Path) -> None:
+    at = [pd.Timestamp("2026-07-02 03:04:05"), pd.Timestamp("2026-01-02 04:05:06")]
+    example = pd.DataFrame({"at": at, "note": ["a", None], "meta": [{"k": 0.5}, None]})
+    inputs = mlflow.types.Schema(
+        [
+            mlflow.types.ColSpec("datetime", "at"),
+            mlflow.types.ColSpec("string", "note", required=False),
+            mlflow.types.ColSpec(
+                mlflow.types.schema.Object([mlflow.types.schema.Property("k", "double")]),
+                "meta",
+                required=False,
+            ),
+        ]
+    )
+    mlflow.pyfunc.save_model(
+        tmp_path / "model",
+        python_model=_Describe(),
+        signature=mlflow.models.ModelSignature(inputs),
+        input_example=example,
+        pip_requirements=["pandas"],
+    )
+    prepare_downloaded(
+        tmp_path / "model", tmp_path / "v", name="m", version="1", run_id=None, compiled=False
+    )
+    version = open_version(tmp_path / "v")
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "a.csv").write_text("at,note\n2026-07-02T03:04:05Z,\n2026-07-02 03:04:05,NA\n")
+    zoned = pa.array([t.tz_localize("Europe/Lisbon") for t in at])
+    notes = pa.array(["é", None]).dictionary_encode()
+    metas = pa.array([{"k": 0.5}, None])
+    pq.write_table(pa.table({"at": zoned, "note": notes, "meta": metas}), source / "b.parquet")
+    batch._score_all(version, f"file://{source}", f"file://{tmp_path}/out")
+    first, second = (pq.read_table(f) for f in sorted((tmp_path / "out").glob("part-*")))
+    assert first["prediction"].to_pylist() == [
+        {"hour": 3, "note": "none", "k": None},
+        {"hour": 3, "note": "NA", "k": None},
+    ]
+    assert second["prediction"].to_pylist() == [
+        {"hour": 2, "note": "é", "k": 0.5},
+        {"hour": 4, "note": "none", "k": None},
+    ]
+
+    wrong = pa.table({"at": pa.array([1], pa.duration("s"))})
+    pq.write_table(wrong, source / "c.parquet")
+    message = r"c\.parquet: the column 'at' is duration\[s\] here; the model takes datetime"
+    with pytest.raises(BatchError, match=message):
+        batch._score_all(version, f"file://{source}", f"file://{tmp_path}/out")

@@ -50,8 +50,8 @@ class ServedAlias:
 class ServedVersion:
     """A version in the API's memory.
 
-    `engine` is what predicts (`numpy`, `onnx`, `treelite`, or the model's own library), `note` how it
-    compares with the original. `fields` are its columns, none where it takes tensors; `example`
+    `engine` is what predicts (`numpy`, `onnx`, `treelite`, or the model's own library), `note` how
+    it compares with the original. `fields` are its columns, none where it takes tensors; `example`
     is what the prediction API would be sent as `inputs`: rows, or tensors.
     """
 

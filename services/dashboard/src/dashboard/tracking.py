@@ -6,6 +6,7 @@ process, takes credentials and time-outs from process-wide variables, and costs 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -239,8 +240,9 @@ class Tracking:
 
     def versions(self, model: str) -> list[ModelVersion]:
         """A model's versions, newest first."""
-        mark = '"' if "'" in model else "'"
-        query = {"filter": f"name={mark}{model}{mark}", "order_by": ["version_number DESC"]}
+        # Between quotes MLflow has no escape; but a list it reads as Python does.
+        name = json.dumps(model, ensure_ascii=False)
+        query = {"filter": f"name IN ({name})", "order_by": ["version_number DESC"]}
         return [
             ModelVersion(
                 name=item["name"],

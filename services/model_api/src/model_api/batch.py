@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from msgspec.structs import astuple
 
 from model_api.checking import checked_value
 from model_api.layout import Layout
-from model_api.signature import SCALARS, Column, Tensor
+from model_api.signature import NESTED, SCALARS, Column, Tensor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,6 +172,9 @@ def series_of(column: Column, values: list[Any]) -> "pd.Series":
     import pandas as pd
 
     dtype: Any = SCALARS[column.type][1] if column.type in SCALARS else np.object_
+    if column.type in NESTED:
+        # MLflow writes numpy's scalars into what it checks, which is not its own.
+        values = deepcopy(values)
     if column.type == "string":
         dtype = "str"
     elif not column.required and None in values:

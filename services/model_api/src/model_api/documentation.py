@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from fastapi import FastAPI, Response
@@ -155,10 +156,12 @@ def _document(app: FastAPI, loaded: list[tuple[str, Version]]) -> dict[str, Any]
         paths[path]["get"]["security"] = []
     for alias, version in loaded:
         operation = _of_version(alias, version)
+        # A name may have what means something in a path: braces, a question mark.
+        model = f"/models/{quote(version.name, safe='')}"
         if alias == "champion":
-            paths[f"/models/{version.name}/predict"] = {"post": operation}
+            paths[f"{model}/predict"] = {"post": operation}
             operation = operation | {"operationId": f"{operation['operationId']} by alias"}
-        paths[f"/models/{version.name}/aliases/{alias}/predict"] = {"post": operation}
+        paths[f"{model}/aliases/{quote(alias, safe='')}/predict"] = {"post": operation}
     for path, summary in {
         "/models/{name}/predict": "Predict with a model's champion",
         "/models/{name}/aliases/{alias}/predict": "Predict with the version that an alias names",

@@ -101,12 +101,13 @@ def prepare(name: str, version: str, folder: Path, compiled: bool = True) -> dic
     import mlflow.artifacts
     from mlflow import MlflowClient
 
-    registered = MlflowClient().get_model_version(name, version)
+    client = MlflowClient()
+    registered = client.get_model_version(name, version)
     with _temporary(folder) as work:
         try:
-            found = mlflow.artifacts.download_artifacts(
-                f"models:/{name}/{version}", dst_path=str(work)
-            )
+            # Not models:/<name>/<version>: MLflow cuts such an address at a "?" in the name.
+            address = client.get_model_version_download_uri(name, version)
+            found = mlflow.artifacts.download_artifacts(address, dst_path=str(work))
         except Exception as error:
             raise PrepareError(f"its artifact cannot be downloaded: {first_line(error)}") from error
         return prepare_downloaded(

@@ -400,12 +400,14 @@ def _members(answer: Any, rows: int) -> bytes:
     return b'"predictions":' + encode(answer)
 
 
+def plain(answer: Any) -> Any:
+    """Return an answer as JSON has it: lists, objects, text, numbers and null."""
+    return msgspec.json.decode(encode(answer))
+
+
 def encode(answer: Any) -> bytes:
     """Return an answer as JSON, as MLflow's own server writes it; what is not finite is null."""
-    if isinstance(answer, np.ndarray):
-        # msgspec writes null for what is not finite.
-        answer = answer.astype(str).tolist() if answer.dtype.kind in "mM" else answer.tolist()
-    elif isinstance(answer, dict):
+    if isinstance(answer, dict):
         answer = {name: _listed(values) for name, values in answer.items()}
     else:
         answer = _listed(answer)
@@ -415,7 +417,8 @@ def encode(answer: Any) -> bytes:
 def _listed(answer: Any) -> Any:
     """Return a pyfunc's answer as MLflow's own server writes it."""
     if isinstance(answer, np.ndarray):
-        return answer.tolist()
+        # msgspec writes null for what is not finite. Of nanoseconds numpy makes whole numbers.
+        return list(answer) if answer.dtype.kind in "mM" else answer.tolist()
     if type(answer).__module__.startswith("pandas"):
         frame = answer.to_frame() if hasattr(answer, "to_frame") else answer
         return [
@@ -432,10 +435,11 @@ def _hook(value: Any) -> Any:
         return None if np.isnat(value) else str(value)
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, date | datetime):
-        return value.isoformat()
+    # NaT is a datetime, too.
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
+    if isinstance(value, date | datetime):
+        return value.isoformat()
     if hasattr(value, "to_dict"):
         return _listed(value)
     raise TypeError(f"the model answers with {type(value).__name__}, which JSON has not")

@@ -17,18 +17,21 @@ from typing import Any
 
 import mlflow
 import msgspec
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from model_api.preparing import PrepareError, prepare
+from model_api.signature import Column
 from model_api.storage import locate, put, writing
 from model_api.version import Version, open_version
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from lastro_pipelines import tracking
+from lastro_pipelines import columns, tracking
 
 EXPERIMENT = "batch"
 ALIAS = "champion"
@@ -46,14 +49,14 @@ _BUFFER_BYTES = 1024 * 1024
 # Without threads, errors name the row.
 _READING = pyarrow.csv.ReadOptions(use_threads=False)
 _PARSING = pyarrow.csv.ParseOptions(newlines_in_values=True)
-# As a signature's columns are read from a CSV file, which has no types of its own.
+# As a signature's columns are read from a CSV file, which has no types of its own. Others are text,
+# times among them: with a zone or without one.
 _CSV_TYPES = {
     "boolean": pa.bool_(),
     "integer": pa.int32(),
     "long": pa.int64(),
     "float": pa.float32(),
     "double": pa.float64(),
-    "datetime": pa.timestamp("us"),
 }
 
 
@@ -119,12 +122,8 @@ def score(
         raise BatchError(f"the target {target} and the source {source} lie in one another")
     client, experiment_id = tracking.connect(experiment)
     number = version or _aliased(client, model, alias)
-    tags = {
-        tracking.PIPELINE_RUN_TAG: tracking.usable(pipeline_run_id),
-        "model": model,
-        "version": number,
-    }
-    for run in tracking.find_runs(client, experiment_id, tags):
+    tags = {tracking.PIPELINE_RUN_TAG: pipeline_run_id, "model": model, "version": number}
+    for run in tracking.find_runs(client, experiment_id, pipeline_run_id, tags):
         if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.FAILED))
     with mlflow.start_run(
@@ -262,9 +261,10 @@ def _etag(system: FileSystem, path: str) -> str | None:
 def _check_columns(version: Version, system: FileSystem, file: Source) -> None:
     with system.open_input_file(file.path) as content:
         try:
-            file.columns = _schema(content, file).names
+            schema = _schema(content, file)
         except pa.ArrowException as error:
             raise BatchError(f"{file.path} cannot be read: {error}") from error
+    file.columns = schema.names
     if twice := {name for name in file.columns if file.columns.count(name) > 1}:
         raise BatchError(f"{file.path}: has the column {min(twice)!r} twice")
     for name in (PREDICTION, VERSION):
@@ -276,10 +276,18 @@ def _check_columns(version: Version, system: FileSystem, file: Source) -> None:
                 f"{file.path}: has no column {column.name!r}, which version {version.number} of"
                 f" {version.name!r} needs; it has {', '.join(map(repr, file.columns))}"
             )
+        if column.name in file.columns:
+            kind = _csv_type(column) if _is_csv(file) else schema.field(column.name).type
+            if reason := columns.fault(column, kind):
+                raise BatchError(f"{file.path}: {reason}")
 
 
 def _is_csv(file: Source) -> bool:
     return file.path.lower().endswith(".csv")
+
+
+def _csv_type(column: Column) -> pa.DataType:
+    return _CSV_TYPES.get(column.type, pa.string())
 
 
 def _schema(content: pa.NativeFile, file: Source) -> pa.Schema:
@@ -295,9 +303,9 @@ def _batches(version: Version, content: pa.NativeFile, file: Source) -> Iterator
         parquet = pq.ParquetFile(content, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         yield from parquet.iter_batches(batch_size=_ROWS, use_threads=False)
         return
-    types = {column.name: _CSV_TYPES.get(column.type) for column in version.decoder.columns}
-    # What the model does not take is copied as it stands.
-    types = {name: types.get(name) or pa.string() for name in file.columns}
+    taken = {column.name: _csv_type(column) for column in version.decoder.columns}
+    # Columns that the model does not take are copied as they are.
+    types = {name: taken.get(name, pa.string()) for name in file.columns}
     converting = pyarrow.csv.ConvertOptions(column_types=types)
     with pyarrow.csv.open_csv(content, _READING, _PARSING, converting) as reader:
         for batch in reader:
@@ -338,12 +346,19 @@ def _score_file(
 
 def _scored(version: Version, file: Source, batch: pa.RecordBatch, before: int) -> pa.Table:
     """Return the rows with their predictions; ``before`` of the file's rows came before them."""
-    names = [column.name for column in version.decoder.columns if column.name in file.columns]
-    frame = batch.select(names).to_pandas()
-    # As the file counts them, from 0: what is wrong with a row is said by its place in the index.
-    frame.index += before
     try:
-        predictions = _column(version.predict_frame(frame))
+        frame = pd.DataFrame(
+            {
+                column.name if version.decoder.named else place: columns.series(
+                    column, _values(column, file, batch)
+                )
+                for place, column in enumerate(version.decoder.columns)
+                if column.name in file.columns
+            }
+        )
+        # As the file counts them, from 0: an error names a row by its place in the index.
+        frame.index += before
+        predictions = columns.answers(version.predict_frame(frame))
     except ValueError as error:
         raise BatchError(f"{file.path}: {error}") from error
     except Exception as error:
@@ -359,14 +374,12 @@ def _scored(version: Version, file: Source, batch: pa.RecordBatch, before: int) 
     return table.append_column(PREDICTION, predictions).append_column(VERSION, numbers)
 
 
-def _column(answer: Any) -> pa.Array:
-    if hasattr(answer, "to_dict"):  # a pandas frame or series
-        answer = answer.to_dict("records") if answer.ndim == 2 else answer.to_numpy()
-    elif getattr(answer, "ndim", 1) > 1:
-        answer = answer.tolist()
-    array = pa.array(answer)
-    # Without a value there is no type; a model that answers nothing answers NaN.
-    return array.cast(pa.float64()) if pa.types.is_null(array.type) else array
+def _values(column: Column, file: Source, batch: pa.RecordBatch) -> pa.Array:
+    values = batch.column(column.name)
+    if _is_csv(file) and column.type == "string" and not column.required:
+        # A CSV file has no other way to say that there is none.
+        values = pc.if_else(pc.equal(values, ""), pa.scalar(None, values.type), values)
+    return values
 
 
 def _declare(folder: str, lineage: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def train(
             tracking.CANDIDATE_TAG: candidate,
             tracking.DATASET_TAG: dataset_hash,
         }
-        for run in tracking.find_runs(client, experiment_id, tags):
+        for run in tracking.find_runs(client, experiment_id, pipeline_run_id, tags):
             if run.info.status == RunStatus.to_string(RunStatus.FINISHED):
                 return _trained(run, candidate)
             if run.info.status == RunStatus.to_string(RunStatus.RUNNING):
@@ -246,11 +246,9 @@ def _trained(run: Run, candidate: str) -> dict[str, Any]:
 def _register(
     client: MlflowClient, model_name: str, best: dict[str, Any], tags: dict[str, str]
 ) -> ModelVersion:
-    registered = client.search_model_versions(
-        f"name = '{model_name}' and run_id = '{best['run_id']}'"
-    )
-    if registered:
-        return registered[0]
+    for registered in client.search_model_versions(f"run_id = '{best['run_id']}'"):
+        if registered.name == model_name:
+            return registered
     return mlflow.register_model(best["model_uri"], model_name, tags=tags)
 
 
@@ -260,7 +258,10 @@ def _champion(client: MlflowClient, model_name: str, test: pd.DataFrame) -> dict
     if serving is None:
         return None
     try:
-        model = mlflow.sklearn.load_model(f"models:/{model_name}/{serving}")
+        # Not models:/<name>/<version>: MLflow cuts such an address at a "?" in the name.
+        model = mlflow.sklearn.load_model(
+            client.get_model_version_download_uri(model_name, serving)
+        )
         metrics = evaluation.measure(model, test)
     except Exception as error:
         raise PipelineError(

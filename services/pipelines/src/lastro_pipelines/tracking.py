@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,8 @@ DATASET_TAG = "dataset_hash"
 
 REFERENCE_ROWS = 1000
 
-# Also what may stand inside the quotes of MLflow's search filters.
+# All of them fit between the quotes of MLflow's search filters, which have no escape. A value that
+# may be any text, such as a model's name, must stay out of a filter.
 _PIPELINE_RUN_ID = re.compile(r"[\w.:+~@ -]{1,250}")
 
 
@@ -53,19 +54,24 @@ def usable(pipeline_run_id: str) -> str:
     return pipeline_run_id
 
 
-def find_runs(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> list[Run]:
-    """Return the experiment's runs that carry all these tags, newest first."""
-    condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return list(
-        client.search_runs(
-            [experiment_id], filter_string=condition, order_by=["attributes.start_time DESC"]
-        )
+def find_runs(
+    client: MlflowClient,
+    experiment_id: str,
+    pipeline_run_id: str,
+    tags: Mapping[str, str] | None = None,
+) -> list[Run]:
+    """Return the MLflow runs of a pipeline run that carry all these tags, newest first."""
+    runs = client.search_runs(
+        [experiment_id],
+        filter_string=f"tags.`{PIPELINE_RUN_TAG}` = '{usable(pipeline_run_id)}'",
+        order_by=["attributes.start_time DESC"],
     )
+    return [run for run in runs if (tags or {}).items() <= run.data.tags.items()]
 
 
 def find_pipeline_run(client: MlflowClient, experiment_id: str, pipeline_run_id: str) -> Run | None:
     """Return the parent run of that pipeline run, if `open_pipeline_run` has made it."""
-    runs = find_runs(client, experiment_id, {PIPELINE_RUN_TAG: usable(pipeline_run_id)})
+    runs = find_runs(client, experiment_id, pipeline_run_id)
     return next((run for run in runs if MLFLOW_PARENT_RUN_ID not in run.data.tags), None)
 
 
