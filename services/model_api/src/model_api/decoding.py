@@ -398,7 +398,7 @@ class Decoder:
 
     def _plainly_right(self, given: dict[str, Any]) -> tuple[Any, ...] | None:
         """Return the values of a row of numbers if nothing is wrong with it, at little cost."""
-        if self.dtype is None or given.keys() != self._names:
+        if self.layout.dtype is None or given.keys() != self._names:
             return None
         try:
             values = msgspec.convert([given[c.name] for c in self.columns], self._row_type)
