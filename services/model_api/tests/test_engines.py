@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from model_api.decoding import Batch
 from model_api.engines import LinearEngine, open_engine
 from model_api.preparing import prepare_downloaded
 from model_api.problems import Problem
-from model_api.version import Pace, Version, open_version
+from model_api.version import MANIFEST, Pace, Version, open_version
 
 COMPILED = {
     "logistic": "numpy",
@@ -187,6 +188,22 @@ def test_a_gap_that_a_compiled_model_would_fill_otherwise_is_left_to_the_origina
     # Without a gap the compiled model answers, and says how sure it is.
     whole = json.dumps({"dataframe_records": rows[:1]}).encode()
     assert version.predict(version.decoder.decode(whole, 100), probabilities=True)
+
+
+def test_what_was_prepared_before_gaps_were_looked_for_takes_none(
+    kinds: Kinds, tmp_path: Path
+) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(kinds.folder("xgboost"), folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for name in ("gaps", "engine_fills_gaps", "type_hints"):
+        del manifest[name]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    version = open_version(folder)
+    row = X[:1].to_dict("records")[0]
+    assert len(ours(version, json.dumps([row]).encode())["predictions"]) == 1
+    with pytest.raises(Problem, match="must not be null"):
+        ours(version, json.dumps([row | {"hue": None}]).encode())
 
 
 def test_a_gap_is_taken_only_where_the_model_answers_it(kinds: Kinds) -> None:

@@ -64,7 +64,8 @@ class Invocations:
         # Of parameters, their defaults included, only the original is sure to know.
         alike = alike and not (decoder.params and version.engine != PyfuncEngine.name)
         # Where Python's type hints are the signature, MLflow passes on what came, as it came.
-        alike = alike and not version.manifest["type_hints"]
+        # What an earlier release prepared does not say: MLflow knows.
+        alike = alike and not version.manifest.get("type_hints", True)
         self._common = _CommonDecoder(decoder, version.manifest) if alike else None
 
     def decode(self, body: bytes, max_rows: int) -> Batch | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 1
 
 # What asking a failed batch row by row may cost: its sender waits, and others with him.
 _BLAME_SECONDS = 0.5
@@ -170,7 +170,7 @@ class Version:
     def by_original(self, batch: Batch) -> bool:
         """Tell whether the original answers a batch: it has gaps that the engine may not fill."""
         return (
-            bool(self.manifest["gaps"])
+            bool(self.manifest.get("gaps"))
             and not self.manifest["engine_fills_gaps"]
             and not isinstance(self._engine, PyfuncEngine)
             and batch.gaps()
@@ -355,9 +355,9 @@ def open_version(folder: Path) -> Version:
 def decoder_of(manifest: dict[str, Any]) -> Decoder:
     """Return the decoder of requests for a prepared version."""
     signature = manifest["signature"]
-    return Decoder(
-        signature["inputs"], signature.get("params"), manifest["categories"], manifest["gaps"]
-    )
+    # An earlier release did not look for gaps: what it prepared takes none.
+    gaps = manifest.get("gaps", ())
+    return Decoder(signature["inputs"], signature.get("params"), manifest["categories"], gaps)
 
 
 def first_line(error: BaseException) -> str:
