@@ -10,12 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from mlflow.types.schema import (
+    AnyType,
+    Array,
+    ColSpec,
+    Map,
+    Object,
+    Property,
+    Schema,
+    TensorSpec,
+)
 from saved_models import Everything, Wrong, X, save
 from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
+from model_api import generating
+from model_api.decoding import Decoder
 from model_api.preparing import (
     PrepareError,
     check_compatible,
@@ -84,16 +99,51 @@ def test_a_version_without_signature_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "saved", tmp_path).startswith("it has no signature: log it with")
 
 
-def test_a_version_without_example_is_refused(tmp_path: Path) -> None:
-    two = X[["hue", "ash"]]
+def without_example(path: Path, model: Any, columns: pd.DataFrame) -> Path:
+    """Save a model as autolog does: with a signature alone."""
     mlflow.sklearn.save_model(
-        LinearRegression().fit(two, X["alcohol"]),
-        str(tmp_path / "saved"),
-        signature=infer_signature(two, X["alcohol"]),
+        model,
+        str(path),
+        signature=infer_signature(columns, X["alcohol"]),
         serialization_format="cloudpickle",
         pip_requirements=["numpy"],
     )
-    assert refused(tmp_path / "saved", tmp_path).startswith("it has no input example: log it with")
+    return path
+
+
+def test_a_version_without_example_serves_by_its_signature_alone(tmp_path: Path) -> None:
+    two = X[["hue", "ash"]]
+    saved = without_example(tmp_path / "saved", LinearRegression().fit(two, X["alcohol"]), two)
+    prepare_downloaded(saved, tmp_path / "v", name="m", version="1", run_id=None)
+    listed = open_version(tmp_path / "v").describe()
+    assert listed["example"] == [{"hue": 1.0, "ash": 1.0}]
+    assert listed["example_note"].startswith("made from the signature: log the model with input_ex")
+
+
+def test_a_version_without_example_that_needs_one_is_told_how_to_log_it(tmp_path: Path) -> None:
+    text = pd.DataFrame({"colour": ["red", "blue"] * (len(X) // 2)})
+    model = make_pipeline(OneHotEncoder(), LinearRegression()).fit(text, X["alcohol"])
+    reason = refused(without_example(tmp_path / "saved", model, text), tmp_path)
+    assert reason.startswith("it has no input example, and fails on a row made from its signature")
+    assert "autolog(log_input_examples=True)" in reason
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        Schema([ColSpec("double"), ColSpec("long")]),
+        Schema([ColSpec(kind, kind) for kind in ("boolean", "float", "binary", "datetime")]),
+        Schema([ColSpec(Array("string"), "a"), ColSpec(Map("double"), "m")]),
+        Schema([ColSpec(Object([Property("k", "integer")]), "o"), ColSpec(AnyType(), "x", False)]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, 2, 3))]),
+        Schema(
+            [TensorSpec(np.dtype("int64"), (-1, 2), "a"), TensorSpec(np.dtype("str"), (-1,), "b")]
+        ),
+    ],
+)
+def test_a_row_made_from_a_signature_fits_it(signature: Schema) -> None:
+    decoder = Decoder(signature.to_dict())
+    assert decoder.decode(generating.request(decoder).encode(), 1).rows == 1
 
 
 def test_a_truncated_artifact_is_refused(saved: Path, tmp_path: Path) -> None:

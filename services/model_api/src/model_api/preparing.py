@@ -26,7 +26,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion
 from packaging.version import Version as PackageVersion
 
-from model_api import gaps
+from model_api import gaps, generating
 from model_api.batch import Batch
 from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER, PyfuncEngine
@@ -76,6 +76,9 @@ _IRRELEVANT = frozenset(
         "wheel",
     }
 )
+
+
+_LOG_EXAMPLE = "log the model with input_example=X.head(), or by autolog(log_input_examples=True)"
 
 
 class PrepareError(RuntimeError):
@@ -208,6 +211,9 @@ def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:
     except SignatureError as error:
         raise PrepareError(f"its signature cannot be served: {error}") from error
     request = _example_request(description, path)
+    generated = request is None
+    if request is None:
+        request = generating.request(decoder)
     remarks = check_requirements(_read(path / "requirements.txt"))
     python = description.flavors.get("python_function", {}).get("python_version")
     if python and python.split(".")[:2] != platform.python_version().split(".")[:2]:
@@ -230,6 +236,11 @@ def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:
     try:
         answer = original.predict(batch.native(), params=batch.params)
     except Exception as error:
+        if generated:
+            raise PrepareError(
+                "it has no input example, and fails on a row made from its signature"
+                f" ({first_line(error)}): {_LOG_EXAMPLE}"
+            ) from error
         raise PrepareError(f"it fails on its own input example: {first_line(error)}") from error
     if count(answer) != batch.rows:
         raise PrepareError(
@@ -245,6 +256,7 @@ def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:
         "type_hints": bool(description._is_signature_from_type_hint()),
         "request": request,
         "example": _example_rows(batch),
+        "example_note": f"made from the signature: {_LOG_EXAMPLE}" if generated else None,
         "engine": chosen.engine,
         "options": chosen.options,
         "engine_note": chosen.note,
@@ -256,11 +268,10 @@ def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:
     return manifest, original
 
 
-def _example_request(description: Any, path: Path) -> str:
-    """Return the input example as a request's body."""
+def _example_request(description: Any, path: Path) -> str | None:
+    """Return the input example as a request's body; None if the model has none."""
     from mlflow.models import convert_input_example_to_serving_input
 
-    missing = PrepareError("it has no input example: log it with input_example=X.head()")
     try:
         request = description.get_serving_input(str(path))
         if request is None and description.saved_input_example_info is not None:
@@ -269,9 +280,7 @@ def _example_request(description: Any, path: Path) -> str:
             )
     except Exception as error:
         raise PrepareError(f"its input example cannot be read: {first_line(error)}") from error
-    if not request:
-        raise missing
-    return request
+    return request or None
 
 
 def _example_rows(batch: Batch) -> Any:

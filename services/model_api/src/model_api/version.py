@@ -240,6 +240,7 @@ class Version:
             "run_id": self.run_id,
             "signature": self.manifest["signature"],
             "example": self.example,
+            "example_note": self.manifest.get("example_note"),
             "classes": self.classes,
             "engine": self.engine,
             "engine_note": self.engine_note,
