@@ -318,7 +318,7 @@ class Decoder:
             # It is not JSON to Python either, which says why by the place in the whole body.
             return None
         faults.raise_any()
-        return Batch(self, len(values), values, params=checked)
+        return Batch(self.layout, len(values), values, params=checked)
 
     def _explain_one(self, number: int, row: bytes, faults: Faults) -> tuple[Any, ...]:
         kind = row[:1]
