@@ -8,14 +8,16 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,14 @@ def _podman(*arguments: str) -> list[str]:
     """The lines that a command of podman prints."""
     result = subprocess.run(["podman", *arguments], check=True, capture_output=True, text=True)
     return result.stdout.splitlines()
+
+
+@cache
+def ssh_sockets() -> Path:
+    """Where this process keeps its connections by SSH; a socket's path may not be long."""
+    folder = Path(tempfile.mkdtemp(prefix="lastro-ssh-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -250,9 +260,15 @@ class Platform:
         name = self.host_of(service)
         if self.one_machine:
             return testinfra.get_host(f"podman://{name}")
-        # testinfra allows 10 s, which a machine with other work to do may well need.
-        options = f"ssh_config={self.ssh_config}&sudo=True&timeout={CONNECT_SECONDS}"
-        return testinfra.get_host(f"ssh://{name}?{options}")
+        return testinfra.get_host(
+            f"ssh://{name}",
+            ssh_config=str(self.ssh_config),
+            sudo=True,
+            # testinfra allows 10 s, which a machine with other work to do may well need.
+            timeout=CONNECT_SECONDS,
+            # One session of Session Manager for all commands on a host, not one for each.
+            controlpath=str(ssh_sockets() / name),
+        )
 
     def reach(self, service: str, address: str, port: int) -> tuple[str, int]:
         """Where this machine finds an address that the host of a service reaches."""
