@@ -93,7 +93,7 @@ class Decoder:
             self.columns = [column_of(i, entry, categories or {}) for i, entry in enumerate(inputs)]
         self.named = inputs[0].get("name") is not None
         self.labels: Any = (
-            [c.name for c in self.columns] if self.named else list(range(len(self.columns)))
+            [c.label for c in self.columns] if self.named else list(range(len(self.columns)))
         )
         self.dtype = self._common_type()
         # Whether no value can be null, and whether all columns have one type: the frequent case,
@@ -102,9 +102,13 @@ class Decoder:
         self.uniform = self.dtype is not None and all(
             column.required and SCALARS[column.type][1] == self.dtype for column in self.columns
         )
+        # The names that MLflow leaves out of a frame's columns: those that pandas gives it.
+        self._unsent = list(range(len(self.columns)))
         self._texts: list[int] = []
         self._nested = any(column.type in NESTED for column in self.columns)
         self._names = {column.name for column in self.columns}
+        if len(self._names) != len(self.columns):
+            raise SignatureError("two columns have the same name as text: rename one")
         self._envelope = msgspec.json.Decoder(_Envelope)
         self._split = msgspec.json.Decoder(_Split)
         self._compile()
@@ -216,13 +220,17 @@ class Decoder:
     def _decode_split(self, content: bytes, params: dict[str, Any] | None) -> Batch:
         split = self._split.decode(content)
         names = split.columns
-        if self.tensors or not self.named or names == self.labels:
+        if self.tensors or not self.named or (names or self._unsent) == self.labels:
             return self._list(bytes(split.data), params)
         if names is None or self._nested:
             raise ValueError("columns are missing, or are read the slow way")
-        decoder, reorder = self._lists_of(tuple(names))
+        decoder, reorder = self._lists_of(tuple(self._as_text(names)))
         values = list(map(reorder, decoder.decode(split.data)))
         return Batch(self, len(values), self._times(values), params=params)
+
+    def _as_text(self, names: list[Any]) -> list[Any]:
+        """Return the names with those that the model has as numbers, as pandas does, as text."""
+        return [str(name) if name in self.labels else name for name in names]
 
     def _decode_columns(self, content: bytes, params: dict[str, Any] | None) -> Batch:
         found = astuple(self._by_column.decode(content))
@@ -309,12 +317,13 @@ class Decoder:
         if len(content) > max_rows:
             raise too_many_rows(len(content), max_rows)
         if names is not None and self.named:
+            names = self._as_text(names)
             if any(not isinstance(column, str) for column in names):
                 raise malformed("dataframe_split.columns must be a list of names")
             if twice := [n for n, count in Counter(names).items() if count > 1]:
                 raise malformed(f"dataframe_split.columns has {twice[0]!r} twice")
             content = _named(content, names)
-        elif name == "dataframe_split" and self.named:
+        elif name == "dataframe_split" and self.named and self._unsent != self.labels:
             raise malformed("dataframe_split must have columns: the names of the values in data")
         values = [self._explain_row(row, given, faults) for row, given in enumerate(content)]
         return Batch(self, len(values), values)
