@@ -665,3 +665,36 @@ def test_the_schema_takes_what_the_decoder_takes(table: tuple[Any, Any]) -> None
 def test_signatures_that_no_request_can_fit_are_refused(inputs: Any, message: str) -> None:
     with pytest.raises(SignatureError, match=message):
         Decoder(inputs)
+
+
+def test_columns_with_numbers_for_names_take_them_as_text_and_as_numbers() -> None:
+    inputs = [{"name": n, "type": "double", "required": True} for n in (0, 1)]
+    decoder = Decoder(inputs)
+    for body in (
+        b'{"dataframe_split": {"columns": [1, 0], "data": [[2.5, 1.5]]}}',
+        b'{"dataframe_split": {"columns": ["0", "1"], "data": [[1.5, 2.5]]}}',
+        b'{"dataframe_split": {"columns": [0, 1], "data": [[1.5, 2.5]]}}',
+        b'{"dataframe_split": {"data": [[1.5, 2.5]]}}',
+        b'{"inputs": [{"0": 1.5, "1": 2.5}]}',
+        b'{"instances": [[1.5, 2.5]]}',
+    ):
+        batch = decoder.decode(body, 9)
+        assert list(map(list, batch.tuples())) == [[1.5, 2.5]], body
+        # As the model was made with.
+        assert list(batch.frame().columns) == [0, 1]
+    with pytest.raises(Problem, match="row 0, field '1'"):
+        decoder.decode(b'{"dataframe_split": {"data": [[1, "x"]]}}', 9)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((0, "0"), "two columns have the same name"),
+        ((1.5,), "give the columns names that are text"),
+    ],
+)
+def test_columns_whose_names_are_no_text_are_refused_by_a_sentence(
+    names: tuple[Any, ...], message: str
+) -> None:
+    with pytest.raises(SignatureError, match=message):
+        Decoder([{"name": name, "type": "double"} for name in names])

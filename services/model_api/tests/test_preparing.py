@@ -40,6 +40,10 @@ from model_api.preparing import (
 from model_api.version import VersionError, open_version
 
 SKLEARN = installed("scikit-learn")
+PIN = (
+    "if only the examples differ, log every version with one signature, such as"
+    " infer_signature(X.astype('float64'), y) of rows with a gap"
+)
 MAJOR, MINOR, PATCH = SKLEARN.split(".")[:3]
 
 
@@ -303,11 +307,11 @@ def test_wider_signatures_are_compatible(new: dict[str, Any]) -> None:
         ),
         (
             manifest(("a", "integer"), ("b", "string"), ("c", "float", True)),
-            "its column 'a' takes integer, the serving version's long",
+            f"its column 'a' takes integer, the serving version's long: {PIN}",
         ),
         (
             manifest(("a", "long"), ("b", "string"), ("c", "float")),
-            "it requires the column 'c', which requests may leave out",
+            f"it requires the column 'c', which requests may leave out: {PIN}",
         ),
         (
             manifest(("b", "string"), ("a", "long"), ("c", "float", True)),
@@ -321,6 +325,16 @@ def test_wider_signatures_are_compatible(new: dict[str, Any]) -> None:
 )
 def test_narrower_signatures_are_not(new: dict[str, Any], reason: str) -> None:
     assert check_compatible(new, SERVING) == reason
+
+
+def test_a_retrained_model_that_answers_null_serves_though_its_example_had_no_gap() -> None:
+    required = manifest(("a", "long"), ("b", "string"), ("c", "float"))
+    assert check_compatible(required | {"gaps": ["c"]}, SERVING) is None
+    # A fraction was answered before: whole numbers alone are no signature for its requests.
+    whole = manifest(("a", "long"), ("b", "string"), ("c", "long", True))
+    assert str(check_compatible(whole, SERVING)).startswith(
+        "its column 'c' takes long, the serving version's float: if only the examples differ,"
+    )
 
 
 def test_fewer_categories_are_not_compatible() -> None:

@@ -1,4 +1,4 @@
-"""The code of docs/first-day.md, against a real MLflow server and the model API's preparation."""
+"""The code of docs/first-day.md, with a real MLflow server and the model API's preparation."""
 
 import re
 from pathlib import Path

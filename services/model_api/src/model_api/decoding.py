@@ -102,9 +102,13 @@ class Decoder:
             columns = [column_of(i, entry, known, gaps) for i, entry in enumerate(inputs)]
             self.layout = Layout(tuple(columns), (), self.named)
         self.columns, self.tensors = self.layout.columns, self.layout.tensors
+        # The names that MLflow leaves out of a frame's columns: those that pandas gives it.
+        self._unsent = list(range(len(self.columns)))
         self._texts: list[int] = []
         self._nested = any(column.type in NESTED for column in self.columns)
         self._names = Names(column.name for column in self.columns)
+        if len(self._names) != len(self.columns):
+            raise SignatureError("two columns have the same name as text: rename one")
         self._envelope = msgspec.json.Decoder(_Envelope)
         self._split = msgspec.json.Decoder(_Split)
         self._compile()
@@ -204,13 +208,17 @@ class Decoder:
     def _decode_split(self, content: bytes, params: dict[str, Any] | None) -> Batch:
         split = self._split.decode(content)
         names = split.columns
-        if self.tensors or not self.named or names == self.layout.labels:
+        if self.tensors or not self.named or (names or self._unsent) == self.layout.labels:
             return self._list(bytes(split.data), params)
         if names is None or self._nested:
             raise ValueError("columns are missing, or are read the slow way")
-        decoder, reorder = self._lists_of(tuple(names))
+        decoder, reorder = self._lists_of(tuple(self._as_text(names)))
         values = list(map(reorder, decoder.decode(split.data)))
         return Batch(self.layout, len(values), self._times(values), params=params)
+
+    def _as_text(self, names: list[Any]) -> list[Any]:
+        """Return the names with those that the model has as numbers, as pandas does, as text."""
+        return [str(name) if name in self.layout.labels else name for name in names]
 
     def _decode_columns(self, content: bytes, params: dict[str, Any] | None) -> Batch:
         found = astuple(self._by_column.decode(content))
@@ -352,12 +360,13 @@ class Decoder:
         if len(content) > max_rows:
             raise too_many_rows(len(content), max_rows)
         if names is not None and self.named:
+            names = self._as_text(names)
             if any(not isinstance(column, str) for column in names):
                 raise malformed("dataframe_split.columns must be a list of names")
             if twice := [n for n, count in Counter(names).items() if count > 1]:
                 raise malformed(f"dataframe_split.columns has {twice[0]!r} twice")
             content = _named(content, names)
-        elif name == "dataframe_split" and self.named:
+        elif name == "dataframe_split" and self.named and self._unsent != self.layout.labels:
             raise malformed("dataframe_split must have columns: the names of the values in data")
         values = [self._explain_row(row, given, faults) for row, given in enumerate(content)]
         return Batch(self.layout, len(values), values)

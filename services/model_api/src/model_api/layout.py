@@ -24,7 +24,7 @@ class Layout:
     def labels(self) -> list[Any]:
         """The columns' names in a frame."""
         if self.named:
-            return [column.name for column in self.columns]
+            return [column.label for column in self.columns]
         return list(range(len(self.columns)))
 
     @cached_property

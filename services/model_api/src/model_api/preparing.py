@@ -30,7 +30,7 @@ from model_api import gaps, generating
 from model_api.batch import Batch
 from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER, PyfuncEngine
-from model_api.signature import SignatureError
+from model_api.signature import NUMERIC, SignatureError
 from model_api.version import FORMAT, MANIFEST, count, encode, first_line, open_version
 
 # Other names of what serves just as well.
@@ -366,6 +366,12 @@ _WIDER: dict[str, frozenset[str]] = {
 }
 
 
+_PIN = (
+    "if only the examples differ, log every version with one signature,"
+    " such as infer_signature(X.astype('float64'), y) of rows with a gap"
+)
+
+
 def check_compatible(new: dict[str, Any], serving: dict[str, Any]) -> str | None:
     """Tell whether every request that the serving version takes is one for the new version too.
 
@@ -396,13 +402,15 @@ def _compare_columns(new: dict[str, Any], serving: dict[str, Any]) -> str | None
         if name not in ours:
             return f"it no longer takes the column {name!r}, which requests send"
         mine = ours[name]
-        if mine.required and not column.required:
-            return f"it requires the column {name!r}, which requests may leave out"
+        # Whether today's example had a gap says nothing of a model that answers one.
+        if mine.required and not column.required and name not in new.get("gaps", ()):
+            return f"it requires the column {name!r}, which requests may leave out: {_PIN}"
         nested = column.spec if column.type in ("array", "object", "map") else None
         if mine.type not in _WIDER.get(column.type, frozenset({column.type, "any"})) or (
             nested is not None and mine.type != "any" and mine.spec != nested
         ):
-            return f"its column {name!r} takes {mine.type}, the serving version's {column.type}"
+            differ = f"its column {name!r} takes {mine.type}, the serving version's {column.type}"
+            return f"{differ}: {_PIN}" if mine.type in _WIDER and column.type in NUMERIC else differ
         if mine.categories is not None:
             if column.categories is None:
                 return f"its column {name!r} takes only values that it has seen"

@@ -67,6 +67,11 @@ class Column:
         return frozenset(self.categories or ())
 
     @property
+    def label(self) -> Any:
+        """Its name in a frame: a number if the model was made with one."""
+        return self.spec.get("name", self.name)
+
+    @property
     def numeric(self) -> bool:
         """Whether numbers, or booleans, come in it."""
         return self.type in NUMERIC
@@ -89,7 +94,12 @@ def column_of(
     if kind not in SCALARS and kind not in NESTED:
         raise SignatureError(f"input {entry.get('name', place)!r} is of the unknown type {kind!r}")
     name = entry.get("name")
-    name = str(place) if name is None else name
+    if not isinstance(name, str | int | None):
+        raise SignatureError(
+            f"a column has the name {name!r}: give the columns names that are text"
+        )
+    # pandas numbers the columns of a frame that was made of an array; JSON's names are text.
+    name = str(place if name is None else name)
     known = categories.get(name)
     return Column(
         name,

@@ -349,7 +349,7 @@ def _scored(version: Version, file: Source, batch: pa.RecordBatch, before: int) 
     try:
         frame = pd.DataFrame(
             {
-                column.name if version.decoder.named else place: columns.series(
+                column.label if version.decoder.named else place: columns.series(
                     column, _values(column, file, batch)
                 )
                 for place, column in enumerate(version.decoder.columns)
