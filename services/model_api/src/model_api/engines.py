@@ -229,7 +229,7 @@ class OnnxFlavorEngine(Engine):
 class _Compiled(Engine):
     """A program, which makes the rows what the predictor takes, and the predictor.
 
-    Options: ``program``, see `model_api.program`; ``link``, see `table_from`; ``label``, see
+    Options: ``program``, see `model_api.program`; ``link``, see `linked`; ``label``, see
     `places`; ``parts``, how many trees a forest averages. Its arrays are in ``compiled.npz``.
     """
 
@@ -250,9 +250,11 @@ class _Compiled(Engine):
         raw = self._raw(batch)
         if not self.indexed:
             return self._values(raw)
-        if self._label in OF_TABLE:
-            return places(raw, self._table(raw), self._label)
-        return places(raw, raw, self._label)
+        rule = self._label
+        if rule in OF_TABLE and (self._link == "share" or len(undecided(raw))):
+            return places(raw, self._table(raw), rule)
+        # Of sums that are far apart, the probabilities have the same order.
+        return places(raw, raw, OF_TABLE.get(rule, rule))
 
     def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
         raw = self._raw(batch)
@@ -260,17 +262,12 @@ class _Compiled(Engine):
         return places(raw, table, self._label), table
 
     def _table(self, raw: np.ndarray) -> np.ndarray:
-        return table_from(raw, self._link, self._parts)
+        return table_of(linked(raw, self._link, self._parts))
 
     def _values(self, raw: np.ndarray) -> np.ndarray:
         """Return the answer of a model that tells no labels."""
-        if self._link is None:
-            return raw.reshape(-1) if raw.shape[1:] == (1,) else raw
-        table = self._table(raw)
-        if raw.shape[1] > 1:
-            return table
-        # A core of boosted trees tells the probability of class 1 alone.
-        return table[:, -1]
+        values = linked(raw, self._link, self._parts)
+        return values.reshape(-1) if values.shape[1] == 1 else values
 
 
 class LinearEngine(_Compiled):
@@ -291,6 +288,7 @@ class LinearEngine(_Compiled):
         return rows @ self._coefficients + self._intercept
 
     def _values(self, raw: np.ndarray) -> np.ndarray:
+        # One target of two dimensions is answered in two.
         return raw
 
 
@@ -317,15 +315,12 @@ class CompiledOnnxEngine(_Compiled):
         [sums] = self._session.run(None, {"rows": rows})
         sums = sums.astype(np.float64)
         if self.indexed:
-            near = np.flatnonzero(_undecided(sums))
+            near = undecided(sums)
             if len(near):
                 if self._exact is None:
                     self._exact = ExactTrees(self._arrays)
                 sums[near] = self._exact.sums(rows[near])
         return sums
-
-    def _values(self, raw: np.ndarray) -> np.ndarray:
-        return raw.reshape(-1) / self._parts
 
 
 class TreeliteEngine(_Compiled):
@@ -395,15 +390,25 @@ class ExactTrees:
         return sums
 
 
-def _undecided(sums: np.ndarray) -> np.ndarray:
-    """Tell of each row whether rounding to 32 bits could change which output is the largest.
+def undecided(sums: np.ndarray) -> np.ndarray:
+    """Return the rows in which rounding to 32 bits could change which output is the largest.
 
-    One output is compared with zero; rounding keeps its sign, but a sum in another order may not.
+    One output alone is compared with zero.
     """
+    if len(sums) == 1:
+        # Most requests have one row, and for one Python is faster.
+        *_, second, top = sorted([0.0, *sums[0].tolist()] if sums.shape[1] == 1 else sums[0])
+        return _NONE if top - second > _NEAR * (1 + abs(top)) else _FIRST
     if sums.shape[1] == 1:
-        return np.abs(sums[:, 0]) < 1e-9
-    top = np.partition(sums, -2, axis=1)[:, -2:]
-    return top[:, 1] - top[:, 0] <= 2.0**-22 * np.abs(top).max(axis=1) + 1e-9
+        top, second = np.abs(sums[:, 0]), 0.0
+    else:
+        second, top = np.partition(sums, -2, axis=1)[:, -2:].T
+    return np.flatnonzero(~(top - second > _NEAR * (1 + np.abs(top))))
+
+
+# Sums of 32 bits are rounded by less, by far.
+_NEAR = 1e-6
+_NONE, _FIRST = np.array([], np.intp), np.array([0])
 
 
 def _narrowed(batch: Batch, rows: np.ndarray, missing: bool) -> np.ndarray:
@@ -452,25 +457,27 @@ def table_of(scores: np.ndarray) -> np.ndarray:
     return np.hstack([1 - scores, scores]) if scores.shape[1] == 1 else scores
 
 
-def table_from(raw: np.ndarray, link: str | None, parts: int) -> np.ndarray:
-    """Return the probabilities (rows, classes) that a model's library makes of its sums.
+def linked(raw: np.ndarray, link: str | None, parts: int) -> np.ndarray:
+    """Return what a model's library makes of its sums: probabilities, or means.
 
     Args:
         raw: (rows, outputs); one output for two classes.
-        link: "logistic" or "softmax", with "32" where the library computes in 32 bits; "share",
-            the mean of ``parts``.
+        link: None for the sums themselves; "logistic" or "softmax", with "32" where the library
+            computes in 32 bits; "share", the mean of ``parts``.
         parts: see ``link``.
     """
     match link:
+        case None:
+            return raw
         case "share":
             return raw / parts
         case "logistic":
             with np.errstate(over="ignore"):
-                return table_of(1 / (1 + np.exp(-raw)))
+                return 1 / (1 + np.exp(-raw))
         case "logistic32":
             # XGBoost adds 1e-16 to what it divides by, which 32 bits do not hold.
             power = np.exp(-np.maximum(raw, -88.7).astype(np.float64)).astype(np.float32)
-            return table_of(np.float32(1) / (power + np.float32(1)))
+            return np.float32(1) / (power + np.float32(1))
         case "softmax":
             powers = np.exp(raw - raw.max(axis=1, keepdims=True))
             return powers / powers.sum(axis=1, keepdims=True)
@@ -482,7 +489,8 @@ def table_from(raw: np.ndarray, link: str | None, parts: int) -> np.ndarray:
     raise NotImplementedError(f"probabilities by {link}")
 
 
-OF_TABLE = frozenset(("largest-of-table", "above-half"))
+# Rules for probabilities, and what they come to for the sums.
+OF_TABLE = {"largest-of-table": "largest", "above-half": "positive"}
 
 
 def places(raw: np.ndarray, table: np.ndarray, rule: str | None) -> np.ndarray:

@@ -46,6 +46,11 @@ class Layout:
             column.required and SCALARS[column.type][1] == self.dtype for column in self.columns
         )
 
+    @cached_property
+    def long(self) -> bool:
+        """Whether whole numbers of 64 bits may come, which doubles cannot hold."""
+        return any(column.type == "long" for column in self.columns)
+
 
 def common_type(columns: tuple[Column, ...]) -> np.dtype | None:
     """Return the type that all values of the columns fit in; None if some are not numbers."""

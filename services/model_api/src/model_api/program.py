@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from model_api.batch import Batch
-from model_api.layout import Layout, common_type
 from model_api.signature import SCALARS, Column
 
 # Whole numbers up to it are doubles as they are.
@@ -150,7 +149,7 @@ def narrow(batch: Batch) -> np.ndarray:
     """Return the rows in 32 bits, each value rounded once from its own column's type."""
     rows = batch.array()
     with np.errstate(over="ignore"):
-        if rows.dtype == np.float64 and _has_long(batch.layout) and (np.abs(rows) > EXACT).any():
+        if rows.dtype == np.float64 and batch.layout.long and (np.abs(rows) > EXACT).any():
             columns = zip(*batch.tuples(), strict=True)
             parts = [
                 np.array(values, _own_type(column, values)).astype(np.float32)
@@ -160,13 +159,6 @@ def narrow(batch: Batch) -> np.ndarray:
         return rows.astype(np.float32, order="C", copy=False)
 
 
-def _has_long(layout: Layout) -> bool:
-    return any(column.type == "long" for column in layout.columns)
-
-
 def _own_type(column: Column, values: Sequence[Any]) -> Any:
     missing = not column.required and None in values
     return np.float64 if missing else SCALARS[column.type][1]
-
-
-__all__ = ["Program", "common_type", "narrow"]

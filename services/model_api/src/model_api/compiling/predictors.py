@@ -380,7 +380,7 @@ def _of_lightgbm(model: Any) -> tuple[Any, dict[str, Any]]:
 # Of `decision_type` in a model file: a bit, and the value of the two bits of the missing type.
 _CATEGORICAL, _ZERO_IS_MISSING = 1, 1
 _LIGHTGBM_OBJECTIVES: dict[str, tuple[str | None, str | None]] = {
-    "binary sigmoid:1": ("logistic", "largest-of-table"),
+    "binary sigmoid:1": ("logistic", "above-half"),
     "multiclass": ("softmax", "largest-of-table"),
     "regression": (None, None),
     "regression_l1": (None, None),
