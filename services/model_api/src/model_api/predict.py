@@ -37,7 +37,7 @@ class Target(NamedTuple):
     name: str
     alias: str | None
     number: str | None
-    invocations: bool
+    invocations: bool = False
 
 
 class PredictionLog(Protocol):
