@@ -432,6 +432,9 @@ MODELS: dict[str, Callable[[], tuple[Any, str]]] = {
     "xgboost-parallel": lambda: fitted(
         xgboost.XGBClassifier(n_estimators=2, num_parallel_tree=3, subsample=0.5), THREE
     ),
+    "xgboost-behind-nothing": lambda: fitted(
+        make_pipeline("passthrough", xgboost.XGBRegressor(n_estimators=5)), NUMBER, "a m"
+    ),
     "xgboost-regressor": lambda: fitted(xgboost.XGBRegressor(n_estimators=5), NUMBER, "m n a"),
     "lightgbm": lambda: fitted(lightgbm.LGBMClassifier(n_estimators=5, verbose=-1), TWO, "a o m"),
     "lightgbm-3": lambda: fitted(lightgbm.LGBMClassifier(n_estimators=3, verbose=-1), THREE, "f n"),
@@ -706,7 +709,7 @@ def test_a_conversion_that_fails_costs_the_engine_and_not_the_version(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(converting, "convert", convert)
-    monkeypatch.setattr(converting, "SECONDS", seconds)
+    monkeypatch.setenv("MODEL_API_PREPARE_SECONDS", str(5 * seconds))
     manifest = prepared(tmp_path, LinearRegression().fit(X, TARGET), X[:4])
     assert manifest["engine"] == "sklearn"
     reason = "took longer than 0.2 s" if seconds < 1 else "the process that converted it died"
