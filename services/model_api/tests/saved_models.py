@@ -131,9 +131,22 @@ def _lightgbm_booster(folder: Path) -> Path:
 
 
 def _onnx(folder: Path) -> Path:
-    from skl2onnx import to_onnx
+    from onnx import TensorProto, helper, numpy_helper
 
-    model = to_onnx(LinearRegression().fit(X, TARGET), X[:1].to_numpy(np.float32))
+    linear = LinearRegression().fit(X, TARGET)
+    weights = [linear.coef_.reshape(-1, 1), np.array([linear.intercept_])]
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["rows", "weights", "intercept"], ["answer"])],
+        "linear",
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, [None, X.shape[1]])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, [None, 1])],
+        [
+            numpy_helper.from_array(values.astype(np.float32), name)
+            for name, values in zip(["weights", "intercept"], weights, strict=True)
+        ],
+    )
+    opsets = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     signature = infer_signature(X[:4], np.zeros(4))
     return save(folder, model, X[:4], signature)
 

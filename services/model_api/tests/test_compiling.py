@@ -69,8 +69,10 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from model_api import sampling
 from model_api.batch import Batch
 from model_api.compiling import convert as converting
+from model_api.compiling.choose import array_will_do
 from model_api.compiling.compare import Answers, Disagreement, enough
 from model_api.compiling.convert import convert, within
+from model_api.compiling.predictors import booster
 from model_api.compiling.steps import NUMBERS as NUMBER_STEPS
 from model_api.compiling.steps import NotCompiled, check
 from model_api.decoding import Decoder
@@ -432,6 +434,9 @@ MODELS: dict[str, Callable[[], tuple[Any, str]]] = {
     "xgboost-parallel": lambda: fitted(
         xgboost.XGBClassifier(n_estimators=2, num_parallel_tree=3, subsample=0.5), THREE
     ),
+    "xgboost-behind-nothing": lambda: fitted(
+        make_pipeline("passthrough", xgboost.XGBRegressor(n_estimators=5)), NUMBER, "a m"
+    ),
     "xgboost-regressor": lambda: fitted(xgboost.XGBRegressor(n_estimators=5), NUMBER, "m n a"),
     "lightgbm": lambda: fitted(lightgbm.LGBMClassifier(n_estimators=5, verbose=-1), TWO, "a o m"),
     "lightgbm-3": lambda: fitted(lightgbm.LGBMClassifier(n_estimators=3, verbose=-1), THREE, "f n"),
@@ -670,6 +675,54 @@ def test_columns_that_a_frame_holds_as_objects_are_not_compiled(
         convert(model, decoder(columns, optional).layout, tmp_path)
 
 
+# ---- the libraries themselves, by a shorter way --------------------------------------------------
+
+
+def missing() -> tuple[Any, str]:
+    frame = FRAME[["a", "o"]].fillna(-999.0)
+    return xgboost.XGBClassifier(n_estimators=5, missing=-999.0).fit(frame, THREE), "a o"
+
+
+CORES = [name for name in MODELS if name.startswith(("xgboost", "lightgbm"))]
+
+
+@pytest.mark.parametrize(
+    "name", [*sorted(set(CORES) - {"xgboost-scaled", "xgboost-behind-nothing"}), "missing"]
+)
+def test_the_core_of_a_booster_answers_as_the_model_does(name: str, tmp_path: Path) -> None:
+    model, reads = (missing()[0], decoder("a o")) if name == "missing" else predicts(name)
+    core, how = booster(model)
+    kind = type(core).__module__.partition(".")[0]
+    (tmp_path / "model").mkdir()
+    core.save_model(tmp_path / "model/core.ubj")
+    engine = open_engine(kind, tmp_path, how | {"file": "core.ubj", "format": "text"})
+
+    @settings(max_examples=examples(30), deadline=None, database=None, derandomize=True)
+    @given(batches(reads.layout, model))
+    def alike(batch: Batch) -> None:
+        assert_alike(engine, model, batch)
+
+    alike()
+
+
+@pytest.mark.parametrize(
+    ("model", "columns", "same"),
+    [
+        (make_pipeline(StandardScaler(), SVC()), "a n", True),
+        (make_pipeline(StandardScaler(), xgboost.XGBClassifier()), "a b", True),
+        (xgboost.XGBClassifier(), "a m", False),
+        (SVC(), "a flag", False),
+        (SVC(), "a t", False),
+        (GridSearchCV(make_pipeline(FunctionTransformer(np.square), SVC()), {}), "a b", False),
+        (make_pipeline(StandardScaler(), Stricter()), "a b", False),
+    ],
+)
+def test_an_array_is_a_frame_only_to_steps_that_look_at_numbers(
+    model: Any, columns: str, same: bool
+) -> None:
+    assert array_will_do(model, decoder(columns).layout) == same
+
+
 # ---- how a version is prepared -------------------------------------------------------------------
 
 
@@ -706,7 +759,7 @@ def test_a_conversion_that_fails_costs_the_engine_and_not_the_version(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(converting, "convert", convert)
-    monkeypatch.setattr(converting, "SECONDS", seconds)
+    monkeypatch.setenv("MODEL_API_PREPARE_SECONDS", str(5 * seconds))
     manifest = prepared(tmp_path, LinearRegression().fit(X, TARGET), X[:4])
     assert manifest["engine"] == "sklearn"
     reason = "took longer than 0.2 s" if seconds < 1 else "the process that converted it died"

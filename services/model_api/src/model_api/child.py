@@ -55,8 +55,11 @@ class Child:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            # The follower tries again; MLflow's client would for minutes.
-            env={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"} | os.environ,
+            # The follower tries again; MLflow's client would for minutes. Converting a model may
+            # take a part of the limit.
+            env={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+            | os.environ
+            | {"MODEL_API_PREPARE_SECONDS": f"{limit:g}"},
             preexec_fn=lambda: _step_back(priority),
         )
         assert self._process.stderr is not None

@@ -324,7 +324,7 @@ def _compile(source: _Source, decoder: Decoder, work: Path) -> Candidate:
     if source.method != "predict":
         raise NotCompiled(f"it predicts by {source.method}")
     convert_it = partial(convert.convert, source.estimator, decoder.layout, work)
-    engine, options = within(convert.SECONDS, convert_it)
+    engine, options = within(convert.budget(), convert_it)
     if (options["label"] is None) != (source.classes is None):
         raise NotCompiled("its labels and its probabilities are not of one list of classes")
     return Candidate(engine, options)

@@ -1,6 +1,7 @@
-"""Compiles a model: its steps to a program, what predicts to an engine's options and files."""
+"""Compiles a model: its steps to a program, its predictor to an engine's options and files."""
 
 import multiprocessing
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,13 @@ from model_api.compiling.steps import PIPELINE, NotCompiled, check, draft
 from model_api.engines import ARRAYS
 from model_api.layout import Layout
 
-# Of the time that preparing a version may take: 300 s, unless set otherwise.
-SECONDS = 60.0
+
+def budget() -> float:
+    """Return how many seconds conversion may take: a fifth of what preparing a version may.
+
+    The rest is for the native engine, which serves if the time is over.
+    """
+    return float(os.environ.get("MODEL_API_PREPARE_SECONDS") or 300) / 5
 
 
 def convert(estimator: Any, layout: Layout, folder: Path) -> tuple[str, dict[str, Any]]:
@@ -33,7 +39,7 @@ def convert(estimator: Any, layout: Layout, folder: Path) -> tuple[str, dict[str
     listed(model)
     drafted, seen = draft(steps, layout)
     made = predictor(model, seen)
-    if made.narrow and not steps:
+    if made.narrow:
         drafted.blocks[:] = [{"kind": "narrow"}]
     np.savez(folder / ARRAYS, **drafted.arrays, **made.arrays)
     made.write(folder)
@@ -41,12 +47,12 @@ def convert(estimator: Any, layout: Layout, folder: Path) -> tuple[str, dict[str
 
 
 def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """Return what a piece of work returns; it has a process of its own, to be killed when late.
+    """Return the result of a function that runs in a process of its own, for so many seconds.
 
     Raises:
-        NotCompiled: it raised that, took too long, or its process died.
+        NotCompiled: it failed, took longer, or its process died.
     """
-    # A fork has the model already, and what converts is code of ours and of libraries.
+    # A fork has the model in memory already; nothing can stop a library in this process.
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(sender, work), daemon=True)

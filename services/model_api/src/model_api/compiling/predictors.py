@@ -60,11 +60,11 @@ class Predictor:
     """A compiled model without its steps.
 
     Attributes:
-        engine: that computes it.
-        options: of the engine; see `model_api.engines`.
-        arrays: that the options refer to.
-        write: puts further files into a folder.
-        narrow: whether it takes each column of a frame in 32 bits, one by one.
+        engine: the name of the engine that computes it.
+        options: the engine's, see `model_api.engines`; without the program.
+        arrays: those that the engine reads.
+        write: writes the engine's other files into a folder.
+        narrow: whether each column of the request is rounded to 32 bits separately.
     """
 
     engine: str
@@ -75,10 +75,10 @@ class Predictor:
 
 
 def listed(model: Any) -> "Build":
-    """Return what compiles a model that is on the list, with parameters that it permits.
+    """Return the function that compiles a model.
 
     Raises:
-        NotCompiled: there is none.
+        NotCompiled: the model is not on the list, or has parameters that the list does not permit.
     """
     for entries in (_SKLEARN, _xgboost(), _lightgbm()):
         if type(model) in entries:
@@ -95,7 +95,7 @@ def predictor(model: Any, seen: Seen) -> Predictor:
     """Return what a model is compiled to.
 
     Raises:
-        NotCompiled: it is not on the list, or it has learnt what is not compiled.
+        NotCompiled: the model is not on the list, or something that it learnt is not supported.
     """
     build = listed(model)
     width = getattr(model, "n_features_in_", seen.width)
@@ -105,7 +105,7 @@ def predictor(model: Any, seen: Seen) -> Predictor:
 
 
 def _training(names: str) -> dict[str, Rule]:
-    """Return rules for parameters that matter while training alone."""
+    """Return rules for parameters that matter only during training."""
     return dict.fromkeys(names.split(), anything)
 
 
@@ -119,11 +119,9 @@ def _one_output(model: Any) -> None:
 
 
 def _logistic(model: Any, seen: Seen) -> Predictor:
-    if model.classes_.ndim != 1 or len(model.coef_) != max(len(model.classes_), 2) - (
-        len(model.classes_) <= 2
-    ):
+    binary = len(model.classes_) == 2
+    if len(model.coef_) != (1 if binary else len(model.classes_)):
         raise NotCompiled(f"{name_of(model)} has {len(model.coef_)} rows of coefficients")
-    binary = len(model.coef_) == 1
     how = {
         "link": "logistic" if binary else "softmax",
         "label": "positive" if binary else "largest",
@@ -266,6 +264,7 @@ def _xgboost_model(model: Any, seen: Seen) -> Predictor:
 
 
 def _lightgbm_model(model: Any, seen: Seen) -> Predictor:
+    import lightgbm
     import treelite
 
     core, how = booster(model)
@@ -273,29 +272,22 @@ def _lightgbm_model(model: Any, seen: Seen) -> Predictor:
     del how["missing"]
     if seen.sparse and seen.missing:
         raise NotCompiled(f"{name_of(model)} takes a sparse matrix with missing values")
-    text = core.model_to_string(num_iteration=iterations)
-    imported = treelite.frontend.from_lightgbm(_lightgbm_core(text))
-    return _treelite(imported, how, "float64")
+    used = lightgbm.Booster(model_str=core.model_to_string(num_iteration=iterations))
+    return _treelite(treelite.frontend.from_lightgbm(used), how, "float64")
 
 
-def _lightgbm_core(text: str) -> Any:
-    import lightgbm
-
-    return lightgbm.Booster(model_str=text)
-
-
-# ---- boosters: by their library's core or compiled, their answers come from scores alike ---------
+# ---- the cores of boosted models, native or compiled ---------------------------------------------
 
 
 def booster(model: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the core of a model of XGBoost or LightGBM, and how its answers come from scores.
+    """Return the core of a model of XGBoost or LightGBM, and how its scores become answers.
 
-    That is ``link`` and ``label``, see `model_api.engines`; ``iterations``, those that predict, or
-    None for all; ``missing``, what stands for a missing value besides NaN; ``bounded``, whether
-    values beyond 32 bits are refused.
+    The second is a dict: ``link`` and ``label``, see `model_api.engines`; ``iterations``, how many
+    predict, or None for all; ``missing``, a number that means a missing value, or None;
+    ``bounded``, whether values beyond 32 bits are refused.
 
     Raises:
-        NotCompiled: its library's core alone would answer otherwise.
+        NotCompiled: the core alone would not answer as the model does.
     """
     build = listed(model)
     if build is _xgboost_model:

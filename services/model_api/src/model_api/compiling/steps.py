@@ -296,14 +296,14 @@ def _column_transformer(step: Any, layout: Layout, drafted: Draft) -> Seen:
     for name, part, chosen in step.transformers_:
         if isinstance(part, str) and part == "drop":
             continue
+        steps = list(_flat([part]))
+        for one in steps:
+            _check_listed(one)
         if np.isscalar(chosen):
             raise NotCompiled(f"ColumnTransformer gives {name} one column alone")
         places = _places(step, name, layout)
         if not places:
             continue
-        steps = list(_flat([part]))
-        for one in steps:
-            _check_listed(one)
         block, found = _block(steps, places, layout, drafted)
         drafted.blocks.append(block)
         seen.append(found)
