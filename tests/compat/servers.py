@@ -160,7 +160,11 @@ def difference(theirs: Reply, ours: Reply) -> str | None:
     expected, found = theirs.predictions(), ours.predictions()
     if alike(expected, found):
         return None
-    return "null for NaN" if alike(_without_nan(expected), found) else "other predictions"
+    if alike(_with_null(expected), found):
+        return "null for NaN"
+    if alike(_with_null(expected, missing_time="NaT"), found):
+        return "null for NaT"
+    return "other predictions"
 
 
 def alike(theirs: Any, ours: Any) -> bool:
@@ -176,9 +180,12 @@ def alike(theirs: Any, ours: Any) -> bool:
     return theirs == ours
 
 
-def _without_nan(answer: Any) -> Any:
+def _with_null(answer: Any, missing_time: str | None = None) -> Any:
+    """Return an answer with null for what is not finite, and for the text of a missing time."""
     if isinstance(answer, list):
-        return [_without_nan(item) for item in answer]
+        return [_with_null(item, missing_time) for item in answer]
     if isinstance(answer, dict):
-        return {name: _without_nan(item) for name, item in answer.items()}
-    return None if isinstance(answer, float) and not math.isfinite(answer) else answer
+        return {name: _with_null(item, missing_time) for name, item in answer.items()}
+    if isinstance(answer, float) and not math.isfinite(answer):
+        return None
+    return None if answer == missing_time else answer

@@ -20,7 +20,7 @@ from model_api.decoding import Batch
 from model_api.engines import LinearEngine, open_engine
 from model_api.preparing import prepare_downloaded
 from model_api.problems import Problem
-from model_api.version import MANIFEST, Pace, Version, open_version
+from model_api.version import MANIFEST, Pace, Version, open_version, plain
 
 COMPILED = {
     "logistic": "numpy",
@@ -168,26 +168,45 @@ def test_a_frame_is_answered_without_json(kinds: Kinds) -> None:
         kinds["logistic"].predict_frame(frame.assign(hue=[1.0, None, *frame["hue"][2:]]))
 
 
-def test_a_gap_that_a_compiled_model_would_fill_otherwise_is_left_to_the_original(
-    kinds: Kinds,
-) -> None:
-    version = kinds["forest"]
-    assert version.compiled
+@pytest.mark.parametrize(("kind", "alike"), [("forest", True), ("onnx", False)])
+def test_gaps_are_answered_as_by_mlflow(kinds: Kinds, kind: str, alike: bool) -> None:
+    version = kinds[kind]
     assert version.manifest["gaps"] == list(X.columns)
-    assert not version.manifest["engine_fills_gaps"]
-    rows = json.loads(X[::20].to_json(orient="records"))
-    for row in rows[1:]:
-        row["proline"] = row["flavanoids"] = None
+    assert version.manifest["engine_fills_gaps"] is alike
+    rows = rows_with_gaps()
+    body = json.dumps({"dataframe_records": rows}).encode()
+    # JSON has no NaN, which MLflow writes all the same.
+    expected = plain(of_mlflow(version, body))
+    assert ours(version, body)["predictions"] == expected
+    frame = pd.DataFrame(rows).astype(float)
+    assert plain(version.predict_frame(frame)) == expected
+
+
+def test_an_engine_that_fills_gaps_otherwise_is_not_asked_how_sure_it_is(
+    kinds: Kinds, tmp_path: Path
+) -> None:
+    folder = tmp_path / "otherwise"
+    shutil.copytree(kinds.folder("forest"), folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"engine_fills_gaps": False}))
+    version = open_version(folder)
+    rows = rows_with_gaps()
     body = json.dumps({"dataframe_records": rows}).encode()
     assert ours(version, body)["predictions"] == of_mlflow(version, body)
-    frame = pd.DataFrame(rows).astype(float)
-    assert version.predict_frame(frame).tolist() == of_mlflow(version, body)
     with pytest.raises(Problem, match="fill the gaps") as refused:
         version.predict(version.decoder.decode(body, 100), probabilities=True)
     assert refused.value.kind == "no-probabilities"
     # Without a gap the compiled model answers, and says how sure it is.
     whole = json.dumps({"dataframe_records": rows[:1]}).encode()
     assert version.predict(version.decoder.decode(whole, 100), probabilities=True)
+
+
+def rows_with_gaps() -> list[dict[str, Any]]:
+    """Some rows of ``X``, all but the first without two of their values."""
+    rows = json.loads(X[::20].to_json(orient="records"))
+    for row in rows[1:]:
+        row["proline"] = row["flavanoids"] = None
+    return rows
 
 
 def test_what_was_prepared_before_gaps_were_looked_for_takes_none(

@@ -79,7 +79,7 @@ def test_processes_share_a_limit(tmp_path: Path) -> None:
     workers = [context.Process(target=_take, args=(folder, 200, results)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    counts = [results.get(timeout=20) for _ in workers]
+    counts = [results.get(timeout=300) for _ in workers]
     for worker in workers:
         worker.join()
     # Each may have taken one more at the moment that another decided.
