@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[2]
 sys.path.insert(0, str(PROJECT / "tests"))
-from run import environment, version_environment  # noqa: E402
+from environments import environment, version_environment  # noqa: E402
 
 KEY = secrets.token_hex(32)
 # No server may take the other's core for its own arithmetic.
