@@ -18,6 +18,7 @@ from saved_models import KINDS, LABELS, MIXED, X
 from model_api.compiling.compare import Answers, Disagreement, agree
 from model_api.decoding import Batch
 from model_api.engines import LinearEngine, open_engine
+from model_api.invocations import Invocations
 from model_api.preparing import prepare_downloaded
 from model_api.problems import Problem
 from model_api.version import MANIFEST, Pace, Version, open_version, plain
@@ -168,11 +169,11 @@ def test_a_frame_is_answered_without_json(kinds: Kinds) -> None:
         kinds["logistic"].predict_frame(frame.assign(hue=[1.0, None, *frame["hue"][2:]]))
 
 
-@pytest.mark.parametrize(("kind", "alike"), [("forest", True), ("onnx", False)])
-def test_gaps_are_answered_as_by_mlflow(kinds: Kinds, kind: str, alike: bool) -> None:
+@pytest.mark.parametrize("kind", ["forest", "xgboost", "onnx"])
+def test_gaps_are_answered_as_by_mlflow(kinds: Kinds, kind: str) -> None:
     version = kinds[kind]
     assert version.manifest["gaps"] == list(X.columns)
-    assert version.manifest["engine_fills_gaps"] is alike
+    assert version.manifest["engine_fills_gaps"]
     rows = rows_with_gaps()
     body = json.dumps({"dataframe_records": rows}).encode()
     # JSON has no NaN, which MLflow writes all the same.
@@ -185,11 +186,7 @@ def test_gaps_are_answered_as_by_mlflow(kinds: Kinds, kind: str, alike: bool) ->
 def test_an_engine_that_fills_gaps_otherwise_is_not_asked_how_sure_it_is(
     kinds: Kinds, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "otherwise"
-    shutil.copytree(kinds.folder("forest"), folder)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(manifest | {"engine_fills_gaps": False}))
-    version = open_version(folder)
+    version = changed(kinds.folder("forest"), tmp_path / "otherwise", engine_fills_gaps=False)
     rows = rows_with_gaps()
     body = json.dumps({"dataframe_records": rows}).encode()
     assert ours(version, body)["predictions"] == of_mlflow(version, body)
@@ -209,20 +206,34 @@ def rows_with_gaps() -> list[dict[str, Any]]:
     return rows
 
 
-def test_what_was_prepared_before_gaps_were_looked_for_takes_none(
-    kinds: Kinds, tmp_path: Path
+@pytest.mark.parametrize("kind", ["forest", "histograms", "xgboost", "logistic"])
+def test_what_the_release_before_has_compiled_is_answered_by_the_original(
+    kinds: Kinds, tmp_path: Path, kind: str
 ) -> None:
-    folder = tmp_path / "earlier"
-    shutil.copytree(kinds.folder("xgboost"), folder)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    for name in ("gaps", "engine_fills_gaps", "type_hints"):
-        del manifest[name]
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    version = open_version(folder)
-    row = X[:1].to_dict("records")[0]
-    assert len(ours(version, json.dumps([row]).encode())["predictions"]) == 1
+    made = {"format": 1, "engine": "onnx", "options": {"file": "compiled-float32.onnx"}}
+    later = "gaps", "engine_fills_gaps", "type_hints", "example_note"
+    version = changed(kinds.folder(kind), tmp_path / "before", *later, **made)
+    rows = X[::20].to_dict("records")
+    body = json.dumps({"dataframe_records": rows}).encode()
+    answer = ours(version, body, probabilities=version.classes is not None)
+    assert answer["predictions"] == of_mlflow(version, body)
+    assert version.describe()["engine"] == "pyfunc"
+    assert Invocations(version).decode(body, 100) is None, "whether it has type hints is not known"
+    gap = json.dumps([rows[0] | {"hue": None}]).encode()
     with pytest.raises(Problem, match="must not be null"):
-        ours(version, json.dumps([row | {"hue": None}]).encode())
+        ours(version, gap)
+
+
+def changed(prepared: Path, folder: Path, *without: str, **manifest: Any) -> Version:
+    """Open a prepared version with another manifest, and without compiled files if of others."""
+    shutil.copytree(prepared, folder)
+    known = json.loads((folder / MANIFEST).read_text()) | manifest
+    kept = {name: value for name, value in known.items() if name not in without}
+    (folder / MANIFEST).write_text(json.dumps(kept))
+    if "options" in manifest:
+        for file in folder.glob("compiled.*"):
+            file.unlink()
+    return open_version(folder)
 
 
 def test_a_gap_is_taken_only_where_the_model_answers_it(kinds: Kinds) -> None:

@@ -6,6 +6,7 @@ an imputer or trees, may well answer one.
 
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,8 @@ import numpy as np
 from model_api import sampling
 from model_api.batch import Batch
 from model_api.decoding import Decoder
-from model_api.version import Version, count, first_line
-
-# As compiled models are compared with the original.
-_TOLERANCE = 1e-5
+from model_api.engines import open_engine
+from model_api.version import count, decoder_of, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -55,37 +54,39 @@ def columns_that_take(decoder: Decoder, example: Batch, original: Any) -> list[s
     return [name for place, name in columns if answers({place})]
 
 
-def fills_alike(version: Version, example: Batch, original: Any) -> bool:
-    """Tell whether a version's engine answers rows with gaps as the original does."""
+def fills_alike(folder: Path, manifest: dict[str, Any], example: Batch, original: Any) -> bool:
+    """Tell whether a version's engine answers rows with gaps as the original does.
+
+    Args:
+        folder: of the prepared version.
+        manifest: of it.
+        example: the model's input example.
+        original: MLflow's pyfunc of the model.
+    """
+    # It brings scikit-learn along, which the follower does without.
+    from model_api.compiling.compare import Answers, agree
+
+    def ask(batch: Batch) -> Answers:
+        rows, table = batch.native(), None
+        if classes is not None:
+            table = np.asarray(original.get_raw_model().predict_proba(rows))
+        return Answers(batch, original.predict(rows, params=batch.params), table)
+
+    decoder, classes = decoder_of(manifest), manifest["classes"]
     # The same rows with the gaps that the version takes: sampling draws them for such columns.
-    example = Batch(
-        version.decoder.layout, example.rows, list(example.tuples()), params=example.params
-    )
+    example = Batch(decoder.layout, example.rows, list(example.tuples()), params=example.params)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            drawn = sampling.draw(version.decoder, example)
-            return all(
-                _equal(
-                    version.engine_answer(batch),
-                    original.predict(batch.native(), params=batch.params),
-                )
-                for batch in (drawn["near"], drawn["round"])
-            )
+            drawn = sampling.draw(decoder, example)
+            answers = [ask(drawn[kind]) for kind in ("near", "round")]
+            agree(open_engine(manifest["engine"], folder, manifest["options"]), answers, classes)
     except Exception as error:
         logger.info("rows with gaps are left to the original: %s", first_line(error))
         return False
+    return True
 
 
 def _relaxed(decoder: Decoder, gaps: list[str]) -> Decoder:
     inputs = [column.spec for column in decoder.columns]
     return Decoder(inputs, decoder.params, gaps=gaps)
-
-
-def _equal(ours: Any, theirs: Any) -> bool:
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    if ours.shape != theirs.shape:
-        return False
-    if ours.dtype.kind == theirs.dtype.kind == "f":
-        return bool(np.allclose(ours, theirs, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True))
-    return bool((ours == theirs).all())

@@ -64,8 +64,7 @@ class Invocations:
         # Of parameters, their defaults included, only the original is sure to know.
         alike = alike and not (decoder.params and version.engine != PyfuncEngine.name)
         # Where Python's type hints are the signature, MLflow passes on what came, as it came.
-        # What an earlier release prepared does not say: MLflow knows.
-        alike = alike and not version.manifest.get("type_hints", True)
+        alike = alike and not version.manifest["type_hints"]
         self._common = _CommonDecoder(decoder, version.manifest) if alike else None
 
     def decode(self, body: bytes, max_rows: int) -> Batch | None:
@@ -96,7 +95,7 @@ class Invocations:
         schema = self._metadata.get_input_schema()
         kind = content_type.partition(";")[0].strip()
         if kind == scoring_server.CONTENT_TYPE_PARQUET:
-            raise _unsupported("Parquet is not taken: a small file may unpack to gigabytes")
+            raise unsupported("Parquet is not taken: a small file may unpack to gigabytes")
         model = _Model(version, self._metadata, max_rows)
         try:
             response = scoring_server.invocations(
@@ -105,7 +104,7 @@ class Invocations:
         except Exception as error:
             raise model.problem(error) from error
         if response.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
-            raise _unsupported(response.response.split(". ")[0])
+            raise unsupported(response.response.split(". ")[0])
         # The model's stand-in has answered with an empty list: has MLflow put anything around it?
         whole = response.response == "[]"
         content = model.predictions if whole else b'"predictions":' + model.predictions
@@ -291,7 +290,8 @@ def _strict_body(batch: Batch, params: dict[str, Any] | None) -> bytes:
     return encode({"inputs": rows} | ({"params": params} if params else {}))
 
 
-def _unsupported(reason: str) -> Problem:
+def unsupported(reason: str) -> Problem:
+    """Return the problem of a body that is neither JSON nor CSV."""
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "unsupported-media-type",

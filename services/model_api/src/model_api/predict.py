@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from model_api.batch import Batch
-from model_api.invocations import Answered, Invocations, load_mlflow
+from model_api.invocations import Answered, Invocations, load_mlflow, unsupported
 from model_api.limits import Threads, overloaded, read_body
 from model_api.metrics import Metrics, Series
 from model_api.problems import Problem
@@ -293,12 +293,7 @@ class Predictor:
 def _invocations_type(headers: dict[bytes, bytes]) -> str:
     kind = headers.get(b"content-type")
     if kind is None:
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-media-type",
-            "say what the body is, with the header `Content-Type`: application/json or text/csv",
-            headers={"Accept": "application/json, text/csv"},
-        )
+        raise unsupported("the header `Content-Type` is missing")
     return kind.decode("latin-1")
 
 

@@ -150,7 +150,9 @@ def prepare_downloaded(
             opened = open_version(work)
             manifest["seconds"] = opened.measure()
             if manifest["gaps"] and manifest["engine"] != PyfuncEngine.name:
-                manifest["engine_fills_gaps"] = gaps.fills_alike(opened, opened.warm(), original)
+                manifest["engine_fills_gaps"] = gaps.fills_alike(
+                    work, manifest, opened.warm(), original
+                )
         except Exception as error:
             raise PrepareError(first_line(error)) from error
         written = _write_manifest(work, manifest)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 # What asking a failed batch row by row may cost: its sender waits, and others with him.
 _BLAME_SECONDS = 0.5
@@ -146,7 +146,7 @@ class Version:
     def _compute(self, batch: Batch, probabilities: bool) -> bytes:
         if not probabilities:
             if self.by_original(batch):
-                return _members(self._ask(batch), batch.rows)
+                return _members(self._ask_original(batch), batch.rows)
             return self._members(self._engine.predict(batch), batch.rows)
         if self.classes is None:
             raise Problem(
@@ -170,7 +170,7 @@ class Version:
     def by_original(self, batch: Batch) -> bool:
         """Tell whether the original answers a batch: it has gaps that the engine may not fill."""
         return (
-            bool(self.manifest.get("gaps"))
+            bool(self.manifest["gaps"])
             and not self.manifest["engine_fills_gaps"]
             and not isinstance(self._engine, PyfuncEngine)
             and batch.gaps()
@@ -193,25 +193,24 @@ class Version:
 
         return Model.load(str(self.folder / MODEL_FOLDER))
 
-    def _ask(self, batch: Batch) -> Any:
+    def _ask_original(self, batch: Batch) -> Any:
+        return self.original().predict(batch.native(), params=batch.params)
+
+    def _try(self, batch: Batch) -> None:
+        """Raise what whoever answers the batch raises."""
         if self.by_original(batch):
-            return self.original().predict(batch.native(), params=batch.params)
-        return self._engine.predict(batch)
+            self._ask_original(batch)
+        else:
+            self._engine.predict(batch)
 
     def answer(self, batch: Batch) -> Any:
-        """Return one prediction a row, without the way through JSON.
+        """Return one prediction a row: an array, a list, a frame or a dict.
 
         Raises:
             Exception: whatever the engine, or the original, raises.
         """
-        return self._ask(batch) if self.by_original(batch) else self.engine_answer(batch)
-
-    def engine_answer(self, batch: Batch) -> Any:
-        """Return one prediction a row by the engine: an array, a list, a frame or a dict.
-
-        Raises:
-            Exception: whatever the engine raises.
-        """
+        if self.by_original(batch):
+            return self._ask_original(batch)
         answer = self._engine.predict(batch)
         if self._engine.indexed and self.classes is not None:
             return np.array(self.classes)[answer]
@@ -240,7 +239,7 @@ class Version:
             "run_id": self.run_id,
             "signature": self.manifest["signature"],
             "example": self.example,
-            "example_note": self.manifest.get("example_note"),
+            "example_note": self.manifest["example_note"],
             "classes": self.classes,
             "engine": self.engine,
             "engine_note": self.engine_note,
@@ -307,7 +306,7 @@ class Version:
         for row in range(batch.rows):
             single = batch.row(row)
             try:
-                self._ask(single)
+                self._try(single)
             except Exception as refusal:
                 field = self._field(single, example, deadline)
                 detail = f"the model refuses it: {first_line(refusal)}"
@@ -331,7 +330,7 @@ class Version:
 
     def _answers(self, batch: Batch) -> bool:
         try:
-            self._ask(batch)
+            self._try(batch)
         except Exception:
             return False
         return True
@@ -345,7 +344,9 @@ def open_version(folder: Path) -> Version:
         Exception: whatever the model's own code raises.
     """
     manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") == 1:
+        manifest |= _BEFORE
+    elif manifest.get("format") != FORMAT:
         raise VersionError("it was prepared by another release: prepare it again")
     engine = open_engine(manifest["engine"], folder, manifest["options"])
     version = Version(folder, manifest, engine)
@@ -353,11 +354,23 @@ def open_version(folder: Path) -> Version:
     return version
 
 
+# What the release before has prepared serves until it is prepared anew, by the original: a compiled
+# form of that release is neither certified nor can it be opened. Gaps were not looked for, and only
+# MLflow knows whether the signature is of type hints.
+_BEFORE: dict[str, Any] = {
+    "engine": PyfuncEngine.name,
+    "options": {},
+    "engine_note": "served by MLflow's pyfunc until it is prepared anew by this release",
+    "gaps": [],
+    "engine_fills_gaps": False,
+    "type_hints": True,
+    "example_note": None,
+}
+
+
 def decoder_of(manifest: dict[str, Any]) -> Decoder:
     """Return the decoder of requests for a prepared version."""
-    signature = manifest["signature"]
-    # An earlier release did not look for gaps: what it prepared takes none.
-    gaps = manifest.get("gaps", ())
+    signature, gaps = manifest["signature"], manifest["gaps"]
     return Decoder(signature["inputs"], signature.get("params"), manifest["categories"], gaps)
 
 

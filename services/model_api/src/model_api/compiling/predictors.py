@@ -148,7 +148,7 @@ def _forest(model: Any, seen: Seen) -> Predictor:
     _one_output(model)
     grown = model.estimators_ if hasattr(model, "estimators_") else [model]
     expected = _TREE_OF.get(type(model))
-    if any(type(tree) is not expected or _patched(tree) for tree in grown):
+    if any(type(tree) is not expected or tampered(tree) for tree in grown):
         raise NotCompiled(f"{name_of(model)} has trees of another kind")
     classifies = hasattr(model, "classes_")
     count = len(model.classes_) if classifies else 1
@@ -163,7 +163,7 @@ def _forest(model: Any, seen: Seen) -> Predictor:
 def _gradient_boosting(model: Any, seen: Seen) -> Predictor:
     _one_output(model)
     stages = model.estimators_
-    if any(type(tree) is not DecisionTreeRegressor or _patched(tree) for tree in stages.flat):
+    if any(type(tree) is not DecisionTreeRegressor or tampered(tree) for tree in stages.flat):
         raise NotCompiled(f"{name_of(model)} has trees of another kind")
     constant = isinstance(model.init_, str) or type(model.init_) in (
         DummyClassifier,
@@ -187,10 +187,6 @@ def _gradient_boosting(model: Any, seen: Seen) -> Predictor:
             "label": "not-negative" if binary else "largest",
         }
     return _trees(model, table, how, seen, missing=False)
-
-
-def _patched(tree: Any) -> bool:
-    return any(callable(getattr(type(tree), name, None)) for name in vars(tree))
 
 
 def _trees(
@@ -320,11 +316,9 @@ def _of_xgboost(model: Any) -> tuple[Any, dict[str, Any]]:
     missing = None
     if wrapped and not is_nan(model.missing):
         missing = float(model.missing)
-    best = None
-    if wrapped:
-        # Early stopping leaves a note in the core.
-        noted = core.attr("best_iteration")
-        best = None if noted is None else int(noted) + 1
+    # Early stopping leaves a note in the core.
+    noted = core.attr("best_iteration") if wrapped else None
+    best = None if noted is None else int(noted) + 1
     label = how["label"] if classifies else None
     return core, {
         "link": how["link"],
