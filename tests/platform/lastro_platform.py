@@ -105,27 +105,25 @@ def wait_for[T](what: str, ask: Callable[[], T | None], seconds: float = 300) ->
     Raises:
         AssertionError: there was none in time.
     """
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
-        time.sleep(0.5)
+    return wait_until(what, ask, bool, seconds)
 
 
-def wait_until(what: str, ask: Callable[[], tuple[bool, object]], seconds: float = 120) -> None:
-    """Ask until the answer is as it should be: whether it is, and what it was.
+def wait_until[T](
+    what: str, ask: Callable[[], T], right: Callable[[T], bool], seconds: float = 120
+) -> T:
+    """Ask until the answer is right, and return it.
 
     Raises:
         AssertionError: it never was; the message has the last answer.
     """
     deadline = time.monotonic() + seconds
     while True:
-        done, answer = ask()
-        if done:
-            return
-        assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}\n{answer}"
+        answer = ask()
+        if right(answer):
+            return answer
+        assert time.monotonic() < deadline, (
+            f"after {seconds:.0f} s still waiting for {what}; the last answer: {answer!r:.2000}"
+        )
         time.sleep(0.5)
 
 

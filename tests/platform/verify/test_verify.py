@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+from typing import Any
 
 import pytest
 from lastro_platform import PINNED, UNITS, Platform, wait_until
@@ -98,31 +98,32 @@ def test_airflow_is_the_pinned_version_and_all_its_parts_are_healthy(platform: P
     healthy = dict.fromkeys(("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy")
 
     # A part that has just been restarted says so after its first heartbeat.
-    def states() -> tuple[bool, dict[str, str]]:
+    def states() -> dict[str, str]:
         parts = platform.airflow("GET", "monitor/health").json()
-        found = {part: state["status"] for part, state in parts.items() if state["status"]}
-        return found == healthy, found
+        return {part: state["status"] for part, state in parts.items() if state["status"]}
 
-    wait_until("all parts of Airflow are healthy", states)
+    wait_until("all parts of Airflow to be healthy", states, lambda found: found == healthy)
 
 
 def test_airflow_reads_the_published_dags(platform: Platform) -> None:
     # One that was there before the last `make publish-dags` goes when the file is read again.
-    def errors() -> tuple[bool, str]:
-        found = platform.airflow("GET", "importErrors").json()
-        return found["total_entries"] == 0, json.dumps(found, indent=2)
+    def errors() -> dict[str, Any]:
+        return platform.airflow("GET", "importErrors").json()
 
-    wait_until("no DAG fails to be imported", errors)
+    wait_until("all DAGs to be imported", errors, lambda found: found["total_entries"] == 0)
 
 
-def test_model_api_and_dashboard_are_ready(platform: Platform) -> None:
-    for service, path in {"model_api": "/health/ready", "dashboard": "/_stcore/health"}.items():
+@pytest.mark.parametrize(
+    ("service", "path"), [("model_api", "/health/ready"), ("dashboard", "/_stcore/health")]
+)
+def test_model_api_and_dashboard_are_ready(platform: Platform, service: str, path: str) -> None:
+    def asked() -> tuple[int, str]:
+        answer = platform.ask(service, path)
+        return answer.status_code, answer.text
 
-        def ready(service: str = service, path: str = path) -> tuple[bool, str]:
-            answer = platform.ask(service, path)
-            return answer.ok, f"{answer.status_code} {answer.text}"
-
-        wait_until(f"{service} is ready", ready)
+    wait_until(f"{service} to be ready", asked, lambda found: found[0] == 200)
+    if service == "dashboard":
+        assert asked()[1] == "ok"
 
 
 @pytest.mark.parametrize(
