@@ -99,8 +99,12 @@ class Stage:
             command=(sys.executable, "-S", str(self.script)),
         )
 
-    def _incompatible(self, new: dict, serving: dict) -> str | None:
-        return self.incompatible.get((serving["number"], new["number"]))
+    def _incompatible(self, new: Path, serving: Path) -> str | None:
+        old, young = (
+            msgspec.json.decode((folder / "manifest.json").read_bytes())["number"]
+            for folder in (serving, new)
+        )
+        return self.incompatible.get((old, young))
 
     @property
     def calls(self) -> list[str]:

@@ -29,6 +29,7 @@ from model_api.prediction_log import __main__ as prediction_log
 from model_api.prediction_log.sender import MAXIMUM_BYTES
 from model_api.prediction_log.writer import Writer
 from model_api.storage import locate
+from model_api.version import FORMAT
 
 INPUTS = [
     {"name": "flag", "type": "boolean", "required": True},
@@ -79,10 +80,12 @@ class Host:
             prepared = folder / "prepared" / name
             prepared.mkdir(parents=True)
             manifest = {
+                "format": FORMAT,
                 "name": name,
                 "version": "1",
                 "signature": {"inputs": inputs},
                 "categories": None,
+                "gaps": [],
             }
             (prepared / "manifest.json").write_text(json.dumps(manifest))
             models[name] = {"versions": {str(n): {"folder": f"prepared/{name}"} for n in range(9)}}
@@ -463,6 +466,23 @@ def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) 
     output = host.output.read_text()
     assert "7 that could not be decoded" in output
     assert "s3cret" not in output
+
+
+def test_predictions_of_what_the_release_before_prepared_are_kept(host: Host) -> None:
+    wine, other = (host.folder / "prepared" / name / "manifest.json" for name in ("wine", "sum %"))
+    written = json.loads(wine.read_text())
+    del written["gaps"]
+    wine.write_text(json.dumps(written | {"format": 1}))
+    other.write_text(json.dumps(written | {"format": "of another time"}))
+    log = PredictionLog(host.settings())
+    with host.writing(flush_seconds=3600) as process:
+        host.offer(log, {"a": 5.0})
+        host.offer(log, ROW, name="wine")
+        assert stop(process) == 0
+    assert [row["model"] for row in host.rows()] == ["wine"]
+    assert "cannot be read (VersionError('it was prepared by another release" in (
+        host.output.read_text()
+    )
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def manifest(*columns: tuple[Any, ...], **more: Any) -> dict[str, Any]:
     inputs = [
         {"name": name, "type": kind, "required": not optional} for name, kind, *optional in columns
     ]
-    return {"signature": {"inputs": inputs, "params": None}, "categories": {}} | more
+    return {"signature": {"inputs": inputs, "params": None}, "categories": {}, "gaps": []} | more
 
 
 SERVING = manifest(("a", "long"), ("b", "string"), ("c", "float", True))

@@ -18,6 +18,7 @@ from model_api.preparing import check_compatible
 from model_api.registry import MlflowRegistry
 from model_api.settings import read_or_exit
 from model_api.state import StateFolder
+from model_api.version import read_manifest
 
 
 class FollowerSettings(BaseSettings):
@@ -85,13 +86,17 @@ def main() -> None:
             ),
             folder,
             settings.aliases,
-            check_compatible,
+            _incompatible,
             poll_seconds=settings.poll_seconds,
             prepare_seconds=settings.prepare_seconds,
             priority=settings.prepare_priority,
             on_demand=settings.on_demand_versions,
             compiled=settings.compile,
         ).run(stop)
+
+
+def _incompatible(new: Path, serving: Path) -> str | None:
+    return check_compatible(read_manifest(new), read_manifest(serving))
 
 
 if __name__ == "__main__":

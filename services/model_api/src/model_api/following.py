@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -54,10 +53,6 @@ type Key = tuple[str, str]
 """Name of a model, number of a version."""
 
 
-type Manifest = dict[str, Any]
-"""What a prepared folder says of its version."""
-
-
 class Follower:
     """Decides what serves. To be driven by `tick`.
 
@@ -65,7 +60,7 @@ class Follower:
         registry: where the aliases are.
         folder: of the state; nobody else writes it.
         aliases: those that are followed.
-        incompatible: says why a version, by its manifest, cannot take over from the serving one;
+        incompatible: says why a version cannot take over from the serving one, by their folders;
             None if it can.
         poll_seconds: between two looks at the registry.
         prepare_seconds: that preparing a version may take.
@@ -80,7 +75,7 @@ class Follower:
         registry: Registry,
         folder: StateFolder,
         aliases: tuple[str, ...],
-        incompatible: Callable[[Manifest, Manifest], str | None],
+        incompatible: Callable[[Path, Path], str | None],
         poll_seconds: float = 2.0,
         prepare_seconds: float = 300.0,
         priority: Priority = "idle",
@@ -219,15 +214,13 @@ class Follower:
         key = new.folder, serving.folder
         if key not in self._objections:
             try:
-                reason = self._incompatible(self._manifest(new), self._manifest(serving))
+                folders = [self._folder.path / version.folder for version in (new, serving)]
+                reason = self._incompatible(*folders)
             except Exception as error:
                 logger.exception("two versions could not be compared")
                 reason = f"it could not be compared with what serves: {error!r}"
             self._objections = {key: reason}
         return self._objections[key]
-
-    def _manifest(self, version: Prepared) -> Manifest:
-        return msgspec.json.decode((self._folder.path / version.folder / MANIFEST).read_bytes())
 
     def _heed_wishes(self, now: datetime) -> dict[Key, datetime]:
         """Return the versions that are kept because they are asked for by number."""

@@ -405,7 +405,7 @@ def _compare_columns(new: dict[str, Any], serving: dict[str, Any]) -> str | None
             return f"it no longer takes the column {name!r}, which requests send"
         mine = ours[name]
         # Whether today's example had a gap says nothing of a model that answers one.
-        if mine.required and not column.required and name not in new.get("gaps", ()):
+        if mine.required and not column.required and name not in new["gaps"]:
             return f"it requires the column {name!r}, which requests may leave out: {_PIN}"
         nested = column.spec if column.type in ("array", "object", "map") else None
         if mine.type not in _WIDER.get(column.type, frozenset({column.type, "any"})) or (

@@ -343,11 +343,7 @@ def open_version(folder: Path) -> Version:
         VersionError: it was prepared by another release, or fails on its input example.
         Exception: whatever the model's own code raises.
     """
-    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes())
-    if manifest.get("format") == 1:
-        manifest |= _BEFORE
-    elif manifest.get("format") != FORMAT:
-        raise VersionError("it was prepared by another release: prepare it again")
+    manifest = read_manifest(folder)
     engine = open_engine(manifest["engine"], folder, manifest["options"])
     version = Version(folder, manifest, engine)
     version.warm()
@@ -366,6 +362,21 @@ _BEFORE: dict[str, Any] = {
     "type_hints": True,
     "example_note": None,
 }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what was written down of a prepared version, whichever release prepared it.
+
+    Raises:
+        VersionError: by a release that this one knows nothing of.
+        OSError: it is not there.
+    """
+    manifest: dict[str, Any] = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    if manifest.get("format") == 1:
+        return manifest | _BEFORE
+    if manifest.get("format") != FORMAT:
+        raise VersionError("it was prepared by another release: prepare it again")
+    return manifest
 
 
 def decoder_of(manifest: dict[str, Any]) -> Decoder:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from model_api.decoding import Decoder
 from model_api.prediction_log.sender import Record
 from model_api.problems import Problem
-from model_api.version import MANIFEST, decoder_of
+from model_api.version import decoder_of, read_manifest
 
 # MLflow's types of columns; what is not here, such as an array, is written as JSON.
 _TYPES = {
@@ -87,11 +87,13 @@ class Tables:
         input of the model, ``prediction``. An input with one of these names is ``input_<name>``.
         The table is None if it would be empty.
         """
+        # Whatever one model's folder and records bring, the others' must go on.
         try:
             decoder = self._decoder(group)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError) as error:
             return None, [f"the version is no longer on this host ({error!r})"] * len(records)
-        # Whatever one model's records bring, the others' must go on.
+        except Exception as error:
+            return None, [f"what was prepared of it cannot be read ({error!r})"] * len(records)
         try:
             return self._made(decoder, records)
         except Exception as error:
@@ -142,9 +144,8 @@ class Tables:
     def _decoder(self, group: Group) -> Decoder:
         # Read anew for each file: a model that was made anew may have the same name and version.
         state = msgspec.json.decode((self._state_directory / "state.json").read_bytes())
-        prepared = state["models"][group.name]["versions"][group.version]
-        manifest = self._state_directory / prepared["folder"] / MANIFEST
-        return decoder_of(msgspec.json.decode(manifest.read_bytes()))
+        folder = state["models"][group.name]["versions"][group.version]["folder"]
+        return decoder_of(read_manifest(self._state_directory / folder))
 
 
 def _array(values: list[Any], mlflow_type: str) -> pa.Array:
