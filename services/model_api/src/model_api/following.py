@@ -60,8 +60,8 @@ class Follower:
         registry: where the aliases are.
         folder: of the state; nobody else writes it.
         aliases: those that are followed.
-        incompatible: says why a version cannot take over from the serving one, by their folders;
-            None if it can.
+        incompatible: from the folders of a new version and the serving one, the reason why the new
+            one cannot replace it, or None.
         poll_seconds: between two looks at the registry.
         prepare_seconds: that preparing a version may take.
         priority: of preparing.

@@ -350,13 +350,13 @@ def open_version(folder: Path) -> Version:
     return version
 
 
-# What the release before has prepared serves until it is prepared anew, by the original: a compiled
-# form of that release is neither certified nor can it be opened. Gaps were not looked for, and only
-# MLflow knows whether the signature is of type hints.
+# The original model serves a version that the previous release prepared, until this release has
+# prepared it again: compiled files of that release are not certified and cannot be opened. That
+# release did not look for gaps, and only MLflow knows whether the signature comes from type hints.
 _BEFORE: dict[str, Any] = {
     "engine": PyfuncEngine.name,
     "options": {},
-    "engine_note": "served by MLflow's pyfunc until it is prepared anew by this release",
+    "engine_note": "served by MLflow's pyfunc until this release has prepared it again",
     "gaps": [],
     "engine_fills_gaps": False,
     "type_hints": True,
@@ -365,11 +365,11 @@ _BEFORE: dict[str, Any] = {
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what was written down of a prepared version, whichever release prepared it.
+    """Return the manifest of a prepared version, with defaults where the previous release wrote it.
 
     Raises:
-        VersionError: by a release that this one knows nothing of.
-        OSError: it is not there.
+        VersionError: another release wrote it.
+        OSError: the folder has none.
     """
     manifest: dict[str, Any] = msgspec.json.decode((folder / MANIFEST).read_bytes())
     if manifest.get("format") == 1:

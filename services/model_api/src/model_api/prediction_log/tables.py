@@ -87,13 +87,13 @@ class Tables:
         input of the model, ``prediction``. An input with one of these names is ``input_<name>``.
         The table is None if it would be empty.
         """
-        # Whatever one model's folder and records bring, the others' must go on.
+        # A fault of one model's folder or records must not stop the other models.
         try:
             decoder = self._decoder(group)
         except (OSError, KeyError) as error:
             return None, [f"the version is no longer on this host ({error!r})"] * len(records)
         except Exception as error:
-            return None, [f"what was prepared of it cannot be read ({error!r})"] * len(records)
+            return None, [f"its prepared files cannot be read ({error!r})"] * len(records)
         try:
             return self._made(decoder, records)
         except Exception as error:

@@ -137,7 +137,7 @@ def test_a_configuration_that_caddy_refuses_does_not_land(host: Host) -> None:
 
 
 def test_requests_are_balanced() -> None:
-    # Among equals Caddy draws: ten in a row may go to one. A check may have come late, too.
+    # Caddy picks at random between idle upstreams: ten requests in a row may go to one of them.
     wait_until(lambda: ports(10) == {9001, 9002}, "both upstreams to get requests")
 
 
