@@ -32,7 +32,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import dashboard
-from dashboard import services
+from dashboard import session
 
 APP = Path(dashboard.__file__).with_name("app.py")
 ADMIN = ("admin", "admin-password-of-tests")
@@ -50,7 +50,7 @@ def free_port() -> int:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine MLflow needs longer than a visitor is made to wait."""
-    monkeypatch.setattr(services, "TIMEOUT", httpx.Timeout(60))
+    monkeypatch.setattr(session, "WAIT_SECONDS", 60.0)
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""`python -m dashboard`: check the settings, then become Streamlit's server."""
+"""`python -m dashboard`: check the settings, then run Streamlit's server."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,20 +11,23 @@ from dashboard.settings import Settings, SettingsError
 
 
 def main() -> None:
-    """Replace this process by Streamlit; exit with status 2 when a setting is wrong."""
+    """Serve until the process is stopped; exit with status 2 when a setting is wrong."""
     try:
         settings = Settings.from_env()
     except SettingsError as error:
         print(f"dashboard: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    env = dict(os.environ)
     if settings.cookie_secret:
-        env["STREAMLIT_SERVER_COOKIE_SECRET"] = settings.cookie_secret
-    arguments = [
-        *("-m", "streamlit", "run", str(Path(__file__).with_name("app.py"))),
-        *("--server.address", settings.host, "--server.port", str(settings.port)),
-    ]
-    os.execve(sys.executable, [sys.executable, *arguments], env)
+        os.environ["STREAMLIT_SERVER_COOKIE_SECRET"] = settings.cookie_secret
+    # Not at the top: a wrong setting is told at once, and Streamlit takes seconds to import.
+    from streamlit.starlette import App
+
+    from dashboard import logins
+
+    # uvicorn shuts down cleanly and then raises the signal again: it would end as killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    app = App(Path(__file__).with_name("app.py"), routes=[logins.route()])
+    app.run(config={"server.address": settings.host, "server.port": settings.port})
 
 
 if __name__ == "__main__":

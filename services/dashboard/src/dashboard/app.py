@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import streamlit as st
 
-from dashboard import signin
+from dashboard import board, logins, signin
 from dashboard.services import ServiceError, SignInRefused
-from dashboard.session import Session, close_session, current
+from dashboard.session import Session, State, current, hold, resume, sign_out
 from dashboard.settings import Settings
 from dashboard.ui import LOGO, MARK, away, plain
 
@@ -24,7 +26,8 @@ def main() -> None:
     """Draw one run of the page."""
     settings = Settings.from_env()
     st.set_page_config(page_title="Lastro", page_icon=MARK, layout="wide")
-    session = current()
+    had_one = current() is not None
+    session = resume(settings)
     # Signed out, the pages are known but not run: an address such as /models leads there after
     # the sign-in instead of to "page not found".
     page = st.navigation(
@@ -35,27 +38,53 @@ def main() -> None:
         position="sidebar" if session else "hidden",
     )
     if session is None:
-        signin.page(settings)
+        signin.page(settings, "Your login has ended. Sign in again." if had_one else None)
         return
+    # The first element of the page, where the sign-in form was.
+    first = st.empty()
+    if session.ticket and not logins.logins().has_cookie(session.login):
+        first.html(_fetch_cookie(session.ticket), unsafe_allow_javascript=True)
+    hold(session.key, session)
     session.begin()
     st.logo(LOGO, size="large", icon_image=MARK)
     _sidebar(session)
     banner = st.container()
     try:
+        board.prepare(session)
+        board.check_login(session)
         page.run()
     except SignInRefused:
-        close_session()
+        sign_out()
         signin.page(settings, "MLflow no longer accepts this login. Sign in again.")
         return
     except ServiceError as error:
-        away(str(error))
+        away(error)
     with banner:
         for service, at in sorted(session.old.items()):
+            state = session.state(service)
             st.warning(
-                f"**{plain(service)} is away.** Showing what was loaded at "
-                f"{at.astimezone():%H:%M:%S}.",
-                icon=":material/cloud_off:",
+                f"**{plain(service)} is {'slow' if state is State.SLOW else 'away'}.** Showing "
+                f"what was loaded at {at.astimezone():%H:%M:%S}.",
+                icon=":material/hourglass_top:" if state is State.SLOW else ":material/cloud_off:",
             )
+    if session.waits_for:
+        _watch(session)
+
+
+def _fetch_cookie(ticket: str) -> str:
+    """A script that has the browser fetch the login's cookie, which Streamlit cannot set."""
+    body = json.dumps(json.dumps({"ticket": ticket}))
+    return (
+        f"<script>fetch({json.dumps(logins.path())}, "
+        f'{{method: "POST", credentials: "same-origin", body: {body}}})</script>'
+    )
+
+
+@st.fragment(run_every=1.0)
+def _watch(session: Session) -> None:
+    """Draw the page again as soon as a service that it did not wait for has answered."""
+    if session.has_news():
+        st.rerun()
 
 
 def _sidebar(session: Session) -> None:
@@ -71,7 +100,7 @@ def _sidebar(session: Session) -> None:
                 session.refresh()
                 st.rerun()
             if st.button("Sign out", icon=":material/logout:", key="sign_out"):
-                close_session()
+                sign_out()
                 st.rerun()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,10 +12,10 @@ import pandas as pd
 from dashboard import airflow, prediction_log, tracking
 from dashboard.airflow import DagRun, Task
 from dashboard.prediction_log import PredictionLog, Sample
-from dashboard.services import Away, Refused, ServiceError
+from dashboard.services import Away, Refused, ServiceError, SignInRefused, Slow
 from dashboard.serving import SERVICE as MODEL_API
 from dashboard.serving import Held, ModelApi, ServedModel
-from dashboard.session import Load, Session
+from dashboard.session import WAIT_SECONDS, Load, Session, State
 from dashboard.tracking import Experiment, ModelVersion, RegisteredModel, Run, RunPage
 
 MLFLOW = tracking.SERVICE
@@ -32,14 +33,14 @@ class Serving:
 
     models: Mapping[str, ServedModel]
     registry_error: str | None = None
-    problem: str | None = None
+    problem: ServiceError | None = None
 
 
 @dataclass(frozen=True)
 class Health:
     """A service's state in a word, where there is more to say a line, and its parts' states.
 
-    `good` is None where there is nothing to judge.
+    `good` is None where there is nothing to judge, or where the service is slow.
     """
 
     name: str
@@ -53,11 +54,25 @@ def prepare(session: Session) -> None:
     """Ask every service at the same time for what nearly every page shows first."""
     session.prefetch(
         [
+            _login(session),
             (MLFLOW, "models", session.tracking.registered_models),
             (MLFLOW, "experiments", session.tracking.experiments),
             *(_held(api, session) for api in session.apis),
         ]
     )
+
+
+def check_login(session: Session) -> None:
+    """Have MLflow confirm the login, so that a changed password ends it on every page.
+
+    While MLflow cannot say, the login holds: MLflow has accepted it before.
+
+    Raises:
+        SignInRefused: MLflow no longer accepts it.
+        Refused: MLflow no longer asks for logins at all.
+    """
+    with suppress(Away):
+        session.read(*_login(session))
 
 
 def experiments(session: Session) -> list[Experiment]:
@@ -131,11 +146,13 @@ def prepare_versions(session: Session, models: Iterable[str]) -> None:
 
 def serving(session: Session) -> Serving:
     """What serves, limited to the registered models this visitor may see in MLflow."""
-    visible = {model.name for model in registered_models(session)}
     try:
+        visible = {model.name for model in registered_models(session)}
         held: Held = session.read(*_held(session.apis[0], session))
+    except SignInRefused:
+        raise
     except ServiceError as error:
-        return Serving({}, problem=str(error))
+        return Serving({}, problem=error)
     models = {model.name: model for model in held.models if model.name in visible}
     return Serving(models, held.registry_error)
 
@@ -146,26 +163,33 @@ def health(session: Session) -> list[Health]:
     if session.airflow:
         loads.append((airflow.SERVICE, "health", session.airflow.health))
     session.prefetch(loads)
-    away = MLFLOW in session.old
-    held = f"{len(registered_models(session))} models, {len(experiments(session))} experiments"
     return [
-        Health("MLflow", "away" if away else "healthy", not away, held),
+        _mlflow_health(session),
         _airflow_health(session),
         *(_api_health(session, api) for api in session.apis),
     ]
 
 
-def log_health(session: Session, served: Iterable[tuple[str, str]]) -> Health:
-    """The prediction log's state: when the newest prediction of these (model, version) came."""
+def log_health(
+    session: Session, served: Iterable[tuple[str, str]], problem: ServiceError | None = None
+) -> Health:
+    """The prediction log's state: when the newest prediction of these (model, version) came.
+
+    With a `problem` it is not known which versions serve.
+    """
     name, log = "Prediction log", session.log
     if log is None:
         return Health(name, "not set up", None, "DASHBOARD_PREDICTION_LOG_URL is not set.")
+    if problem:
+        return Health(name, "unknown", None, "It is not known which versions serve.")
     loads = [_newest(log, model, version) for model, version in served]
     session.prefetch(loads)
     try:
         newest = [at for load in loads if (at := session.read(*load))]
-    except Away as error:
-        return Health(name, "away", False, str(error))
+    except ServiceError as error:
+        return _trouble(name, prediction_log.SERVICE, session, error)
+    if trouble := _trouble(name, prediction_log.SERVICE, session):
+        return trouble
     if not newest:
         return Health(name, "empty", None, "No prediction since yesterday.")
     return Health(name, "readable", True, f"newest {max(newest):%d %b, %H:%M} UTC")
@@ -217,6 +241,10 @@ def api_name(api: ModelApi, session: Session) -> str:
     return MODEL_API if len(session.apis) == 1 else f"{MODEL_API} on {api.host}"
 
 
+def _login(session: Session) -> Load:
+    return MLFLOW, "login", session.tracking.check_login
+
+
 def _held(api: ModelApi, session: Session) -> Load:
     return api_name(api, session), "models", api.models
 
@@ -241,6 +269,31 @@ def _newest(log: PredictionLog, model: str, version: str) -> Load:
     )
 
 
+def _trouble(
+    name: str, service: str, session: Session, error: ServiceError | None = None
+) -> Health | None:
+    """The health of a service that is slow or away; None where it answers as it should.
+
+    It comes from what every page has heard of the service, so no page says otherwise.
+    """
+    state = session.state(service)
+    if state is State.SLOW or isinstance(error, Slow):
+        took = session.took(service)
+        note = f"The last answer took {took:.1f} s." if took > WAIT_SECONDS else "No answer yet."
+        return Health(name, "slow", None, str(error or note))
+    if state is State.AWAY or error:
+        return Health(name, "away", False, str(error or session.problem(service) or ""))
+    return None
+
+
+def _mlflow_health(session: Session) -> Health:
+    try:
+        held = f"{len(registered_models(session))} models, {len(experiments(session))} experiments"
+    except Away as error:
+        return _trouble("MLflow", MLFLOW, session, error)
+    return _trouble("MLflow", MLFLOW, session) or Health("MLflow", "healthy", True, held)
+
+
 def _api_health(session: Session, api: ModelApi) -> Health:
     service = api_name(api, session)
     name = "Model API" if len(session.apis) == 1 else f"Model API {api.host}"
@@ -248,9 +301,9 @@ def _api_health(session: Session, api: ModelApi) -> Health:
         ready = session.read(*_ready(api, session))
         age = session.read(*_held(api, session)).age
     except ServiceError as error:
-        return Health(name, "away", False, str(error))
-    if service in session.old:
-        return Health(name, "away", False)
+        return _trouble(name, service, session, error)
+    if trouble := _trouble(name, service, session):
+        return trouble
     if not ready:
         return Health(name, "not ready", False)
     if age is None:
@@ -267,9 +320,9 @@ def _airflow_health(session: Session) -> Health:
     try:
         states = session.read(airflow.SERVICE, "health", session.airflow.health)
     except ServiceError as error:
-        return Health("Airflow", "away", False, str(error))
-    if airflow.SERVICE in session.old:
-        return Health("Airflow", "away", False)
+        return _trouble("Airflow", airflow.SERVICE, session, error)
+    if trouble := _trouble("Airflow", airflow.SERVICE, session):
+        return trouble
     parts = {name.replace("_", " "): state == "healthy" for name, state in states.items()}
     good = all(parts.values())
     return Health("Airflow", "healthy" if good else "unhealthy", good, parts=parts)

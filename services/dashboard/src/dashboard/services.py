@@ -1,19 +1,26 @@
-"""What the HTTP clients share: short time-outs and errors a visitor can read."""
+"""What the HTTP clients share: limits, and errors a visitor can read."""
 
 from __future__ import annotations
 
+import json
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import httpx
 
-TIMEOUT = httpx.Timeout(1.5, connect=1.0)
-"""Of what a page shows: a service that hangs may not keep the page longer than two seconds."""
+LIMIT_SECONDS = 30.0
+"""Until a request is given up. No page waits that long: see `session.WAIT_SECONDS`."""
 
-PATIENCE = httpx.Timeout(8.0, connect=2.0)
-"""Of what a visitor pressed a button for."""
+PATIENCE_SECONDS = 8.0
+"""The same for what a visitor pressed a button for, and then waits for."""
+
+CONNECT_SECONDS = 2.0
+
+ANSWER_BYTES = 32 << 20
+"""Size of the largest JSON answer that is read."""
 
 
 class ServiceError(Exception):
@@ -29,6 +36,10 @@ class Away(ServiceError):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Slow(Away):
+    """The service is reached and has not answered yet."""
 
 
 class SignInRefused(ServiceError):
@@ -61,7 +72,7 @@ def open_client(base_url: str, **options: Any) -> httpx.Client:
     """
     return httpx.Client(
         base_url=base_url,
-        timeout=TIMEOUT,
+        timeout=httpx.Timeout(LIMIT_SECONDS, connect=CONNECT_SECONDS),
         trust_env=False,
         verify=_tls(),
         follow_redirects=False,
@@ -74,7 +85,14 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def ask(client: httpx.Client, service: str, method: str, path: str, **options: Any) -> Any:
+def ask(
+    client: httpx.Client,
+    service: str,
+    method: str,
+    path: str,
+    seconds: float = LIMIT_SECONDS,
+    **options: Any,
+) -> Any:
     """Send one request and return the JSON answer.
 
     Args:
@@ -82,63 +100,73 @@ def ask(client: httpx.Client, service: str, method: str, path: str, **options: A
         service: the service's name as the visitor knows it, for messages.
         method: HTTP method.
         path: path below the base URL, without a leading slash.
-        options: passed to `httpx.Client.request`.
+        seconds: limit of the whole request, in seconds.
+        options: passed to `httpx.Client.stream`.
 
     Raises:
+        Slow: no complete answer within `seconds`.
         Away: no answer, not JSON, or a 5xx.
         SignInRefused: 401.
-        Refused: another 4xx; the message is the service's own explanation.
+        Refused: another 4xx, with the service's own explanation; or the answer is too large.
     """
-    response = _send(client, service, method, path, **options)
-    body = _json(response)
-    if body is None:
-        raise Away(f"{service} answered with status {response.status_code}.", response.status_code)
-    return body
+    status, content = _send(client, service, method, path, seconds, ANSWER_BYTES, **options)
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise Away(f"{service} answered with status {status}.", status) from None
 
 
 def fetch(client: httpx.Client, service: str, path: str, limit: int) -> bytes:
     """A file of at most `limit` bytes.
 
     Raises:
-        Away, SignInRefused, Refused: as `ask`; also Refused when the file is larger.
+        Slow, Away, SignInRefused, Refused: as `ask`; also Refused when the file is larger.
     """
+    return _send(client, service, "GET", path, LIMIT_SECONDS, limit)[1]
+
+
+def _send(
+    client: httpx.Client,
+    service: str,
+    method: str,
+    path: str,
+    seconds: float,
+    limit: int,
+    **options: Any,
+) -> tuple[int, bytes]:
+    """The status and body of an answer that is a success.
+
+    The body is read piece by piece: httpx limits the time between two pieces only, so a service
+    that sends a byte now and then could hold a request for ever.
+    """
+    end = time.monotonic() + seconds
+    timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
     try:
-        with client.stream("GET", path) as response:
-            if not response.is_success:
-                response.read()
-                _check(response, service)
+        with client.stream(method, path, timeout=timeout, **options) as response:
             content = bytearray()
             for piece in response.iter_bytes():
                 content += piece
                 if len(content) > limit:
                     raise Refused(f"{path} is larger than {limit >> 20} MiB, so it is not read.")
-            return bytes(content)
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout("the whole answer takes too long")
+    except (httpx.ConnectTimeout, httpx.PoolTimeout):
+        raise Away(f"{service} cannot be reached.") from None
     except httpx.TimeoutException:
-        raise Away(f"{service} did not answer in time.") from None
+        raise Slow(f"{service} did not answer within {seconds:g} s.") from None
     except httpx.HTTPError:
         raise Away(f"{service} cannot be reached.") from None
+    _check(response, bytes(content), service)
+    return response.status_code, bytes(content)
 
 
-def _send(
-    client: httpx.Client, service: str, method: str, path: str, **options: Any
-) -> httpx.Response:
-    try:
-        response = client.request(method, path, **options)
-    except httpx.TimeoutException:
-        raise Away(f"{service} did not answer in time.") from None
-    except httpx.HTTPError:
-        raise Away(f"{service} cannot be reached.") from None
-    _check(response, service)
-    return response
-
-
-def _check(response: httpx.Response, service: str) -> None:
+def _check(response: httpx.Response, content: bytes, service: str) -> None:
     if response.is_success:
         return
     status = response.status_code
     if status == 401:
         raise SignInRefused(f"{service} does not accept these credentials.")
-    body = _json(response)
+    body = _json(content)
     explanation = _explanation(body)
     if response.is_client_error:
         raise Refused(
@@ -153,9 +181,9 @@ def _check(response: httpx.Response, service: str) -> None:
     )
 
 
-def _json(response: httpx.Response) -> Any:
+def _json(content: bytes) -> Any:
     try:
-        return response.json()
+        return json.loads(content)
     except ValueError:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from dashboard.fields import Field
-from dashboard.services import PATIENCE, Away, Refused, SignInRefused, ask, open_client
+from dashboard.services import PATIENCE_SECONDS, Away, Refused, SignInRefused, ask, open_client
 
 SERVICE = "The model API"
 CHAMPION = "champion"
@@ -192,9 +193,11 @@ class ModelApi:
         return self._ask(
             "POST",
             predict_path(name, alias),
+            seconds=PATIENCE_SECONDS,
             params={"probabilities": "true"} if probabilities else {},
-            json={"inputs": inputs},
-            timeout=PATIENCE,
+            # Not httpx's `json=`, which refuses NaN and infinity: the API takes both.
+            content=json.dumps({"inputs": inputs}).encode(),
+            headers={"Content-Type": "application/json"},
         )
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:

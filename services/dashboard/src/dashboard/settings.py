@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8501
     cookie_secret: str | None = field(default=None, repr=False)
+    login_idle_hours: float = 8.0
+    """A login ends when no page of it has been used for so many hours."""
     mlflow_public_url: str | None = None
     airflow_url: str | None = None
     model_api_public_url: str | None = None
@@ -72,6 +75,7 @@ class Settings:
             host=env.get("DASHBOARD_HOST") or cls.host,
             port=_port(env, "DASHBOARD_PORT", cls.port),
             cookie_secret=cookie_secret,
+            login_idle_hours=_hours(env, "DASHBOARD_LOGIN_IDLE_HOURS", cls.login_idle_hours),
             mlflow_public_url=_optional_url(env, "MLFLOW_PUBLIC_URL"),
             airflow_url=_optional_url(env, "AIRFLOW_URL"),
             model_api_public_url=_optional_url(env, "MODEL_API_PUBLIC_URL"),
@@ -134,3 +138,14 @@ def _port(env: Mapping[str, str], name: str, default: int) -> int:
     if not value.isdecimal() or not 0 < int(value) < 65536:
         raise SettingsError(f"{name} is {value!r}: give a port between 1 and 65535.")
     return int(value)
+
+
+def _hours(env: Mapping[str, str], name: str, default: float) -> float:
+    value = env.get(name) or str(default)
+    try:
+        hours = float(value)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours <= 168:
+        raise SettingsError(f"{name} is {value!r}: give a number of hours up to 168.")
+    return hours

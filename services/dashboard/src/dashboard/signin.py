@@ -8,7 +8,8 @@ import threading
 
 import streamlit as st
 
-from dashboard.services import ServiceError, SignInRefused
+from dashboard.logins import logins
+from dashboard.services import ServiceError, SignInRefused, Slow
 from dashboard.session import open_session
 from dashboard.settings import Settings
 from dashboard.throttle import Throttle
@@ -45,36 +46,47 @@ def sign_in(settings: Settings, username: str, password: str) -> str | None:
     try:
         name = tracking.check_login()
     except SignInRefused:
-        tracking.close()
         return "Wrong username or password."
     except ServiceError as error:
-        tracking.close()
         throttle().undecided(username)
-        return f"MLflow is away, so your login cannot be checked right now. {error}"
+        state = "slow" if isinstance(error, Slow) else "away"
+        return f"MLflow is {state}, so your login cannot be checked right now. {error}"
+    finally:
+        tracking.close()
     throttle().succeeded(username)
-    open_session(settings, tracking, name)
+    login = logins().begin(name, password)
+    open_session(settings, login, logins().ticket(login))
     return None
 
 
 def page(settings: Settings, notice: str | None = None) -> None:
     """Draw the form; on success the script starts over, signed in."""
     warm_up()
-    _, middle, _ = st.columns([1, 1.1, 1])
-    with middle:
-        st.space("large")
-        st.image(LOGO, width=190)
-        st.markdown("Models, experiments and what serves right now.")
-        if notice:
-            st.info(plain(notice), icon=":material/info:")
-        with st.form("sign_in", enter_to_submit=True):
-            username = st.text_input("Username", autocomplete="username", max_chars=128)
-            password = st.text_input(
-                "Password", type="password", autocomplete="current-password", max_chars=256
-            )
-            if st.form_submit_button("Sign in", type="primary", width="stretch"):
-                with st.spinner("Checking with MLflow"):
-                    problem = sign_in(settings, username, password)
-                if problem is None:
-                    st.rerun()
-                st.error(plain(problem), icon=":material/error:")
-        st.caption("Use your MLflow login. It stays in this browser tab's session.")
+    # One element, the first of the page: a signed-in page replaces it before it asks any service.
+    with st.empty().container():
+        _, middle, _ = st.columns([1, 1.1, 1])
+        with middle:
+            _form(settings, notice)
+
+
+def _form(settings: Settings, notice: str | None) -> None:
+    st.space("large")
+    st.image(LOGO, width=190)
+    st.markdown("Models, experiments and what serves right now.")
+    if notice:
+        st.info(plain(notice), icon=":material/info:")
+    with st.form("sign_in", enter_to_submit=True):
+        username = st.text_input("Username", autocomplete="username", max_chars=128)
+        password = st.text_input(
+            "Password", type="password", autocomplete="current-password", max_chars=256
+        )
+        if st.form_submit_button("Sign in", type="primary", width="stretch"):
+            with st.spinner("Checking with MLflow"):
+                problem = sign_in(settings, username, password)
+            if problem is None:
+                st.rerun()
+            st.error(plain(problem), icon=":material/error:")
+    st.caption(
+        "Use your MLflow login. It holds in every tab of this browser until you sign out, or "
+        f"{plain(f'{settings.login_idle_hours:g}')} hours after you last used it."
+    )

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from dashboard.services import PATIENCE, Refused, ask, fetch, open_client
+from dashboard.services import LIMIT_SECONDS, PATIENCE_SECONDS, Refused, ask, fetch, open_client
 
 SERVICE = "MLflow"
 
@@ -139,9 +139,7 @@ class Tracking:
             Refused: this MLflow has no basic authentication, so nothing can be verified.
         """
         try:
-            answer = ask(
-                self._http, SERVICE, "GET", "api/2.0/mlflow/users/current", timeout=PATIENCE
-            )
+            answer = self._get("users/current", PATIENCE_SECONDS)
         except Refused:
             raise Refused(
                 "This MLflow server has no basic authentication: "
@@ -219,7 +217,7 @@ class Tracking:
 
     def registered_model(self, name: str) -> RegisteredModel:
         """One registered model, as it is now."""
-        answer = self._get("registered-models/get", timeout=PATIENCE, name=name)
+        answer = self._get("registered-models/get", PATIENCE_SECONDS, name=name)
         return _registered_model(answer["registered_model"])
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
@@ -276,12 +274,11 @@ class Tracking:
                 return None
             raise
 
-    def _get(self, path: str, timeout: httpx.Timeout | None = None, **query: Any) -> Any:
-        options = {"timeout": timeout} if timeout else {}
-        return ask(self._http, SERVICE, "GET", f"api/2.0/mlflow/{path}", params=query, **options)
+    def _get(self, path: str, seconds: float = LIMIT_SECONDS, **query: Any) -> Any:
+        return ask(self._http, SERVICE, "GET", f"api/2.0/mlflow/{path}", seconds, params=query)
 
     def _write(self, path: str, **body: str) -> None:
-        ask(self._http, SERVICE, "POST", f"api/2.0/mlflow/{path}", json=body, timeout=PATIENCE)
+        ask(self._http, SERVICE, "POST", f"api/2.0/mlflow/{path}", PATIENCE_SECONDS, json=body)
 
     def _pages(
         self, method: str, path: str, key: str, query: dict[str, Any], limit: int = _PAGE

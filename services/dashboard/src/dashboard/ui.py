@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 import streamlit as st
 
+from dashboard.services import Slow
 from dashboard.serving import COMPILED, ServedModel, ServedVersion
+from dashboard.session import current
 from dashboard.settings import Settings
 
 ASSETS = Path(__file__).parent / "assets"
@@ -98,13 +100,34 @@ def empty(title: str, next_step: str, icon: str = ":material/inbox:") -> None:
         st.space("small")
 
 
-def away(message: str) -> None:
-    """Say that a service cannot be used right now and what the visitor may do."""
-    empty(
-        "Nothing to show right now",
-        f"{plain(message)} Press **Refresh** in a moment, or tell whoever runs Lastro.",
-        icon=":material/cloud_off:",
-    )
+def away(problem: Exception | str) -> None:
+    """Say that a service cannot be used right now, with a button to try again.
+
+    Args:
+        problem: the error, or what it says. A slow service is told apart from one that is away:
+            the page shows its answer when it comes.
+    """
+    session = current()
+    slow = isinstance(problem, Slow)
+    if isinstance(problem, str):
+        slow = session is not None and any(problem.startswith(s) for s in session.waits_for)
+    with st.container(border=True, horizontal_alignment="center"):
+        st.space("small")
+        title = ":material/hourglass_top: Still loading" if slow else ":material/cloud_off: Away"
+        st.markdown(f"#### {title}", text_alignment="center")
+        next_step = (
+            "The page shows it when it comes."
+            if slow
+            else "Try again in a moment, or tell whoever runs Lastro."
+        )
+        st.markdown(f"{plain(problem)} {next_step}", text_alignment="center")
+        if session is not None:
+            session.told += 1
+            key = f"try_again_{session.told}"
+            if st.button("Try again", icon=":material/refresh:", key=key):
+                session.refresh()
+                st.rerun()
+        st.space("small")
 
 
 def not_set(title: str, *variables: str) -> None:

@@ -34,7 +34,6 @@ _CHANGE, _FOLLOWED = "models_change", "models_followed"
 def page(session: Session) -> None:
     """Draw the page."""
     heading("Models", "Registered versions, which one serves, and who promoted it.")
-    board.prepare(session)
     models = board.registered_models(session)
     if not models:
         empty(
@@ -95,7 +94,7 @@ def _alias(
     model: RegisteredModel,
     served: ServedModel | None,
     state: ServedAlias | None,
-    problem: str | None,
+    problem: ServiceError | None,
 ) -> None:
     target = model.aliases.get(alias)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import streamlit as st
 
 from dashboard import board
 from dashboard.board import Health
+from dashboard.services import Away
 from dashboard.serving import CHAMPION, ServedAlias, ServedModel
-from dashboard.session import Session, current
+from dashboard.session import Session, State, current
 from dashboard.tracking import RegisteredModel, Run
 from dashboard.ui import (
     ago,
+    away,
     empty,
     engine_badge,
     failed_load,
@@ -29,9 +33,27 @@ SERVICES_PER_ROW = 5
 def page(session: Session) -> None:
     """Draw the page."""
     heading("Overview", "Which model versions serve, how the services are, and what ran last.")
-    board.prepare(session)
-    models = board.registered_models(session)
     serving = board.serving(session)
+    _failures(serving)
+    services = st.container()
+    _section("Models", lambda: _models(session, serving))
+    _section("Latest runs", lambda: _latest_runs(session))
+    # Last, so that the cards tell what the sections met.
+    with services:
+        _services(session, serving)
+
+
+def _section(title: str, draw: Callable[[], None]) -> None:
+    """Draw a section; where its service does not answer, the others are still drawn."""
+    st.subheader(title, anchor=False)
+    with st.container():
+        try:
+            draw()
+        except Away as error:
+            away(error)
+
+
+def _failures(serving: board.Serving) -> None:
     for served in serving.models.values():
         failed_load(served)
     if serving.registry_error:
@@ -40,16 +62,6 @@ def page(session: Session) -> None:
             "takes effect later. The reason is in the model API's log.",
             icon=":material/sync_problem:",
         )
-    _services(session, serving)
-    st.subheader("Models", anchor=False)
-    if serving.problem:
-        st.warning(
-            f"What serves right now is unknown. {plain(serving.problem)}",
-            icon=":material/cloud_off:",
-        )
-    _models(session, models, serving)
-    st.subheader("Latest runs", anchor=False)
-    _latest_runs(session)
 
 
 def _services(session: Session, serving: board.Serving) -> None:
@@ -58,7 +70,7 @@ def _services(session: Session, serving: board.Serving) -> None:
         for model in serving.models.values()
         for version in model.serving().values()
     }
-    found = [*board.health(session), board.log_health(session, sorted(served))]
+    found = [*board.health(session), board.log_health(session, sorted(served), serving.problem)]
     for start in range(0, len(found), SERVICES_PER_ROW):
         row = found[start : start + SERVICES_PER_ROW]
         columns = st.columns(len(row) if start == 0 else SERVICES_PER_ROW)
@@ -73,6 +85,8 @@ def _service(health: Health) -> None:
         False: ("red", ":material/error:"),
         None: ("gray", ":material/circle:"),
     }[health.good]
+    if health.state == State.SLOW:
+        color, icon = "orange", ":material/hourglass_top:"
     st.caption(plain(health.name))
     st.markdown(f":{color}[{icon}] **{plain(health.state.capitalize())}**")
     if health.parts:
@@ -85,7 +99,13 @@ def _service(health: Health) -> None:
         st.caption(plain(health.note))
 
 
-def _models(session: Session, models: list[RegisteredModel], serving: board.Serving) -> None:
+def _models(session: Session, serving: board.Serving) -> None:
+    models = board.registered_models(session)
+    if serving.problem:
+        st.warning(
+            f"What serves right now is unknown. {plain(serving.problem)}",
+            icon=":material/cloud_off:",
+        )
     if not models:
         empty(
             "No registered models yet",
@@ -93,13 +113,25 @@ def _models(session: Session, models: list[RegisteredModel], serving: board.Serv
             ":material/deployed_code:",
         )
         return
+    problem = None
+    runs = {}
+    try:
+        runs = _runs(session, models, serving)
+    except Away as error:
+        problem = error
+    for model in sorted(models, key=lambda model: model.name not in serving.models):
+        with st.container(border=True):
+            _model(model, serving, runs.get(model.name), problem)
+
+
+def _runs(
+    session: Session, models: list[RegisteredModel], serving: board.Serving
+) -> dict[str, Run | None]:
+    """Model -> the run whose metrics stand for it."""
     board.prepare_versions(session, (model.name for model in models))
     run_ids = {model.name: _run_id(session, model, serving) for model in models}
     runs = board.known_runs(session, run_ids.values())
-    for model in sorted(models, key=lambda model: model.name not in serving.models):
-        run = runs.get(run_ids[model.name] or "")
-        with st.container(border=True):
-            _model(model, serving, run)
+    return {name: runs.get(run_id or "") for name, run_id in run_ids.items()}
 
 
 def _run_id(session: Session, model: RegisteredModel, serving: board.Serving) -> str | None:
@@ -111,7 +143,9 @@ def _run_id(session: Session, model: RegisteredModel, serving: board.Serving) ->
     return next((v.run_id for v in found if v.version == version), None)
 
 
-def _model(model: RegisteredModel, serving: board.Serving, run: Run | None) -> None:
+def _model(
+    model: RegisteredModel, serving: board.Serving, run: Run | None, problem: Away | None
+) -> None:
     served = serving.models.get(model.name)
     name, aliases, metrics = st.columns([2, 4, 2.6], vertical_alignment="center")
     with name.container(gap=None):
@@ -133,7 +167,10 @@ def _model(model: RegisteredModel, serving: board.Serving, run: Run | None) -> N
             st.badge("does not serve", color="gray")
             st.caption(f"Set the alias **{CHAMPION}** to a version to have it served.")
     with metrics:
-        _metrics(run)
+        if problem:
+            st.caption(f"Its metrics are not known yet. {plain(problem)}")
+        else:
+            _metrics(run)
 
 
 def _alias(served: ServedModel, alias: ServedAlias) -> None:

@@ -28,7 +28,7 @@ def page(session: Session) -> None:
     try:
         runs = board.dag_runs(session)
     except ServiceError as error:
-        away(str(error))
+        away(error)
         return
     if not runs:
         empty(

@@ -29,7 +29,6 @@ type Outcome = Answer | ServiceError
 def page(session: Session) -> None:
     """Draw the page."""
     heading("Try it", "Send one input row to a served model and see what it predicts.")
-    board.prepare(session)
     serving = board.serving(session)
     if serving.problem:
         away(serving.problem)
