@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dashboard.fields import Field, Kind, to_row
+from dashboard.fields import Field, Kind, options, to_row
 from dashboard.settings import Settings, SettingsError
 from dashboard.throttle import FREE_ATTEMPTS, LONGEST_WAIT, REMEMBERED_NAMES, Throttle
 from dashboard.ui import ago, duration, number, plain, run_link, version_link
@@ -47,6 +48,9 @@ def test_settings_have_safe_defaults() -> None:
         ("DASHBOARD_PORT", "0", "between 1 and 65535"),
         ("DASHBOARD_PORT", "x", "between 1 and 65535"),
         ("DASHBOARD_COOKIE_SECRET", "short", "at least 32"),
+        ("DASHBOARD_LOGIN_IDLE_HOURS", "0", "up to 168"),
+        ("DASHBOARD_LOGIN_IDLE_HOURS", "nan", "up to 168"),
+        ("DASHBOARD_LOGIN_IDLE_HOURS", "a day", "up to 168"),
     ],
 )
 def test_a_bad_setting_is_named_with_its_fix(name: str, value: str, fix: str) -> None:
@@ -118,17 +122,58 @@ def test_rows_leave_out_empty_optional_fields() -> None:
         Field("e", "datetime", True),
         Field("f", "boolean", True),
     ]
-    when = datetime(2026, 1, 2, 3, 4)
-    entered = {"a": 0.0, "b": None, "c": "", "d": "", "e": when, "f": False}
-    row = {"a": 0.0, "c": "", "e": "2026-01-02T03:04:00", "f": False}
+    when = "2026-01-02T03:04:00"
+    entered = {"a": "0", "b": "", "c": "", "d": "", "e": when, "f": False}
+    row = {"a": 0.0, "c": "", "e": when, "f": False}
     assert to_row(fields, entered) == (row, {})
-    assert list(to_row(fields, entered | {"a": None})[1]) == ["a"]
+    assert list(to_row(fields, entered | {"a": ""})[1]) == ["a"]
 
 
-def test_nested_values_are_entered_as_json() -> None:
-    fields = [Field("x", "array", True), Field("y", "map", False)]
-    assert to_row(fields, {"x": "[1, 2]", "y": ""}) == ({"x": [1, 2]}, {})
-    assert list(to_row(fields, {"x": "[1,", "y": "{"})[1]) == ["x", "y"]
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("long", "9223372036854775807", 2**63 - 1),
+        ("long", " -9223372036854775808 ", -(2**63)),
+        ("integer", "null", None),
+        ("double", "1e-320", 1e-320),
+        ("double", "-Infinity", -math.inf),
+        ("float", "12", 12.0),
+        ("datetime", "2026-01-02T03:04:05.678901+02:00", "2026-01-02T03:04:05.678901+02:00"),
+        ("datetime", "2026-01-02", "2026-01-02"),
+        ("string", " null ", " null "),
+        ("array", "[9007199254740993]", [2**53 + 1]),
+        ("any", '"text"', "text"),
+    ],
+)
+def test_what_is_entered_is_sent_exactly(kind: str, text: str, value: object) -> None:
+    row, problems = to_row([Field("x", kind, True)], {"x": text}, {"x": None})
+    assert not problems and repr(row["x"]) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "fix"),
+    [
+        ("long", "3.5", "whole number"),
+        ("long", "9" * 5000, "whole number"),
+        ("long", "٣", "whole number"),
+        ("double", "1_000", "Enter a number"),
+        ("double", "1,5", "Enter a number"),
+        ("datetime", "yesterday", "Enter a time"),
+        ("array", "[1,", "not JSON"),
+        ("array", "[" * 100_000, "nested too deeply"),
+        ("map", "", "Enter a value"),
+    ],
+)
+def test_what_cannot_be_sent_is_told_with_its_fix(kind: str, text: str, fix: str) -> None:
+    row, problems = to_row([Field("x", kind, True)], {"x": text})
+    assert not row and fix in problems["x"]
+
+
+def test_choices_that_are_equal_to_python_are_told_apart() -> None:
+    field = Field("x", "long", True, (0, 1))
+    assert options(field, True) == [True, 0, 1]
+    assert to_row([field], {"x": 1}, {"x": True}) == ({"x": 1}, {})
+    assert options(Field("x", "boolean", False), False) == [None, True, False]
 
 
 def test_unknown_types_are_entered_as_text() -> None:

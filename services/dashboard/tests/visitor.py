@@ -68,12 +68,12 @@ class Tab:
                 self._drawn = set()
             if kind == "delta":
                 self._draw(tuple(answer.metadata.delta_path), answer)
-            if kind == "script_finished":
-                # A page that begins again has not been drawn yet.
-                if answer.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
-                    # Like the browser: what this run has not drawn goes at its end.
-                    self.elements = {p: self.elements[p] for p in self.elements if p in self._drawn}
-                    return
+            # A page that begins again has not been drawn yet.
+            again = answer.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
+            if kind == "script_finished" and not again:
+                # Like the browser: what this run has not drawn goes at its end.
+                self.elements = {p: self.elements[p] for p in self.elements if p in self._drawn}
+                return
 
     def _draw(self, path: tuple[int, ...], message: ForwardMsg) -> None:
         if message.delta.WhichOneof("type") == "new_element":

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from dashboard import board, charts
-from dashboard.fields import LARGEST_INTEGER, Field, Kind, to_row
+from dashboard.fields import Field, Kind, options, same, shown, to_row
 from dashboard.services import Refused, ServiceError
 from dashboard.serving import CHAMPION, Answer, ServedVersion, predict_path
 from dashboard.session import Session, current
@@ -20,7 +18,14 @@ from dashboard.ui import away, empty, engine_badge, heading, plain
 
 COLUMNS = 4
 
+NO_VALUE = "(no value)"
+FORM = "try_form_"
+"""What the keys of the fields begin with."""
+
 _LAST = "try_it_last"
+"""The last form sent, its inputs and what was answered."""
+
+_PLACEHOLDERS = {Kind.MOMENT: "2026-11-24T06:00:00"}
 
 type Outcome = Answer | ServiceError
 """What an alias answered, or why it did not."""
@@ -66,14 +71,15 @@ def page(session: Session) -> None:
             width="content",
         )
         engine_badge(first)
-    key = f"{name}_{first.number}"
+    # No name can make the key of one version begin like the key of another.
+    key = f"{len(name)}_{name}_{first.number}_"
+    _forget_other_forms(key)
     inputs, slots = _form(key, first) if first.fields else _json_form(key, first)
     if inputs is not None:
-        st.session_state.setdefault(_LAST, {})[key] = (
-            inputs,
-            _predict(session, name, aliases, inputs),
-        )
-    inputs, outcomes = st.session_state.get(_LAST, {}).get(key, (first.example, {}))
+        st.session_state[_LAST] = (key, inputs, _predict(session, name, aliases, inputs))
+    last_key, last_inputs, outcomes = st.session_state.get(_LAST, (None, None, {}))
+    inputs = last_inputs if last_key == key else first.example
+    outcomes = outcomes if last_key == key else {}
     outcomes = {alias: outcome for alias, outcome in outcomes.items() if alias in aliases}
     for outcome in outcomes.values():
         if isinstance(outcome, Refused):
@@ -99,16 +105,16 @@ def _form(key: str, version: ServedVersion) -> tuple[list[Any] | None, dict[str,
             for column, field in zip(st.columns(COLUMNS), row, strict=False):
                 with column:
                     values[field.name] = _field(
-                        field, example.get(field.name), f"try_{key}_{field.name}"
+                        field, example.get(field.name), f"{FORM}{key}{field.name}"
                     )
                     slots[field.name] = st.empty()
         pressed = st.form_submit_button("Predict", type="primary", icon=":material/play_arrow:")
     if not pressed:
         return None, slots
-    row, problems = to_row(fields, values)
+    row, problems = to_row(fields, values, example)
     _mark(slots, problems)
     if problems:
-        st.session_state.get(_LAST, {}).pop(key, None)
+        st.session_state.pop(_LAST, None)
     return (None if problems else [row]), slots
 
 
@@ -116,56 +122,54 @@ def _json_form(key: str, version: ServedVersion) -> tuple[Any, dict[str, Any]]:
     """As `_form`, for a model that takes tensors: they are entered as JSON."""
     with st.form(f"try_{key}"):
         example = json.dumps(version.example)
-        text = st.text_area("Inputs (JSON)", example, height=200, key=f"try_{key}")
+        text = st.text_area("Inputs (JSON)", example, height=200, key=f"{FORM}{key}inputs")
         problem = st.empty()
         pressed = st.form_submit_button("Predict", type="primary", icon=":material/play_arrow:")
     if not pressed:
         return None, {}
     try:
         return json.loads(text), {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem.caption(f":red[:material/error: This is not JSON: {plain(error)}]")
         return None, {}
 
 
 def _field(field: Field, example: Any, key: str) -> Any:
+    """The text entered or the option chosen; `to_row` says what it means."""
     label = plain(field.name) + ("" if field.required else " (optional)")
     common: dict[str, Any] = {"key": key, "help": f"Type: {field.type}", "persist_state": "session"}
-    match field.kind:
-        case Kind.NUMBER:
-            value = None if example is None else float(example)
-            return st.number_input(label, value=value, step=_step(value), format="%g", **common)
-        case Kind.INTEGER:
-            return st.number_input(
-                label,
-                value=None if example is None else int(example),
-                min_value=-LARGEST_INTEGER,
-                max_value=LARGEST_INTEGER,
-                step=1,
-                **common,
-            )
-        case Kind.BOOLEAN:
-            index = None if example is None else int(not example)
-            return st.selectbox(label, [True, False], index=index, **common)
-        case Kind.CHOICE:
-            options = list(field.categories)
-            index = options.index(example) if example in options else None
-            return st.selectbox(label, options, index=index, **common)
-        case Kind.MOMENT:
-            moment = datetime.fromisoformat(example) if isinstance(example, str) else None
-            return st.datetime_input(label, value=moment, key=key, help=common["help"])
-        case Kind.JSON:
-            text = "" if example is None else json.dumps(example)
-            return st.text_area(f"{label} (JSON)", text, **common)
-        case Kind.TEXT:
-            return st.text_input(label, "" if example is None else str(example), **common)
+    if field.kind in (Kind.BOOLEAN, Kind.CHOICE):
+        choices = options(field, example)
+        return st.selectbox(
+            label,
+            choices,
+            index=next((i for i, choice in enumerate(choices) if same(choice, example)), None),
+            format_func=_names(choices),
+            **common,
+        )
+    text = shown(field, example)
+    if field.kind is Kind.JSON:
+        return st.text_area(f"{label} (JSON)", text, **common)
+    if "\n" in text or "\r" in text:
+        return st.text_area(label, text, **common)
+    return st.text_input(label, text, placeholder=_PLACEHOLDERS.get(field.kind), **common)
 
 
-def _step(value: float | None) -> float:
-    """A step one digit finer than the example's first digit: 0.01 for 0.28, 100 for 1065."""
-    if not value or not math.isfinite(value):
-        return 0.1
-    return 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+def _names(choices: list[Any]) -> Callable[[Any], str]:
+    """How to show choices, so that no two look alike: Streamlit tells them apart by this."""
+    for name in (str, json.dumps):
+        named = [name(choice) for choice in choices if choice is not None]
+        if len(set(named)) == len(named) and NO_VALUE not in named:
+            return lambda choice, name=name: NO_VALUE if choice is None else name(choice)
+    return repr
+
+
+def _forget_other_forms(key: str) -> None:
+    """Keep what was entered for one version: the form of each one visited adds up otherwise."""
+    for name in list(st.session_state):
+        other = isinstance(name, str) and name.startswith(FORM) and not name.startswith(FORM + key)
+        if other:
+            del st.session_state[name]
 
 
 def _mark(slots: Mapping[str, Any], problems: Mapping[str, str]) -> None:
