@@ -40,6 +40,10 @@ BEARER = "bearer-key-of-tests"
 AIRFLOW_LOGIN = {"username": "dashboard", "password": "airflow-password-of-tests"}
 
 
+PATIENCE = 120.0
+"""Seconds; the limit only ends what hangs."""
+
+
 def free_port() -> int:
     """A TCP port nobody listens on right now."""
     with socket.socket() as sock:
@@ -223,13 +227,18 @@ def serving_requests(server: ThreadingHTTPServer) -> Iterator[None]:
 
 
 class Gate(ThreadingHTTPServer):
-    """Forwards to MLflow while `open`; closed, it drops every request unanswered."""
+    """Forwards to MLflow while `open`; closed, it drops every request unanswered.
+
+    While `go_on` is clear, it holds back the requests whose path has `held` in it.
+    """
 
     daemon_threads = True
 
     def __init__(self, target: str) -> None:
         super().__init__(("127.0.0.1", 0), _GateHandler)
         self.target, self.open, self.seen = httpx.URL(target), True, 0
+        self.held, self.go_on = "", threading.Event()
+        self.go_on.set()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -238,6 +247,8 @@ class _GateHandler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         self.server.seen += 1
+        if self.server.held in self.path:
+            self.server.go_on.wait(PATIENCE)
         if not self.server.open:
             self.close_connection = True
             return

@@ -5,15 +5,17 @@ from __future__ import annotations
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import MLflow
+from conftest import MLflow, serving_requests
 
-from dashboard import board, services
+from dashboard import board, services, session
 from dashboard.airflow import Airflow
-from dashboard.services import TIMEOUT, Away, Refused
+from dashboard.services import Refused, Slow
 from dashboard.serving import ModelApi
-from dashboard.session import Session
+from dashboard.session import WAIT_SECONDS, Session
 from dashboard.settings import Settings
 from dashboard.tracking import Tracking
 
@@ -53,10 +55,10 @@ def test_what_hangs_holds_a_page_once_and_all_services_at_the_same_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every service takes the connection and never answers."""
-    monkeypatch.setattr(services, "TIMEOUT", TIMEOUT)
+    monkeypatch.setattr(session, "WAIT_SECONDS", WAIT_SECONDS)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        session = Session(
+        visit = Session(
             username="x",
             settings=Settings(url, url, "key"),
             tracking=Tracking(url, "x", "y"),
@@ -64,20 +66,46 @@ def test_what_hangs_holds_a_page_once_and_all_services_at_the_same_time(
             airflow=Airflow(url, "x", "y"),
         )
         begin = time.monotonic()
-        session.begin()
-        board.prepare(session)
-        with pytest.raises(Away):
-            board.registered_models(session)
+        visit.begin()
+        board.prepare(visit)
+        with pytest.raises(Slow):
+            board.registered_models(visit)
         taken = time.monotonic() - begin
-        # One after the other, the four would take as many times as long.
-        assert TIMEOUT.read <= taken < 3 * TIMEOUT.read
+        # One after the other, the five would take as many times as long.
+        assert WAIT_SECONDS <= taken < 3 * WAIT_SECONDS
         begin = time.monotonic()
-        session.begin()
-        board.prepare(session)
-        with pytest.raises(Away):
-            board.registered_models(session)
-        assert time.monotonic() - begin < TIMEOUT.read
-        session.close()
+        visit.begin()
+        with pytest.raises(Slow):
+            board.registered_models(visit)
+        assert time.monotonic() - begin < WAIT_SECONDS
+        visit.close()
+
+
+class _Dripping(BaseHTTPRequestHandler):
+    """Sends a byte now and then, and never the last one."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b" ")
+                time.sleep(0.02)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_an_answer_that_drips_is_given_up() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Dripping) as server, serving_requests(server):
+        server.daemon_threads = True
+        client = services.open_client(f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(Slow, match=r"did not answer within 0\.3 s"):
+            services.ask(client, "MLflow", "GET", "x", 0.3)
+        with pytest.raises(Refused, match="larger than 0 MiB"):
+            services.fetch(client, "MLflow", "x", 10)
+        client.close()
 
 
 def test_another_s_run_is_refused(mlflow: MLflow) -> None:

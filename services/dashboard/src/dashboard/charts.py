@@ -9,22 +9,24 @@ from datetime import UTC, datetime
 import altair as alt
 import numpy as np
 import pandas as pd
+import streamlit as st
 
 from dashboard.airflow import DagRun, Task
 from dashboard.drift import Feature
 from dashboard.tracking import Run
 
-INK, QUIET, GRID = "#1b2a33", "#5d6f78", "#dde5e6"
-TEAL, ORANGE = "#0f6b66", "#d9822b"
+# Marks have one colour on light and dark pages: each has a contrast of 3 or more to both.
+TEAL, ORANGE = "#17857e", "#cf7420"
+QUIET = "#7f9097"
 
 STATE_COLORS = {
     "success": "#2f8f5b",
-    "running": "#3b6fb6",
-    "failed": "#c2413b",
-    "queued": "#8b9aa0",
-    "upstream_failed": "#d9822b",
-    "up_for_retry": "#d9a52b",
-    "skipped": "#c7a9c9",
+    "running": "#4a7fc4",
+    "failed": "#d0504a",
+    "queued": "#7c8b92",
+    "upstream_failed": "#cf7420",
+    "up_for_retry": "#ad8117",
+    "skipped": "#a883ab",
 }
 """Airflow's states; any other one is drawn as a queued one."""
 
@@ -34,6 +36,14 @@ MOST_CATEGORIES = 12
 """Categories an axis or a histogram shows apart."""
 
 _LEGEND = alt.Legend(orient="bottom", columns=4)
+
+
+def ink() -> tuple[str, str]:
+    """The colour of text in a plot and of what is behind it, on this visitor's page.
+
+    Streamlit gives its theme to axes and legends, and not to text among the marks.
+    """
+    return ("#e4ecee", "#10191e") if st.context.theme.type == "dark" else ("#1b2a33", "#ffffff")
 
 
 def labels(runs: Sequence[Run]) -> dict[str, str]:
@@ -94,9 +104,7 @@ def scatter(runs: Sequence[Run], x: str, y: str, chosen: Sequence[Run]) -> alt.L
         y=alt.Y("y:Q", title=y, scale=alt.Scale(zero=False)),
         tooltip=["name:N", alt.Tooltip("x:Q", title=x), alt.Tooltip("y:Q", title=y)],
     )
-    others = base.transform_filter("!datum.chosen").mark_circle(
-        size=45, color="#9fb0b5", opacity=0.55
-    )
+    others = base.transform_filter("!datum.chosen").mark_circle(size=45, color=QUIET, opacity=0.55)
     points = (
         base.transform_filter("datum.chosen")
         .mark_circle(size=140)
@@ -136,7 +144,7 @@ def probabilities(by_class: Mapping[str, float]) -> alt.LayerChart:
     )
     text = alt.Text("probability:Q", format=".1%")
     return base.mark_bar(cornerRadiusEnd=3, size=18) + base.mark_text(
-        align="left", dx=6, color=INK
+        align="left", dx=6, color=ink()[0]
     ).encode(text=text)
 
 
@@ -228,13 +236,15 @@ def parallel(
     )
     rule = (
         alt.Chart(pd.DataFrame({"axis": list(dimensions)}))
-        .mark_rule(color="#9fb0b5", strokeWidth=1)
+        .mark_rule(color=QUIET, strokeWidth=1)
         .encode(x=x)
     )
     text = alt.Chart(marks).encode(x=x, y=y, text="label:N")
     place = {"align": "left", "dx": 5, "fontSize": 11}
-    halo = text.mark_text(**place, stroke="white", strokeWidth=3, strokeOpacity=0.85)
-    return (rule + line + halo + text.mark_text(**place, color=INK)).properties(height=380)
+    color_of_text, behind = ink()
+    halo = text.mark_text(**place, stroke=behind, strokeWidth=3, strokeOpacity=0.85)
+    labels = text.mark_text(**place, color=color_of_text)
+    return (rule + line + halo + labels).properties(height=380)
 
 
 def value(run: Run, key: str) -> float | str | None:

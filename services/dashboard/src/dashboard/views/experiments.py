@@ -16,6 +16,9 @@ from dashboard.tracking import NEWEST, PAGE_RUNS, Experiment, Run, RunPage
 from dashboard.ui import empty, heading, plain, run_link
 
 MAX_COMPARED = 10
+DIFFERS = "rgba(207, 116, 32, 0.2)"
+"""Behind parameters that differ; it lets the page's own colour through, light or dark."""
+
 SHOWN_METRICS = 6
 SHOWN_AXES, SHOWN_AXES_METRICS = 4, 3
 
@@ -307,7 +310,7 @@ def _params(chosen: list[Run]) -> None:
     table = table.loc[differs.sort_values(ascending=False, kind="stable").index]
     st.dataframe(
         table.style.apply(
-            lambda row: ["background-color: #fbefdf" if differs[row.name] else ""] * len(row),
+            lambda row: [f"background-color: {DIFFERS}" if differs[row.name] else ""] * len(row),
             axis=1,
         )
     )

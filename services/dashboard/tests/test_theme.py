@@ -1,0 +1,61 @@
+"""Light and dark: every colour of a plot can be told from both backgrounds."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dashboard import charts
+
+CONFIG = tomllib.loads(
+    (Path(charts.__file__).parent / ".streamlit" / "config.toml").read_text(encoding="utf-8")
+)
+THEME = CONFIG["theme"]
+MARKS = {charts.TEAL, charts.ORANGE, charts.QUIET, *charts.STATE_COLORS.values()}
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio as WCAG 2.2 defines it, from 1 to 21."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_browser_chooses_between_light_and_dark() -> None:
+    assert "base" not in THEME and THEME["light"].keys() == THEME["dark"].keys()
+    assert luminance(THEME["light"]["backgroundColor"]) > 0.9
+    assert luminance(THEME["dark"]["backgroundColor"]) < 0.02
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_text_and_marks_stand_out(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    theme = THEME[mode]
+    behind = [theme["backgroundColor"], theme["secondaryBackgroundColor"]]
+    behind.append(theme["sidebar"]["backgroundColor"])
+    for text, back in itertools.product((theme["textColor"], theme["linkColor"]), behind):
+        assert contrast(text, back) >= 4.5, (text, back)
+    for mark in MARKS | set(theme["chartCategoricalColors"]):
+        assert contrast(mark, theme["backgroundColor"]) >= 3, mark
+    assert contrast("#ffffff", theme["primaryColor"]) >= 4.5, "a button's text"
+    context = SimpleNamespace(theme=SimpleNamespace(type=mode))
+    monkeypatch.setattr(charts.st, "context", context)
+    text, halo = charts.ink()
+    assert contrast(text, theme["backgroundColor"]) >= 4.5 and contrast(text, halo) >= 4.5
+
+
+def test_no_page_has_a_colour_of_its_own() -> None:
+    """A fixed one is made for light pages or for dark ones."""
+    for path in Path(charts.__file__).parent.rglob("*.py"):
+        if path.name != "charts.py":
+            assert not re.findall(r"#[0-9a-fA-F]{6}\b", path.read_text(encoding="utf-8")), path
