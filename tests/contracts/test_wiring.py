@@ -44,6 +44,7 @@ MLFLOW_URL = {
     "airflow MLFLOW_TRACKING_URI",
     "model_api MLFLOW_TRACKING_URI",
     "dashboard MLFLOW_TRACKING_URI",
+    "dashboard MLFLOW_PUBLIC_URL",
 }
 MODEL_API_URL = {"dashboard MODEL_API_URL", "dashboard MODEL_API_HOSTS"}
 AIRFLOW_URL = {"dashboard AIRFLOW_URL", "dashboard AIRFLOW_API_URL"}
@@ -490,6 +491,7 @@ def test_a_domain_changes_what_it_must_and_nothing_else(
 def test_without_a_domain_no_service_knows_of_a_proxy(wiring: Wiring) -> None:
     # Else all of them would restart for nothing where there was none before.
     mine = PUBLIC_NAMES - {"airflow AIRFLOW__API__BASE_URL", "dashboard AIRFLOW_URL"}
+    mine -= {"dashboard MLFLOW_PUBLIC_URL"}
     mine -= {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"}
     for place in mine | TRUSTED_PROXIES - {"airflow unit airflow-api-server"}:
         service, name = place.split()
