@@ -46,6 +46,12 @@ def ink() -> tuple[str, str]:
     return ("#e4ecee", "#10191e") if st.context.theme.type == "dark" else ("#1b2a33", "#ffffff")
 
 
+def shades() -> alt.SchemeParams:
+    """Colours from low to high: yellow to blue, without those that fade into the page."""
+    dark = st.context.theme.type == "dark"
+    return alt.SchemeParams(name="viridis", extent=[0.3, 1.0] if dark else [0.0, 0.95])
+
+
 def labels(runs: Sequence[Run]) -> dict[str, str]:
     """Run id -> a name that is unique among these runs."""
     names = [run.name for run in runs]
@@ -217,7 +223,7 @@ def parallel(
             detail="id:N",
             color=alt.Color(
                 "color:Q",
-                scale=alt.Scale(scheme="viridis", domain=[0, 1], reverse=True),
+                scale=alt.Scale(scheme=shades(), domain=[0, 1], reverse=True),
                 legend=None,
             ),
             opacity=alt.when(hover)

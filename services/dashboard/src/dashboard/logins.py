@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import threading
 import time
@@ -163,7 +164,8 @@ def cookie_name(origin: str) -> str:
 
 def path() -> str:
     """Where a ticket is posted to."""
-    base = (st.get_option("server.baseUrlPath") or "").strip("/")
+    # Not `st.get_option`: it would read Streamlit's settings before the server has set its own.
+    base = os.environ.get("STREAMLIT_SERVER_BASE_URL_PATH", "").strip("/")
     return f"/{base}/session" if base else "/session"
 
 

@@ -274,7 +274,7 @@ def _parallel(runs: list[Run], chosen: list[Run]) -> None:
     which = "selected runs" if shown is chosen else "runs on this page of the table"
     st.caption(
         f"{len(complete)} of {len(shown)} {which} have a value on every axis. Yellow lines are "
-        f"low in {plain(_short(color))}, dark ones high."
+        f"low in {plain(_short(color))}, blue ones high."
     )
 
 
