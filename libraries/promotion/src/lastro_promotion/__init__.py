@@ -322,6 +322,16 @@ def rollback_target(
     return Target(None, f"there is no version to roll back to: {'; '.join(why)}")
 
 
+def rolled_back(tags: Mapping[str, str], alias: str) -> set[str]:
+    """Return the versions that were rolled back from and not promoted again since.
+
+    Whoever promotes without being told to by a person must leave them out: a task that is tried
+    again would undo a rollback.
+    """
+    record_ = moves(tags, alias)
+    return set(_left(record_, _served(record_, ())))
+
+
 def _served(record_: list[Move], reports: Collection[Report]) -> dict[str, datetime]:
     """Return version -> when it last began to serve, for all that are known to have served."""
     served: dict[str, datetime] = {}
@@ -348,21 +358,12 @@ def _barred(
     record_: list[Move], reports: Collection[Report], served: Mapping[str, datetime]
 ) -> dict[str, str]:
     """Return version -> why no rollback may return to it, as the end of a sentence."""
-    left: dict[str, datetime] = {}
+    left = _left(record_, served)
     failed: dict[str, datetime] = {}
     for move in record_:
         failed |= move.failed
-        if move.back and move.before is not None:
-            left[move.before] = move.at
         if move.key and not move.back:
-            # Promoted again, on purpose.
-            left.pop(move.version, None)
             failed.pop(move.version, None)
-        elif not move.key and served.get(move.version, _EARLIEST) > left.get(
-            move.version, datetime.max.replace(tzinfo=UTC)
-        ):
-            # Nobody recorded that it was promoted again, but it served after that.
-            del left[move.version]
     barred = {
         version: "failed when it was last to serve"
         for version, at in failed.items()
@@ -374,6 +375,20 @@ def _barred(
             barred[version] = f"failed on {one.host}" + (f" ({reason})" if reason else "")
     barred |= {v: f"was rolled back from at {at:%Y-%m-%d %H:%M} UTC" for v, at in left.items()}
     return barred
+
+
+def _left(record_: list[Move], served: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Return version -> when it was rolled back from, without those promoted again since."""
+    left: dict[str, datetime] = {}
+    for move in record_:
+        if move.back and move.before is not None:
+            left[move.before] = move.at
+        if move.version not in left:
+            continue
+        # Where nobody recorded that it was promoted again, it must have served since.
+        if not move.back and (move.key or served.get(move.version, _EARLIEST) > left[move.version]):
+            del left[move.version]
+    return left
 
 
 def _number(version: str) -> tuple[int, str]:

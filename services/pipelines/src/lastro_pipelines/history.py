@@ -4,7 +4,14 @@ import lastro_promotion
 from mlflow import MlflowClient
 
 
-def promote(client: MlflowClient, model: str, alias: str, version: str, *, by: str) -> None:
+def rolled_back(client: MlflowClient, model: str, alias: str) -> set[str]:
+    """Return the versions that were rolled back from and not promoted again since."""
+    return lastro_promotion.rolled_back(client.get_registered_model(model).tags, alias)
+
+
+def promote(
+    client: MlflowClient, model: str, alias: str, version: str, *, before: str | None, by: str
+) -> str | None:
     """Point an alias at a version and record who did; nothing if it points to it already.
 
     Args:
@@ -12,14 +19,22 @@ def promote(client: MlflowClient, model: str, alias: str, version: str, *, by: s
         model: the registered model.
         alias: such as ``champion``.
         version: its number.
+        before: the version that the alias is expected to point to, None for none.
         by: who moves it.
+
+    Returns:
+        Why nothing was changed: somebody else moved the alias meanwhile. None if it is done.
     """
     registered = client.get_registered_model(model)
     current = registered.aliases.get(alias)
     if current == version:
-        return
+        return None
+    if current != before:
+        found = f"version {current}" if current else "no version"
+        return f"somebody moved {alias} meanwhile, it points to {found} now"
     writing = lastro_promotion.record(registered.tags, alias, version, before=current, by=by)
     client.set_registered_model_alias(model, alias, version)
     client.set_registered_model_tag(model, writing.key, writing.value)
     for key in writing.surplus:
         client.delete_registered_model_tag(model, key)
+    return None
