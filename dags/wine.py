@@ -31,7 +31,7 @@ PIPELINES_PYTHON = os.environ.get(
             0.01,
             type="number",
             minimum=0,
-            description="By how much the log loss must fall, in nats a row, to replace the champion",
+            description="How much lower than the champion's the log loss must be, in nats a row",
         )
     },
     tags=["example", "training"],

@@ -178,9 +178,20 @@ def test_a_rollback_returns_to_the_last_that_served_and_may_serve(steps: Steps) 
 @given(st.lists(steps | st.tuples(st.just("move_unrecorded"), version), min_size=8, max_size=30))
 # The entry that says what was rolled back from is forgotten.
 @example(
-    [("promote", "1"), ("promote", "2"), ("serve", 0), ("promote", "1"), ("serve", 0)]
-    + [("promote", "2"), ("serve", 0), ("roll_back",), ("promote", "3"), ("promote", "4")]
-    + [("promote", "5"), ("delete", "1")]
+    [
+        ("promote", "1"),
+        ("promote", "2"),
+        ("serve", 0),
+        ("promote", "1"),
+        ("serve", 0),
+        ("promote", "2"),
+        ("serve", 0),
+        ("roll_back",),
+        ("promote", "3"),
+        ("promote", "4"),
+        ("promote", "5"),
+        ("delete", "1"),
+    ]
 )
 def test_a_short_memory_never_leads_to_a_version_that_may_not_serve(steps: Steps) -> None:
     with pytest.MonkeyPatch.context() as patch:

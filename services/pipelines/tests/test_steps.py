@@ -272,7 +272,7 @@ def test_people_who_promote_at_the_same_time_are_all_on_record(tracking: str) ->
     client, model = MlflowClient(tracking, tracking), f"crowded-{uuid4().hex[:8]}"
     client.create_registered_model(model)
     for _ in range(5):
-        client.create_model_version(model, "file:///nowhere")
+        client.create_model_version(model, "s3://nowhere/model")
     together = Barrier(4)
 
     def promote(version: int) -> None:

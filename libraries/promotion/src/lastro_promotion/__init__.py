@@ -1,9 +1,9 @@
 """Who let which version of a model serve, and which version a rollback returns to.
 
 Every move of an alias is a tag of the registered model, written once and never changed:
-``lastro.history.<alias>/<time>-<random>``. Two people who move an alias at the same moment write two
-tags, so neither overwrites the other's: MLflow's tags have no compare-and-set. Which version served
-is known from the hosts of the model API alone (``history`` in ``GET /models``).
+``lastro.history.<alias>/<time>-<random>``. Two people who move an alias at the same moment write
+two tags, so neither overwrites the other's: MLflow's tags have no compare-and-set. Which version
+served is known from the hosts of the model API alone (``history`` in ``GET /models``).
 
 All functions are pure: callers read and write MLflow themselves, in this order: move the alias, set
 the new tag, delete the surplus ones.
@@ -132,7 +132,7 @@ def report(host: str, listing: Mapping[str, Any] | None, name: str, alias: str) 
 
 
 def moves(tags: Mapping[str, str], alias: str) -> list[Move]:
-    """Return who moved the alias to which version when, oldest first, `KEPT` recorded moves at most.
+    """Return who moved the alias to which version when, oldest first; of the newest `KEPT` moves.
 
     A move that nobody recorded shows in the next one that somebody did: it is added, by
     ``unknown``. Tags that cannot be read are left out: serving matters more.
