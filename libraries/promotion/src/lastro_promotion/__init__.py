@@ -95,8 +95,7 @@ def report(host: str, listing: Mapping[str, Any] | None, name: str, alias: str) 
 
     Args:
         host: its name, for messages.
-        listing: the answer; None if there was none. An answer of the release before has no
-            ``history``: then what serves now and what served before count.
+        listing: the answer; None if there was none.
         name: of the registered model.
         alias: such as ``champion``.
 
@@ -104,10 +103,26 @@ def report(host: str, listing: Mapping[str, Any] | None, name: str, alias: str) 
         None if the host does not follow that alias, or its answer cannot be used.
     """
     try:
-        entry = next(m for m in (listing or {})["models"] if m["name"] == name)["aliases"][alias]
-        served: dict[str, datetime] = {}
-        failed: dict[str, datetime] = {}
-        reasons: dict[str, str] = {}
+        model = next(one for one in (listing or {})["models"] if one["name"] == name)
+        entry = model["aliases"][alias]
+    except (StopIteration, LookupError, TypeError):
+        return None
+    return alias_report(host, entry)
+
+
+def alias_report(host: str, entry: Mapping[str, Any]) -> Report | None:
+    """Read what a host says about one alias: an object in ``aliases`` of ``GET /models``.
+
+    A host of the release before has no ``history``: then what serves now and what served before
+    count.
+
+    Returns:
+        None if it cannot be used.
+    """
+    served: dict[str, datetime] = {}
+    failed: dict[str, datetime] = {}
+    reasons: dict[str, str] = {}
+    try:
         for word in entry.get("history") or ():
             # One word a version, the newest: one that served and failed later has failed.
             outcome = served if word["outcome"] == "served" else failed
@@ -123,7 +138,7 @@ def report(host: str, listing: Mapping[str, Any] | None, name: str, alias: str) 
             served.pop(version, None)
             failed[version] = _time(failure["at"])
             reasons[version] = str(failure["reason"])
-    except (StopIteration, LookupError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         return None
     return Report(host, served, failed, reasons)
 
