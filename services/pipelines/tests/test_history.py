@@ -310,21 +310,28 @@ def test_two_first_promotions_at_once_find_one_unrecorded_move() -> None:
     assert told == [("1", "unknown"), ("2", "ana"), ("3", "bob")]
 
 
-def legacy(*versions: str) -> dict[str, str]:
-    """The tag of the release before: an entry each minute."""
+def legacy(*versions: str, seconds: int = 60) -> dict[str, str]:
+    """The tag of the release before, with so many seconds between two entries."""
     entries = [
-        {"version": v, "by": "ana", "at": f"{BEGAN + timedelta(minutes=i):%Y-%m-%dT%H:%M:%SZ}"}
+        {
+            "version": v,
+            "by": "ana",
+            "at": f"{BEGAN + timedelta(seconds=i * seconds):%Y-%m-%dT%H:%M:%SZ}",
+        }
         for i, v in enumerate(versions)
     ]
     return {TAG: json.dumps(entries)}
 
 
+@pytest.mark.parametrize("seconds", [0, 60])
 @pytest.mark.parametrize(
     ("versions", "target"),
     [("123", "2"), ("1232", "1"), ("123212", None), ("12324", "2"), ("1", None), ("", None)],
 )
-def test_a_record_of_the_release_before_is_read(versions: str, target: str | None) -> None:
-    tags = legacy(*versions)
+def test_a_record_of_the_release_before_is_read(
+    versions: str, target: str | None, seconds: int
+) -> None:
+    tags = legacy(*versions, seconds=seconds)
     assert [move.version for move in moves(tags, ALIAS)] == list(versions)
     current = versions[-1] if versions else None
     assert rollback_target(tags, ALIAS, current, [], set("12345")).version == target

@@ -317,7 +317,8 @@ def rollback_target(
     record_ = moves(tags, alias)
     served = _served(record_, reports)
     barred = _barred(record_, reports, served)
-    for version in sorted(served, key=served.__getitem__, reverse=True):
+    # Of the same second, the later in the record.
+    for version in sorted(reversed(served), key=served.__getitem__, reverse=True):
         if version != current and version in existing and version not in barred:
             since = f"{served[version]:%Y-%m-%d %H:%M} UTC"
             return Target(version, f"version {version} served from {since}")
@@ -365,6 +366,7 @@ def _served(record_: list[Move], reports: Collection[Report]) -> dict[str, datet
     known = set(served)
     for move in record_:
         if move.legacy and move.version not in known and (first is None or move.at < first):
+            served.pop(move.version, None)
             served[move.version] = move.at
     return served
 
