@@ -3,7 +3,7 @@
 import os
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import dag, task
+from airflow.sdk import Param, dag, task
 
 # The tasks run in the pipelines' own environment: Airflow's has no MLflow and no scikit-learn.
 # Airflow hands over a task as the text of its function: what it uses, it imports itself.
@@ -26,6 +26,14 @@ PIPELINES_PYTHON = os.environ.get(
         "retry_delay": timedelta(seconds=20),
         "execution_timeout": timedelta(minutes=15),
     },
+    params={
+        "margin": Param(
+            0.01,
+            type="number",
+            minimum=0,
+            description="How much lower than the champion's the log loss must be, in nats a row",
+        )
+    },
     tags=["example", "training"],
 )
 def wine() -> None:
@@ -36,7 +44,8 @@ def wine() -> None:
        (experiment `wine`).
     2. **train_...** fits one candidate in an MLflow run of its own below that.
     3. **register_and_promote** registers the best candidate as `wine-classifier` and moves the
-       alias `champion` to it if it beats the serving champion on the same held-out wines.
+       alias `champion` to it if it beats the serving champion on the same held-out wines, by more
+       than `margin` and more than chance explains. The log and the tag `decision` say why.
        The model API follows the alias within seconds.
 
     All steps may be retried or cleared: what is done is found in MLflow and not done twice.
@@ -57,18 +66,20 @@ def wine() -> None:
 
     @task.external_python(python=PIPELINES_PYTHON, expect_airflow=False, expect_pendulum=False)
     def register_and_promote(
-        trained: list[dict], validated: dict, run_id: str | None = None
+        trained: list[dict], validated: dict, margin: str, run_id: str | None = None
     ) -> dict:
         from lastro_pipelines import steps
 
-        return steps.register_and_promote(trained, run_id, dataset_hash=validated["dataset_hash"])
+        return steps.register_and_promote(
+            trained, run_id, dataset_hash=validated["dataset_hash"], margin=float(margin)
+        )
 
     validated = validate()
     trained = [
         train.override(task_id="train_logistic_regression")("logistic-regression", validated),
         train.override(task_id="train_random_forest")("random-forest", validated),
     ]
-    register_and_promote(trained, validated)
+    register_and_promote(trained, validated, margin="{{ params.margin }}")
 
 
 dag = wine()

@@ -24,8 +24,11 @@ from bench.speed import calculation_seconds
 from environments import BIN, PROJECT, environment, version_environment
 
 STATE = PROJECT / ".lastro" / "tests"
-# Service -> those whose code its environment also holds, as on the hosts.
-BESIDE = {"pipelines": ["model_api"]}
+# Service -> the projects whose code its environment also holds, as on the hosts.
+BESIDE = {
+    "dashboard": ["libraries/promotion"],
+    "pipelines": ["services/model_api", "libraries/promotion"],
+}
 # Those that run on hosts, workers included.
 SERVICES_OF_HOSTS = ("airflow", "airflow_worker", "mlflow", "model_api", "dashboard")
 # What a command that is no pytest says of its tests.
@@ -137,7 +140,7 @@ def compat() -> Iterator[Command]:
 def service_python(service: str) -> Path:
     """The Python of an environment of a service's lock, with what its tests need."""
     locks = PROJECT / f"locks/{service}.txt", PROJECT / "locks/test.txt"
-    projects = [PROJECT / "services" / name for name in (service, *BESIDE.get(service, ()))]
+    projects = [PROJECT / path for path in (f"services/{service}", *BESIDE.get(service, ()))]
     return environment(service, *locks, projects=projects) / "python"
 
 

@@ -364,8 +364,10 @@ def test_promotion_rollback_and_a_version_that_cannot_serve(platform: Platform, 
         "GET", "registered-models/get", params={"name": "wine-classifier"}
     ).json()["registered_model"]
     tags = {tag["key"]: tag["value"] for tag in registered["tags"]}
-    history = json.loads(tags["lastro.history.champion"])
+    keys = sorted(key for key in tags if key.startswith("lastro.history.champion/"))
+    history = [json.loads(tags[key]) for key in keys]
     assert [entry["version"] for entry in history][-5:] == [first, again, broken, again, first]
+    assert [entry["back"] for entry in history][-5:] == [False, False, False, True, False]
     assert history[-4]["by"] == "ana"
     assert history[-5]["by"].startswith("airflow: ")
 

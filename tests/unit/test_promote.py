@@ -9,7 +9,8 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,21 @@ NAME = 'L\'Oréal "crédito" {{ ds }} $HOME $$ $(x 100%25  a&b=c?d#e [1] 模型 
 
 
 class Platform:
-    """One registered model with two versions, and a model API that follows its champion at once."""
+    """One registered model with three versions, and a model API that follows its champion at once.
+
+    Attributes:
+        broken: versions that fail to serve, and why.
+        looks_away: how many more times the host does not see that the alias was moved.
+    """
 
     def __init__(self) -> None:
         self.aliases: dict[str, str] = {}
         self.tags: dict[str, str] = {}
         self.predicted: list[str] = []
+        self.broken: dict[str, str] = {}
+        self.looks_away = 0
+        self.looks = 0
+        self.serving: dict[str, Any] = {"version": None, "history": []}
         platform = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,6 +48,8 @@ class Platform:
 
             def do_POST(self) -> None:
                 self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            do_DELETE = do_POST
 
             def _answer(self, body: dict[str, Any]) -> None:
                 url = urlsplit(self.path)
@@ -68,23 +80,45 @@ class Platform:
             case "model-versions/search":
                 # As MLflow's parser reads a list.
                 named = ast.literal_eval(query["filter"].removeprefix("name IN "))
-                return {"model_versions": [{"version": v} for v in "12" if named == NAME]}
+                return {"model_versions": [{"version": v} for v in "123" if named == NAME]}
             case "registered-models/alias" if body["name"] == NAME:
                 self.aliases[body["alias"]] = body["version"]
                 return {}
             case "registered-models/set-tag" if body["name"] == NAME:
                 self.tags[body["key"]] = body["value"]
                 return {}
+            case "registered-models/delete-tag" if body["name"] == NAME:
+                del self.tags[body["key"]]
+                return {}
             case "/models":
-                version = self.aliases["champion"]
-                serving = {"champion": {"version": version, "failure": None}}
-                entry = {"aliases": serving, "versions": {version: {"example": [{"x": 1.0}]}}}
-                return {"models": [{"name": NAME} | entry]}
+                return {"models": [self.follow()], "registry_error": None}
         if unquote(path) == f"/models/{NAME}/aliases/champion/predict":
-            version = self.aliases["champion"]
+            version = self.serving["version"]
             self.predicted.append(version)
             return {"predictions": [1.0], "model": {"version": version}}
         return None
+
+    def follow(self) -> dict[str, Any]:
+        """What the host says of the model, after a look at the registry."""
+        self.looks += 1
+        wanted, state = self.aliases.get("champion"), self.serving
+        if self.looks_away:
+            self.looks_away -= 1
+        elif wanted not in (None, state["version"]) and wanted != state.get("wanted_version"):
+            at = datetime.now(UTC).isoformat()
+            reason = self.broken.get(wanted)
+            outcome = "failed" if reason else "served"
+            others = [word for word in state["history"] if word["version"] != wanted]
+            word = {"version": wanted, "at": at, "outcome": outcome, "reason": reason}
+            state |= {"wanted_version": wanted, "history": [*others, word], "failure": None}
+            if reason:
+                state["failure"] = {"version": wanted, "reason": reason, "attempts": 1, "at": at}
+            else:
+                state["version"] = wanted
+        elif wanted == state["version"]:
+            state |= {"wanted_version": wanted, "failure": None}
+        versions = {v: {"example": [{"x": 1.0}]} for v in "123"}
+        return {"name": NAME, "aliases": {"champion": state}, "versions": versions}
 
 
 @pytest.fixture
@@ -98,9 +132,9 @@ def platform() -> Iterator[Platform]:
     platform.server.server_close()
 
 
-def test_any_name_that_mlflow_takes_is_promoted_and_rolled_back(
-    platform: Platform, tmp_path: Path
-) -> None:
+@pytest.fixture
+def make(platform: Platform, tmp_path: Path) -> Callable[..., str]:
+    """Runs a target of make for the model; returns what it printed."""
     inventory, variables = tmp_path / "hosts.yml", tmp_path / "variables.json"
     host = {"hosts": {"one": {"ansible_connection": "local"}}}
     inventory.write_text(yaml.safe_dump({"all": {"children": {"mlflow": host, "model_api": host}}}))
@@ -125,8 +159,8 @@ def test_any_name_that_mlflow_takes_is_promoted_and_rolled_back(
         )
     )
 
-    def make(target: str, *given: str) -> str:
-        playbook = f"PLAYBOOK=ansible-playbook -i {inventory} -e @{variables}"
+    def make(target: str, *given: str, ok: bool = True, options: str = "") -> str:
+        playbook = f"PLAYBOOK=ansible-playbook -i {inventory} -e @{variables} {options}"
         # -o: no platform runs here, and none has to.
         result = subprocess.run(
             ["make", "-o", "running", target, f"MODEL={NAME}", *given, playbook],
@@ -136,9 +170,22 @@ def test_any_name_that_mlflow_takes_is_promoted_and_rolled_back(
             capture_output=True,
             text=True,
         )
-        assert result.returncode == 0, result.stdout + result.stderr
+        assert (result.returncode == 0) is ok, result.stdout + result.stderr
         return result.stdout + result.stderr
 
+    return make
+
+
+def recorded(platform: Platform) -> list[tuple[str, str, bool]]:
+    """The record of the champion as (version, by, whether it was a rollback), oldest first."""
+    entries = sorted((key, json.loads(value)) for key, value in platform.tags.items())
+    assert all(key.startswith("lastro.history.champion/") for key, _ in entries)
+    return [(entry["version"], entry["by"], entry["back"]) for _, entry in entries]
+
+
+def test_any_name_that_mlflow_takes_is_promoted_and_rolled_back(
+    platform: Platform, make: Callable[..., str]
+) -> None:
     make("promote", "VERSION=1")
     shown = make("promote", "VERSION=2")
     assert platform.aliases == {"champion": "2"}
@@ -147,9 +194,30 @@ def test_any_name_that_mlflow_takes_is_promoted_and_rolled_back(
     make("rollback")
     assert platform.aliases == {"champion": "1"}
     assert platform.predicted == ["1", "2", "1"]
-    history = json.loads(platform.tags["lastro.history.champion"])
-    assert [(entry["version"], entry["by"]) for entry in history] == [
-        ("1", "ana"),
-        ("2", "ana"),
-        ("1", "ana"),
-    ]
+    told = [("1", "ana", False), ("2", "ana", False), ("1", "ana", True)]
+    assert recorded(platform) == told
+    # Not back to the version that it came from.
+    refused = " ".join(make("rollback", ok=False).split())
+    assert "there is no version to roll back to" in refused
+    assert "version 2 was rolled back from" in refused and "Nothing was changed" in refused
+    assert platform.aliases == {"champion": "1"} and recorded(platform) == told
+
+
+def test_what_a_promotion_waits_for_is_shown_until_it_fails_or_the_time_is_up(
+    platform: Platform, make: Callable[..., str]
+) -> None:
+    platform.aliases["champion"] = "1"
+    platform.follow()
+    platform.broken["2"] = "it has no signature"
+    platform.looks_away = 3
+    shown = make("promote", "VERSION=2", ok=False)
+    assert f"for version 2 of {NAME}: the host has not seen the move yet; version 1 serves" in shown
+    words = " ".join(shown.split())
+    assert "one does not serve version 2" in words and ": it has no signature. Version 1" in words
+    assert platform.looks < 10, "a failure that is known ends the wait"
+    # Version 2 never served: what served before it is what the alias returns to.
+    platform.looks_away = 10**6
+    words = " ".join(make("rollback", options="-e promote_seconds=2").split())
+    assert platform.aliases == {"champion": "1"} and "version 1 serves as champion" in words
+    words = " ".join(make("promote", "VERSION=3", ok=False, options="-e promote_seconds=2").split())
+    assert "the host has not seen the move yet; version 1 serves, after" in words

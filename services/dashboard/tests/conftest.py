@@ -587,6 +587,7 @@ def alias(version: str | None, wanted: str | None = None, reason: str = "") -> d
         "failure": {"version": wanted, "reason": reason, "attempts": 2, "at": at}
         if reason
         else None,
+        "history": [],
     }
 
 

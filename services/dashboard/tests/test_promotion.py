@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
+import lastro_promotion
 import pytest
 from conftest import Gate, MLflow, ModelApi, alias, go, held, press, shown
+from lastro_promotion import moves
 from streamlit.testing.v1 import AppTest
 
 from dashboard import promotion
@@ -34,15 +36,22 @@ def owner(mlflow: MLflow) -> Login:
 def model(mlflow: MLflow, owner: Login, model_api: ModelApi) -> str:
     """The model, version 1 its champion and nothing on record; the model API follows at once."""
     mlflow.set_alias(owner, MODEL, "champion", "1")
-    tag = {"name": MODEL, "key": "lastro.history.champion", "value": "[]"}
-    mlflow.call(owner, "POST", "registered-models/set-tag", json=tag)
+    for key in tags(mlflow, owner):
+        mlflow.call(
+            owner, "DELETE", "registered-models/delete-tag", json={"name": MODEL, "key": key}
+        )
+    served: dict[str, str] = {}
 
     def follow() -> None:
         version = champion(mlflow, owner)
+        if list(served)[-1:] != [version]:
+            served.pop(version, None)
+            served[version] = datetime.now(UTC).isoformat()
+        history = [{"version": v, "at": at, "outcome": "served"} for v, at in served.items()]
         model_api.models = [
             {
                 "name": MODEL,
-                "aliases": {"champion": alias(version)},
+                "aliases": {"champion": alias(version) | {"history": history}},
                 "versions": {version: held(MODEL, version, "r" * 32)},
                 "failures": [],
             }
@@ -58,12 +67,14 @@ def champion(mlflow: MLflow, login: Login) -> str:
     return str(aliases["champion"])
 
 
+def tags(mlflow: MLflow, login: Login) -> dict[str, str]:
+    """The model's tags."""
+    return {tag["key"]: tag["value"] for tag in mlflow.model(login, MODEL).get("tags", [])}
+
+
 def recorded(mlflow: MLflow, login: Login) -> list[tuple[str, str]]:
     """The alias's history in MLflow as (version, by), oldest first."""
-    tags = {tag["key"]: tag["value"] for tag in mlflow.model(login, MODEL)["tags"]}
-    entries = json.loads(tags["lastro.history.champion"])
-    assert all(datetime.fromisoformat(entry["at"]).tzinfo for entry in entries)
-    return [(entry["version"], entry["by"]) for entry in entries]
+    return [(move.version, move.by) for move in moves(tags(mlflow, login), "champion")]
 
 
 def choose(at: AppTest, version: str) -> AppTest:
@@ -100,6 +111,12 @@ def test_rolling_back_returns_to_the_version_before(
     at = at.button(key="confirm_change").click().run()
     assert champion(mlflow, owner) == "2"
     assert [version for version, _ in recorded(mlflow, owner)] == ["1", "2", "3", "2"]
+    assert list(at.dataframe[1].value["what"])[:2] == ["rolled back", "promoted"]
+    # Never back to the bad version, however often.
+    at = press(at.run(), "Roll back to v1").button(key="confirm_change").click().run()
+    assert champion(mlflow, owner) == "1"
+    button = at.run().button(key="roll_back_champion")
+    assert button.disabled and "version 3 was rolled back from" in button.help
 
 
 def test_cancelling_changes_nothing(app: App, mlflow: MLflow, owner: Login, model: str) -> None:
@@ -156,24 +173,44 @@ def test_what_was_moved_meanwhile_is_not_moved_again(
     at = choose(go(app(owner), "models"), "2")
     mlflow.set_alias(owner, MODEL, "champion", "3")
     at = at.button(key="confirm_change").click().run()
-    assert "was moved meanwhile and names version 3 now" in shown(at)
+    assert "was moved meanwhile and points to version 3 now" in shown(at)
     assert champion(mlflow, owner) == "3"
 
 
-def test_a_history_keeps_its_newest_entries_and_survives_nonsense(
+def test_a_rollback_passes_over_versions_that_never_served(
+    app: App, mlflow: MLflow, owner: Login, model: str, model_api: ModelApi
+) -> None:
+    at = go(app(owner), "models")
+    served = model_api.models[0]["aliases"]["champion"]
+    model_api.on_models = lambda: None
+    for version in ("2", "3"):
+        served |= {"wanted_version": version}
+        at = choose(at, version).button(key="confirm_change").click().run()
+    press(at, "Roll back to v1").button(key="confirm_change").click().run()
+    assert champion(mlflow, owner) == "1"
+
+
+def test_a_history_keeps_its_newest_entries_and_reads_the_release_before(
     mlflow: MLflow, owner: Login, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(promotion, "KEPT", 3)
+    monkeypatch.setattr(lastro_promotion, "KEPT", 3)
     client = Tracking(mlflow.url, *owner)
-    for i in range(promotion.KEPT + 2):
+    for i in range(5):
         now = champion(mlflow, owner)
         after = "2" if now != "2" else "3"
         promotion.apply(client, Change(MODEL, "champion", now, after), f"person-{i}")
-    kept = recorded(mlflow, owner)
-    assert len(kept) == promotion.KEPT and kept[-1][1] == f"person-{promotion.KEPT + 1}"
-    for nonsense in ("not json", '{"a": 1}', '[1, {"version": "2"}, {"at": "x"}]'):
-        client.set_model_tag(MODEL, "lastro.history.champion", nonsense)
-        assert promotion.history(client.registered_model(MODEL), "champion") == []
+    assert len(tags(mlflow, owner)) == 3
+    assert [by for _, by in recorded(mlflow, owner)] == ["person-2", "person-3", "person-4"]
+    at = "2026-01-01T00:00:00Z"
+    old = [{"version": v, "by": "ana", "at": at} for v in ("1", "2", "3", "2")]
+    for key in tags(mlflow, owner):
+        client.delete_model_tag(MODEL, key)
+    client.set_model_tag(MODEL, "lastro.history.champion", json.dumps(old))
+    client.set_alias(MODEL, "champion", "2")
+    monkeypatch.undo()
+    registered = client.registered_model(MODEL)
+    assert [move.version for move in promotion.history(registered, "champion")] == list("1232")
+    assert promotion.rollback_target(registered, "champion").version == "1"
     with pytest.raises(Refused):
         promotion.apply(client, Change(MODEL, "champion", champion(mlflow, owner), "99"), "x")
     client.close()

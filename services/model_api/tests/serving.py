@@ -173,6 +173,7 @@ class MemoryStore:
                 "since": self.polled_at.isoformat(),
                 "previous_version": None,
                 "failure": self.failure,
+                "history": [],
             }
         return list(models.values())
 

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from conftest import eventually
 
 from model_api.following import Follower
 from model_api.registry import Registered, RegistryError
-from model_api.state import Model, State, StateFolder, replace
+from model_api.state import Model, Outcome, State, StateFolder, replace
 
 # Stands in for model_api.preparing: the version's number says what becomes of it.
 PREPARE = """
@@ -238,6 +239,53 @@ def test_a_version_that_does_not_fit_what_serves_is_refused(stage: Stage) -> Non
     assert stage.calls == ["1", "2"]
 
 
+def outcomes(stage: Stage) -> list[tuple[str, str]]:
+    """The history of the champion: (version, outcome), the newest last."""
+    return [(known.version, known.outcome) for known in stage.model.history["champion"]]
+
+
+def test_the_history_has_the_last_outcome_of_each_version(stage: Stage) -> None:
+    stage.behave(v2="the artifact is torn")
+    stage.until_serves("1")
+    stage.registry.move(champion="2")
+    stage.until_fails("2")
+    assert outcomes(stage) == [("1", "served"), ("2", "failed")]
+    assert stage.model.history["champion"][-1].reason == "the artifact is torn"
+    stage.registry.move(champion="3")
+    stage.until_serves("3")
+    stage.registry.move(champion="1")
+    stage.until_serves("1")
+    assert outcomes(stage) == [("2", "failed"), ("3", "served"), ("1", "served")]
+    # Neither a restart nor an alias that is taken away for a while changes what served.
+    stage.start()
+    stage.registry.move()
+    stage.until(lambda: not stage.model.aliases)
+    stage.behave()
+    stage.registry.move(champion="2")
+    stage.until_serves("2")
+    assert outcomes(stage) == [("3", "served"), ("1", "served"), ("2", "served")]
+
+
+def test_the_history_is_bounded(stage: Stage) -> None:
+    model, at = Model(1, 99), datetime.now(UTC)
+    for number in range(100):
+        model.note("champion", Outcome(str(number), at, "served"))
+    assert [o.version for o in model.history["champion"]] == [str(n) for n in range(80, 100)]
+
+
+def test_the_history_begins_with_what_the_release_before_knew(stage: Stage) -> None:
+    stage.until_serves("1")
+    stage.registry.move(champion="2")
+    stage.until_serves("2")
+    state = msgspec.json.decode(stage.folder.file.read_bytes())
+    del state["models"]["wine"]["history"]
+    replace(stage.folder.file, msgspec.json.encode(state))
+    stage.start()
+    stage.registry.move(champion="3")
+    stage.until_serves("3")
+    assert outcomes(stage) == [("1", "served"), ("2", "served"), ("3", "served")]
+
+
 def test_a_promotion_does_not_wait_for_one_that_hangs(stage: Stage) -> None:
     stage.behave(v2="hangs")
     stage.until_serves("1")
@@ -355,6 +403,7 @@ def test_after_an_upgrade_what_serves_goes_on_until_it_is_prepared_anew(
     stage.start()
     assert "scikit-learn" in stage.until_fails("1")
     assert (stage.model.aliases["champion"].serves, stage.model.versions["1"].folder) == ("1", old)
+    assert outcomes(stage) == [("1", "served")]
     stage.behave()
     stage.until(lambda: stage.model.versions["1"].folder != old)
     stage.until(lambda: stage.model.aliases["champion"].failure is None)

@@ -24,6 +24,7 @@ from aws_emulator import KEYS, Emulator
 from conftest import eventually, free_port
 from pyarrow.fs import LocalFileSystem
 
+from model_api import storage
 from model_api.prediction_log import PredictionLog, Settings
 from model_api.prediction_log import __main__ as prediction_log
 from model_api.prediction_log.sender import MAXIMUM_BYTES
@@ -418,6 +419,66 @@ def test_what_parquet_cannot_hold_costs_its_own_version_only(
     assert writer.run()
     assert [row["a"] for row in host.rows()] == [1.0]
     assert writer.undecodable == 1
+
+
+def test_a_group_that_cannot_be_uploaded_blocks_and_loses_no_other(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put, stuck, tried = storage.put, {"sum%20%25", "wine"}, []
+
+    def failing(system: Any, path: str, content: Any) -> None:
+        [name] = [name for name in ("sum%20%25", "wine") if f"model={name}/" in path]
+        tried.append(name)
+        if name in stuck:
+            # Not an OSError: whatever it is, it is that group's own.
+            raise ValueError("no such name here")
+        put(system, path, content)
+
+    monkeypatch.setattr(storage, "put", failing)
+    # Of the group that is stuck, more records than fit: none may make room for them but its own.
+    writer = Writer(host.settings(flush_seconds=0.05, flush_records=5, max_bytes=8_000))
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    log = PredictionLog(host.settings())
+    try:
+        stuck.discard("wine")
+        for number in range(150):
+            eventually(lambda n=number: _sent(log, host, {"a": float(n)}))
+            if number % 30 == 0:
+                before = writer.written
+                host.offer(log, ROW, name="wine")
+                eventually(lambda n=before: writer.written > n)
+        assert writer.written == 5
+        # Tried ever more seldom, and never in the way.
+        assert tried.count("sum%20%25") < 20
+        assert caplog.text.count("records of 'sum %', version 1, cannot be uploaded") == 1
+        assert caplog.text.count("no such name here") == 1
+        stuck.clear()
+    finally:
+        # What waits is tried once more.
+        writer.stop()
+        thread.join()
+    rows = host.rows()
+    assert [row["model"] for row in rows].count("wine") == 5
+    numbers = sorted(row["a"] for row in rows if row["model"] == "sum %")
+    assert writer._waiting.dropped > 0
+    assert numbers == [float(n) for n in range(150 - len(numbers), 150)]
+    assert len(numbers) + writer._waiting.dropped == 150
+
+
+class EndingSocket:
+    """A socket whose reading ends the thread without an error that is caught."""
+
+    def recv(self, size: int) -> bytes:
+        raise SystemExit
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_receiver_that_ends_for_any_reason_ends_the_process(host: Host) -> None:
+    writer = Writer(host.settings(flush_seconds=3600))
+    with writer._socket:
+        writer._socket = EndingSocket()  # type: ignore[assignment]
+        assert not writer.run()
 
 
 class DeafSocket:

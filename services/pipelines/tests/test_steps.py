@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import lastro_promotion
 import mlflow.artifacts
 import mlflow.sklearn
 import pandas as pd
@@ -18,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.models import Model
 from sklearn.dummy import DummyClassifier
 
-from lastro_pipelines import candidates, data, evaluation, steps
+from lastro_pipelines import candidates, data, evaluation, history, steps
 from lastro_pipelines.candidates import CANDIDATES, Candidate
 
 
@@ -69,9 +72,10 @@ class Pipeline:
     def champion(self) -> str | None:
         return self.client.get_registered_model(self.model).aliases.get("champion")
 
-    def history(self) -> list[dict[str, str]]:
+    def history(self) -> list[tuple[str, str]]:
+        """Who let which version serve, as (version, by), oldest first."""
         tags = self.client.get_registered_model(self.model).tags
-        return json.loads(tags["lastro.history.champion"])
+        return [(move.version, move.by) for move in lastro_promotion.moves(tags, "champion")]
 
     def versions(self) -> list[Any]:
         return list(self.client.search_model_versions(f"name = '{self.model}'"))
@@ -154,7 +158,10 @@ def test_the_first_run_makes_the_best_candidate_champion(tracking: str, first: F
     assert registered.run_id == summary["run_id"]
     assert registered.tags["pipeline_run_id"] == pipeline.run_id
     assert registered.tags["dataset_hash"] == parent.data.tags["dataset_hash"]
-    assert registered.tags["decision"] == summary["reason"]
+    # Why it serves is written where somebody looks for it.
+    assert summary["reason"] == "promoted: no version was champion yet"
+    for tags in (registered.tags, parent.data.tags, lowest.data.tags):
+        assert tags["decision"] == summary["reason"]
 
 
 def test_a_large_reference_is_drawn_always_the_same(pipeline: Pipeline) -> None:
@@ -187,7 +194,7 @@ def test_a_logged_model_says_what_it_takes(tracking: str, first: FirstRun, candi
 
 
 def test_the_same_data_gives_the_same_model_which_is_not_promoted(
-    tracking: str, first: FirstRun
+    tracking: str, first: FirstRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline, before, _ = first
     # Of the pipeline that the tests before look into there is nothing more to ask.
@@ -197,6 +204,11 @@ def test_the_same_data_gives_the_same_model_which_is_not_promoted(
     assert second["metrics"] == before["metrics"]
     assert second["champion"] == {"version": before["version"], "metrics": before["metrics"]}
     assert second["promoted"] is False
+    assert second["reason"].startswith("not promoted: log loss ")
+    assert "the gain of 0 a row is not shown to exceed the margin of 0.01" in second["reason"]
+    assert second["comparison"]["p"] == 1.0
+    assert second["reason"] in capsys.readouterr().out
+    assert pipeline.client.get_run(second["run_id"]).data.tags["decision"] == second["reason"]
     assert pipeline.champion() == before["version"]
 
 
@@ -216,7 +228,7 @@ def test_a_better_model_takes_the_alias_and_a_worse_one_does_not(
     assert again["promoted"] is False
     assert pipeline.champion() == better["version"]
     # Who let which version serve, for a rollback to find.
-    assert [(entry["version"], entry["by"]) for entry in pipeline.history()] == [
+    assert pipeline.history() == [
         (guess["version"], f"airflow: {first_run}"),
         (better["version"], "airflow: better"),
     ]
@@ -226,15 +238,63 @@ def test_a_way_back_leads_also_to_what_somebody_else_promoted(
     pipeline: Pipeline, worse: str
 ) -> None:
     guess = pipeline.run([worse])
-    pipeline.client.set_registered_model_alias(pipeline.model, "champion", guess["version"])
+    for key in pipeline.client.get_registered_model(pipeline.model).tags:
+        pipeline.client.delete_registered_model_tag(pipeline.model, key)
     tag = "lastro.history.champion"
     pipeline.client.set_registered_model_tag(pipeline.model, tag, "no list")
     pipeline.run_id = "better"
     better = pipeline.run([worse, "random-forest"])
-    assert [(entry["version"], entry["by"]) for entry in pipeline.history()] == [
+    assert pipeline.history() == [
         (guess["version"], "unknown"),
         (better["version"], "airflow: better"),
     ]
+
+
+def test_a_task_that_is_tried_again_does_not_undo_a_rollback(
+    pipeline: Pipeline, worse: str
+) -> None:
+    guess = pipeline.run([worse])
+    pipeline.run_id = "better"
+    better = pipeline.run(["logistic-regression"])
+    assert pipeline.champion() == better["version"]
+    tags = pipeline.client.get_registered_model(pipeline.model).tags
+    back = lastro_promotion.record(
+        tags, "champion", guess["version"], before=better["version"], by="ana", back=True
+    )
+    pipeline.client.set_registered_model_alias(pipeline.model, "champion", guess["version"])
+    pipeline.client.set_registered_model_tag(pipeline.model, back.key, back.value)
+    again = pipeline.register(pipeline.trained, pipeline.validate()["dataset_hash"])
+    assert again["promoted"] is False and "champion was rolled back from it" in again["reason"]
+    assert pipeline.champion() == guess["version"]
+
+
+def test_people_who_promote_at_the_same_time_are_all_on_record(tracking: str) -> None:
+    client, model = MlflowClient(tracking, tracking), f"crowded-{uuid4().hex[:8]}"
+    client.create_registered_model(model)
+    for _ in range(5):
+        client.create_model_version(model, "s3://nowhere/model")
+    # MLflow refuses one of two who set an alias that is not there yet.
+    client.set_registered_model_alias(model, "champion", "5")
+    together = Barrier(4)
+
+    def promote(version: int) -> None:
+        together.wait()
+        history.promote(client, model, "champion", str(version), before="5", by=f"p{version}")
+
+    # They have all seen the same champion; whoever is late finds another one, and changes nothing.
+    read = client.get_registered_model
+    seen = read(model)
+    client.get_registered_model = lambda _: seen  # type: ignore[method-assign]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(promote, range(1, 5)))
+    client.get_registered_model = read  # type: ignore[method-assign]
+    told = lastro_promotion.moves(read(model).tags, "champion")
+    assert (told[0].version, told[0].by) == ("5", "unknown")
+    assert sorted((m.version, m.by) for m in told[1:]) == [(str(v), f"p{v}") for v in range(1, 5)]
+    current = read(model).aliases["champion"]
+    refused = history.promote(client, model, "champion", "5", before="5", by="late")
+    assert refused == f"somebody moved champion meanwhile, it points to version {current} now"
+    assert read(model).aliases["champion"] == current
 
 
 def test_retries_leave_what_one_run_leaves(pipeline: Pipeline) -> None:

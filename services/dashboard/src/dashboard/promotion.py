@@ -1,74 +1,62 @@
 """Moving an alias: by the visitor's own MLflow login, with a record of who did it and when.
 
-The record is a tag of the registered model, `lastro.history.<alias>`: a JSON list of
-`{"version", "by", "at"}`, newest last. Whoever moves an alias for Lastro appends to it.
+The record and its rules are those of `lastro_promotion`, as for `make promote` and the pipelines.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+
+from lastro_promotion import Move, Report, Target, moves, record
+from lastro_promotion import rollback_target as _rollback_target
 
 from dashboard.services import Refused, ServiceError
 from dashboard.tracking import RegisteredModel, Tracking
 
-TAG = "lastro.history."
-KEPT = 20
-"""Entries of a history; older ones are dropped."""
-
-
-@dataclass(frozen=True)
-class Move:
-    """One entry of an alias's history."""
-
-    version: str
-    by: str
-    at: datetime
-
 
 @dataclass(frozen=True)
 class Change:
-    """What a visitor is about to do; `before` is None where the alias names no version yet."""
+    """What a visitor is about to do; `before` is None where the alias points to no version yet.
+
+    `back` says that it is a rollback, `reports` what the hosts said of the alias then.
+    """
 
     model: str
     alias: str
     before: str | None
     after: str
+    back: bool = False
+    reports: tuple[Report, ...] = ()
 
 
 def history(model: RegisteredModel, alias: str) -> list[Move]:
     """Who moved the alias to which version when, newest last; what cannot be read is left out."""
-    try:
-        entries = json.loads(model.tags.get(f"{TAG}{alias}", "[]"))
-    except ValueError:
-        return []
-    moves = []
-    for entry in entries if isinstance(entries, list) else ():
-        try:
-            at = datetime.fromisoformat(entry["at"])
-            moves.append(
-                Move(
-                    str(entry["version"]),
-                    str(entry["by"]),
-                    at if at.tzinfo else at.replace(tzinfo=UTC),
-                )
-            )
-        except (LookupError, TypeError, ValueError):
-            continue
-    return moves
+    return moves(model.tags, alias)
 
 
-def rollback_target(model: RegisteredModel, alias: str) -> str | None:
-    """The version that the alias named before this one, None when no history tells."""
-    now = model.aliases.get(alias)
-    return next(
-        (move.version for move in reversed(history(model, alias)) if move.version != now), None
-    )
+def rollback_target(
+    model: RegisteredModel,
+    alias: str,
+    reports: Collection[Report] = (),
+    existing: Collection[str] | None = None,
+) -> Target:
+    """The version that a rollback returns to, or why there is none.
+
+    Args:
+        model: as MLflow has it.
+        alias: such as `champion`.
+        reports: what the hosts of the model API say of the alias.
+        existing: the model's versions; if not given, all on record.
+    """
+    if existing is None:
+        existing = {move.version for move in history(model, alias)}
+    return _rollback_target(model.tags, alias, model.aliases.get(alias), reports, existing)
 
 
 def apply(tracking: Tracking, change: Change, by: str) -> None:
-    """Move the alias and append to its history.
+    """Move the alias and record it.
 
     Args:
         tracking: MLflow with the visitor's login; its permissions decide.
@@ -78,16 +66,25 @@ def apply(tracking: Tracking, change: Change, by: str) -> None:
     Raises:
         Refused: somebody moved the alias since `change` was drawn up, or MLflow does not allow
             the move; the message says which, and nothing has changed.
-        HistoryLost: the alias is moved, but its history could not be written.
+        HistoryLost: the alias is moved, but that could not be recorded.
         ServiceError: MLflow is away.
     """
     model = tracking.registered_model(change.model)
     now = model.aliases.get(change.alias)
     if now != change.before:
         raise Refused(
-            f"{change.alias} was moved meanwhile and names "
+            f"{change.alias} was moved meanwhile and points to "
             f"{f'version {now}' if now else 'no version'} now. Nothing was changed."
         )
+    writing = record(
+        model.tags,
+        change.alias,
+        change.after,
+        before=now,
+        by=by,
+        back=change.back,
+        reports=change.reports,
+    )
     try:
         tracking.set_alias(change.model, change.alias, change.after)
     except Refused as error:
@@ -97,32 +94,18 @@ def apply(tracking: Tracking, change: Change, by: str) -> None:
                 "this model. Nothing was changed."
             ) from None
         raise
-    moves = [*_with_start(model, change), Move(change.after, by, datetime.now(UTC))]
-    tag = json.dumps([_entry(move) for move in moves[-KEPT:]], separators=(",", ":"))
     try:
-        tracking.set_model_tag(change.model, f"{TAG}{change.alias}", tag)
+        tracking.set_model_tag(change.model, writing.key, writing.value)
     except ServiceError as error:
         raise HistoryLost(
-            f"{change.alias} names version {change.after} now, but who did it could not be "
-            f"written to the history: {error}"
+            f"{change.alias} points to version {change.after} now, but who did it could not be "
+            f"recorded: {error}"
         ) from error
+    for key in writing.surplus:
+        # Whoever moves the alias next deletes it.
+        with suppress(ServiceError):
+            tracking.delete_model_tag(change.model, key)
 
 
 class HistoryLost(ServiceError):
-    """The alias is moved, its history is not written."""
-
-
-def _with_start(model: RegisteredModel, change: Change) -> list[Move]:
-    """The history so far; what the alias named before is added where nobody had noted it.
-
-    Else the first change ever noted could not be rolled back.
-    """
-    moves = history(model, change.alias)
-    if change.before and (not moves or moves[-1].version != change.before):
-        moves.append(Move(change.before, "unknown", model.updated or datetime.now(UTC)))
-    return moves
-
-
-def _entry(move: Move) -> dict[str, str]:
-    at = move.at.astimezone(UTC).isoformat(timespec="seconds")
-    return {"version": move.version, "by": move.by, "at": at}
+    """The alias is moved, which is not recorded."""

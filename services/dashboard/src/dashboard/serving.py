@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from lastro_promotion import Report, alias_report
+
 from dashboard.fields import Field
 from dashboard.services import PATIENCE_SECONDS, Away, Refused, SignInRefused, ask, open_client
 
@@ -36,7 +38,8 @@ class Failure:
 class ServedAlias:
     """An alias as the API follows it: `wanted` is what it names, `serves` what answers (or None).
 
-    `since` is when that began to answer, `previous` what answered before.
+    `since` is when that began to answer, `previous` what answered before, `report` what the host
+    says of the versions that it served under the alias.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ServedAlias:
     since: datetime | None
     previous: str | None
     failure: Failure | None
+    report: Report | None
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class ModelApi:
         answer = self._ask("GET", "models")
         polled = _time(answer["polled_at"])
         return Held(
-            models=tuple(_model(item) for item in answer["models"]),
+            models=tuple(_model(item, self.host) for item in answer["models"]),
             registry_error=answer["registry_error"],
             age=polled and max(datetime.now(UTC) - polled, timedelta()),
         )
@@ -216,15 +220,15 @@ def predict_path(name: str, alias: str) -> str:
     return f"{path}/predict" if alias == CHAMPION else f"{path}/aliases/{quote(alias)}/predict"
 
 
-def _model(item: Mapping[str, Any]) -> ServedModel:
+def _model(item: Mapping[str, Any], host: str) -> ServedModel:
     return ServedModel(
         name=item["name"],
-        aliases={name: _alias(name, alias) for name, alias in item["aliases"].items()},
+        aliases={name: _alias(name, alias, host) for name, alias in item["aliases"].items()},
         versions={number: _version(number, v) for number, v in item["versions"].items()},
     )
 
 
-def _alias(name: str, item: Mapping[str, Any]) -> ServedAlias:
+def _alias(name: str, item: Mapping[str, Any], host: str) -> ServedAlias:
     failure = item["failure"]
     return ServedAlias(
         name=name,
@@ -236,6 +240,7 @@ def _alias(name: str, item: Mapping[str, Any]) -> ServedAlias:
         and Failure(
             failure["version"], failure["reason"], failure["attempts"], _time(failure["at"])
         ),
+        report=alias_report(host, item),
     )
 
 

@@ -236,6 +236,15 @@ class Tracking:
         """
         self._write("registered-models/set-tag", name=model, key=key, value=value)
 
+    def delete_model_tag(self, model: str, key: str) -> None:
+        """Delete a tag of a registered model.
+
+        Raises:
+            Refused: the visitor may not.
+        """
+        path = "api/2.0/mlflow/registered-models/delete-tag"
+        ask(self._http, SERVICE, "DELETE", path, json={"name": model, "key": key})
+
     def versions(self, model: str) -> list[ModelVersion]:
         """A model's versions, newest first."""
         # Between quotes MLflow has no escape; but a list it reads as Python does.

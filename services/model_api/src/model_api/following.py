@@ -28,6 +28,7 @@ from model_api.state import (
     Alias,
     Failure,
     Model,
+    Outcome,
     Prepared,
     State,
     StateFolder,
@@ -180,6 +181,7 @@ class Follower:
         for name, model in self._state.models.items():
             for alias, entry in model.aliases.items():
                 entry.failure = self._advance(name, model, alias, entry, now)
+                _note_failure(model, alias, entry)
         self._demanded = self._heed_wishes(now)
         for name, model in self._state.models.items():
             demanded = {number for wanted, number in self._demanded if wanted == name}
@@ -206,6 +208,7 @@ class Follower:
                     _warn(name, known, f"version {entry.serves} goes on")
                 return known
         entry.previous, entry.serves, entry.since = entry.serves, entry.wanted, now
+        model.note(alias, Outcome(entry.wanted, now, "served"))
         logger.info("%s: version %s serves as %s", name, entry.wanted, alias)
         return None
 
@@ -342,6 +345,8 @@ class Follower:
             logger.warning("%s is not a state, all is prepared anew: %s", self._folder.file, error)
             state = State()
         for model in state.models.values():
+            for alias, entry in model.aliases.items():
+                _begin_history(model, alias, entry)
             model.versions = {
                 number: version
                 for number, version in model.versions.items()
@@ -396,6 +401,27 @@ def fingerprint() -> str:
     after an upgrade, and is prepared anew.
     """
     return hashlib.sha256(os.path.realpath(sys.prefix).encode()).hexdigest()[:12]
+
+
+def _note_failure(model: Model, alias: str, entry: Alias) -> None:
+    """Put a failure of what an alias names into its history."""
+    failure = entry.failure
+    # One that serves and cannot be prepared for a new environment goes on serving.
+    if failure is None or failure.version == entry.serves:
+        return
+    outcome = Outcome(failure.version, failure.at, "failed", failure.reason)
+    if outcome not in model.history.get(alias, ()):
+        model.note(alias, outcome)
+
+
+def _begin_history(model: Model, alias: str, entry: Alias) -> None:
+    """Begin the history of an alias whose state the release before wrote, by what it knew."""
+    if alias in model.history or entry.serves is None or entry.since is None:
+        return
+    if entry.previous is not None:
+        just_before = entry.since - timedelta(microseconds=1)
+        model.note(alias, Outcome(entry.previous, just_before, "served"))
+    model.note(alias, Outcome(entry.serves, entry.since, "served"))
 
 
 def _exists(number: str, model: Model) -> bool:

@@ -9,9 +9,12 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+OUTCOMES = 20
+"""Versions in the history of an alias."""
 _MOST_DIGITS = 18
 
 
@@ -22,6 +25,22 @@ class Failure(msgspec.Struct, frozen=True):
     reason: str
     attempts: int
     at: datetime
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a version fared when an alias pointed to it.
+
+    Attributes:
+        version: its number.
+        at: when it last began to serve, or last failed.
+        outcome: which of the two.
+        reason: why it failed.
+    """
+
+    version: str
+    at: datetime
+    outcome: Literal["served", "failed"]
+    reason: str | None = None
 
 
 class Alias(msgspec.Struct):
@@ -64,6 +83,8 @@ class Model(msgspec.Struct):
     Attributes:
         created: when, in milliseconds since 1970: a model made anew under an old name is another.
         latest: the highest number of a version.
+        history: alias -> the last outcome of each version on this host, the newest last. Rollbacks
+            are decided by it, so it outlives the alias.
     """
 
     created: int
@@ -71,6 +92,12 @@ class Model(msgspec.Struct):
     aliases: dict[str, Alias] = {}
     versions: dict[str, Prepared] = {}
     failures: dict[str, Failure] = {}
+    history: dict[str, list[Outcome]] = {}
+
+    def note(self, alias: str, outcome: Outcome) -> None:
+        """Put an outcome at the end of an alias's history, instead of the version's earlier one."""
+        others = [o for o in self.history.get(alias, ()) if o.version != outcome.version]
+        self.history[alias] = [*others, outcome][-OUTCOMES:]
 
 
 class State(msgspec.Struct):

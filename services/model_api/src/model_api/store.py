@@ -175,9 +175,11 @@ class Store:
         """Return every model that has a followed alias or a version in memory, as JSON.
 
         One object a model, by name: ``name``; ``aliases``, each with ``version`` (what answers, or
-        None), ``since``, ``wanted_version``, ``moved_at``, ``previous_version`` and ``failure``
-        (``version``, ``reason``, ``attempts``, ``at``; or None); ``versions``, what each version
-        in memory says of itself; and ``failures``, of versions that were asked for by number.
+        None), ``since``, ``wanted_version``, ``moved_at``, ``previous_version``, ``failure``
+        (``version``, ``reason``, ``attempts``, ``at``; or None) and ``history``, the last outcome
+        of each version under that alias (``version``, ``at``, ``outcome``: ``served`` or
+        ``failed``, ``reason``; the newest last); ``versions``, what each version in memory says of
+        itself; and ``failures``, of versions that were asked for by number.
         """
         state = self._state or State()
         return [
@@ -209,6 +211,7 @@ class Store:
                 "moved_at": msgspec.to_builtins(entry.moved_at),
                 "previous_version": entry.previous,
                 "failure": failure,
+                "history": msgspec.to_builtins(model.history.get(alias, [])),
             }
         named = {entry.wanted for entry in model.aliases.values()}
         return {

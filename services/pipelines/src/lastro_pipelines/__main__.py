@@ -6,7 +6,7 @@ import sys
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 
-from lastro_pipelines import steps
+from lastro_pipelines import comparing, steps
 from lastro_pipelines.candidates import CANDIDATES
 
 
@@ -17,6 +17,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--source", help="CSV file to use instead of scikit-learn's wine data")
     parser.add_argument("--experiment", default=steps.EXPERIMENT)
     parser.add_argument("--model-name", default=steps.MODEL_NAME)
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=comparing.MARGIN,
+        help="by how much the log loss must fall to promote, in nats a row (default: %(default)s)",
+    )
     options = parser.parse_args(argv)
 
     run_id = options.run_id or f"manual__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"
@@ -28,7 +34,12 @@ def main(argv: list[str] | None = None) -> None:
             steps.train(name, run_id, dataset_hash=dataset_hash, **where) for name in CANDIDATES
         ]
         summary = steps.register_and_promote(
-            trained, run_id, dataset_hash=dataset_hash, model_name=options.model_name, **where
+            trained,
+            run_id,
+            dataset_hash=dataset_hash,
+            model_name=options.model_name,
+            margin=options.margin,
+            **where,
         )
     print(json.dumps(summary, indent=2))
 

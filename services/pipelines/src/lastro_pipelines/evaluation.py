@@ -9,6 +9,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 
 from lastro_pipelines.candidates import SEED
+from lastro_pipelines.comparing import Losses, log_losses
 from lastro_pipelines.data import CULTIVARS, FEATURES, TARGET
 
 
@@ -22,6 +23,12 @@ def measure(model: ClassifierMixin, frame: pd.DataFrame) -> dict[str, float]:
         "accuracy": float(accuracy_score(truth, predicted)),
         "f1_macro": float(f1_score(truth, predicted, average="macro")),
     }
+
+
+def losses(model: ClassifierMixin, frame: pd.DataFrame) -> Losses:
+    """Return the log loss of each row, in nats, shape (rows,); `measure` has their mean."""
+    probabilities = model.predict_proba(frame[list(FEATURES)])
+    return log_losses(frame[TARGET], probabilities, model.classes_)
 
 
 def confusion_figure(model: ClassifierMixin, frame: pd.DataFrame) -> Figure:

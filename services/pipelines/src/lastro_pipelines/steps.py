@@ -17,14 +17,11 @@ from mlflow.entities import Run, RunStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import infer_signature
 
-from lastro_pipelines import candidates, data, evaluation, history, tracking
+from lastro_pipelines import candidates, comparing, data, evaluation, history, tracking
 
 EXPERIMENT = "wine"
 MODEL_NAME = "wine-classifier"
 ALIAS = "champion"
-
-MINIMUM_GAIN = 1e-6
-"""By how much the log loss must fall; less is rounding, which differs from one CPU to another."""
 
 # With the requirements given, MLflow need not load the model once more to infer them: seconds.
 _MODEL_REQUIREMENTS = ("numpy", "pandas", "scikit-learn", "skops")
@@ -126,12 +123,15 @@ def register_and_promote(
     source: str | None = None,
     experiment: str = EXPERIMENT,
     model_name: str = MODEL_NAME,
-    minimum_gain: float = MINIMUM_GAIN,
+    margin: float = comparing.MARGIN,
+    significance: float = comparing.SIGNIFICANCE,
 ) -> dict[str, Any]:
     """Register the best candidate; make it champion if it beats the serving one on the test split.
 
     The best is the one with the lowest log loss on the validation split. A run that is already
-    registered is not registered twice.
+    registered is not registered twice. Beating is a matter of `comparing.compare`: a lower log loss
+    alone can be chance. The reason goes into the tag ``decision`` of both runs and of the version,
+    and to the standard output, which is the task's log.
 
     Args:
         trained: what `train` returned, once per candidate.
@@ -140,11 +140,13 @@ def register_and_promote(
         source: as given to `validate`.
         experiment: as given to `validate`.
         model_name: the registered model.
-        minimum_gain: how much lower than the champion's the log loss must be.
+        margin: by how much the log loss a row must be lower than the champion's, in nats.
+        significance: of the paired test, between 0 and 1.
 
     Returns:
         ``model``, ``version``, ``run_id``, ``candidate``, ``metrics`` on the test split,
         ``champion`` (``version`` and ``metrics`` of the one it was compared with, or None),
+        ``comparison`` (see `comparing.Comparison`; None if there was nothing to compare),
         ``promoted`` and ``reason``.
 
     Raises:
@@ -167,13 +169,32 @@ def register_and_promote(
                 tracking.DATASET_TAG: dataset_hash,
             },
         )
-        metrics = evaluation.measure(mlflow.sklearn.load_model(best["model_uri"]), test)
-        champion = _champion(client, model_name, test)
-        promoted, reason = _decide(challenger.version, metrics, champion, minimum_gain)
-        if promoted:
-            history.promote(
-                client, model_name, ALIAS, challenger.version, by=f"airflow: {pipeline_run_id}"
+        model = mlflow.sklearn.load_model(best["model_uri"])
+        metrics = evaluation.measure(model, test)
+        champion, champion_losses = _champion(client, model_name, test)
+        comparison = None
+        if champion is not None and champion["version"] != challenger.version:
+            comparison = comparing.compare(
+                evaluation.losses(model, test),
+                champion_losses,
+                margin=margin,
+                significance=significance,
             )
+        left = history.rolled_back(client, model_name, ALIAS)
+        promoted, reason = _decide(challenger.version, metrics, champion, comparison, left)
+        if promoted:
+            moved_by_others = history.promote(
+                client,
+                model_name,
+                ALIAS,
+                challenger.version,
+                before=champion["version"] if champion else None,
+                by=f"airflow: {pipeline_run_id}",
+            )
+            if moved_by_others:
+                promoted, reason = False, moved_by_others
+        reason = f"{'promoted' if promoted else 'not promoted'}: {reason}"
+        print(f"Version {challenger.version} of {model_name}, {best['candidate']}: {reason}")
         summary = {
             "model": model_name,
             "version": challenger.version,
@@ -181,11 +202,14 @@ def register_and_promote(
             "candidate": best["candidate"],
             "metrics": metrics,
             "champion": champion,
+            "comparison": comparison and comparison.as_dict(),
             "promoted": promoted,
             "reason": reason,
         }
         for name, value in metrics.items():
             client.log_metric(best["run_id"], f"test_{name}", value)
+        for run_id in (best["run_id"], parent.info.run_id):
+            client.set_tag(run_id, "decision", reason)
         client.set_model_version_tag(model_name, challenger.version, "decision", reason)
         client.log_dict(parent.info.run_id, summary, "summary.json")
     client.set_terminated(parent.info.run_id, RunStatus.to_string(RunStatus.FINISHED))
@@ -252,38 +276,46 @@ def _register(
     return mlflow.register_model(best["model_uri"], model_name, tags=tags)
 
 
-def _champion(client: MlflowClient, model_name: str, test: pd.DataFrame) -> dict[str, Any] | None:
-    """Measure the serving version on the test split; None if the alias names none yet."""
+def _champion(
+    client: MlflowClient, model_name: str, test: pd.DataFrame
+) -> tuple[dict[str, Any], comparing.Losses] | tuple[None, None]:
+    """Measure the serving version on the test split; None if the alias points to none yet.
+
+    Returns:
+        ``version`` and ``metrics``, and the log loss of each row.
+    """
     serving = client.get_registered_model(model_name).aliases.get(ALIAS)
     if serving is None:
-        return None
+        return None, None
     try:
         # Not models:/<name>/<version>: MLflow cuts such an address at a "?" in the name.
         model = mlflow.sklearn.load_model(
             client.get_model_version_download_uri(model_name, serving)
         )
-        metrics = evaluation.measure(model, test)
+        metrics, losses = evaluation.measure(model, test), evaluation.losses(model, test)
     except Exception as error:
         raise PipelineError(
             f"version {serving} of {model_name!r}, the {ALIAS}, cannot be measured"
             f" ({error}): point the alias at a version that works, or delete it"
         ) from error
-    return {"version": serving, "metrics": metrics}
+    return {"version": serving, "metrics": metrics}, losses
 
 
 def _decide(
     challenger: str,
     metrics: dict[str, float],
     champion: dict[str, Any] | None,
-    minimum_gain: float,
+    comparison: comparing.Comparison | None,
+    rolled_back: set[str],
 ) -> tuple[bool, str]:
     """Say whether the challenger is to hold the alias, and why."""
-    if champion is None:
-        return True, f"no version was {ALIAS} yet"
-    if champion["version"] == challenger:
+    if champion is not None and champion["version"] == challenger:
         return True, f"it is the {ALIAS} already"
+    if challenger in rolled_back:
+        # This task ran before: trying it again must not undo what a person did since.
+        return False, f"{ALIAS} was rolled back from it; `make promote` lets it serve again"
+    if champion is None or comparison is None:
+        return True, f"no version was {ALIAS} yet"
     ours, theirs = metrics["log_loss"], champion["metrics"]["log_loss"]
     compared = f"log loss {ours:.6f} against {theirs:.6f} of version {champion['version']}"
-    if theirs - ours > minimum_gain:
-        return True, f"{compared}: better"
-    return False, f"{compared}: not better"
+    return comparison.better, f"{compared}: {comparison.reason()}"

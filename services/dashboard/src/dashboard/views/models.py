@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pandas as pd
 import streamlit as st
+from lastro_promotion import Report, aliases
 
 from dashboard import board, promotion
 from dashboard.promotion import Change
 from dashboard.services import ServiceError, SignInRefused
-from dashboard.serving import CHAMPION, ServedAlias, ServedModel
+from dashboard.serving import CHAMPION, Held, ServedAlias, ServedModel
 from dashboard.session import Session, current
 from dashboard.tracking import ModelVersion, RegisteredModel, Run
 from dashboard.ui import (
@@ -62,7 +65,7 @@ def page(session: Session) -> None:
         _follow(session, name)
     if served:
         failed_load(served)
-    _aliases(model, versions, served, serving)
+    _aliases(session, model, versions, served, serving)
     st.subheader("Versions", anchor=False)
     _versions(session, model, versions, served)
     _history(model)
@@ -74,6 +77,7 @@ def page(session: Session) -> None:
 
 
 def _aliases(
+    session: Session,
     model: RegisteredModel,
     versions: list[ModelVersion],
     served: ServedModel | None,
@@ -86,7 +90,7 @@ def _aliases(
             now, version, buttons = st.columns([3, 1.1, 1.9], vertical_alignment="bottom")
             with now:
                 _alias(alias, model, served, followed.get(alias), serving.problem)
-            _buttons(alias, model, versions, version, buttons)
+            _buttons(session, alias, model, versions, version, buttons)
 
 
 def _alias(
@@ -123,7 +127,26 @@ def _alias(
         st.caption(f"Since {ago(state.since)}.{note}")
 
 
-def _buttons(alias: str, model: RegisteredModel, versions: list[ModelVersion], where, beside):
+def _reports(session: Session, name: str, alias: str) -> tuple[Report, ...]:
+    """What the hosts say of an alias; those that cannot be reached say nothing."""
+    found = []
+    for api in session.apis:
+        with suppress(ServiceError):
+            held: Held = session.read(board.api_name(api, session), "models", api.models)
+            of_model = next((m.aliases for m in held.models if m.name == name), {})
+            if (served := of_model.get(alias)) and served.report:
+                found.append(served.report)
+    return tuple(found)
+
+
+def _buttons(
+    session: Session,
+    alias: str,
+    model: RegisteredModel,
+    versions: list[ModelVersion],
+    where,
+    beside,
+):
     now = model.aliases.get(alias)
     others = [v.version for v in versions if v.version != now]
     chosen = where.selectbox(
@@ -134,7 +157,9 @@ def _buttons(alias: str, model: RegisteredModel, versions: list[ModelVersion], w
         disabled=not others,
         placeholder="no other version",
     )
-    back = promotion.rollback_target(model, alias)
+    reports = _reports(session, model.name, alias)
+    target = promotion.rollback_target(model, alias, reports, {v.version for v in versions})
+    back = target.version
     with beside.container(horizontal=True, gap="small"):
         if st.button(
             "Promote",
@@ -143,15 +168,15 @@ def _buttons(alias: str, model: RegisteredModel, versions: list[ModelVersion], w
             icon=":material/rocket_launch:",
             disabled=chosen is None,
         ):
-            st.session_state[_CHANGE] = Change(model.name, alias, now, chosen)
+            st.session_state[_CHANGE] = Change(model.name, alias, now, chosen, False, reports)
         if st.button(
             f"Roll back to v{back}" if back else "Roll back",
             key=f"roll_back_{alias}",
             icon=":material/undo:",
             disabled=back is None,
-            help=None if back else "The history names no earlier version.",
+            help=plain(target.reason[:1].upper() + target.reason[1:] + "."),
         ):
-            st.session_state[_CHANGE] = Change(model.name, alias, now, back)
+            st.session_state[_CHANGE] = Change(model.name, alias, now, back, True, reports)
 
 
 def _forget_change() -> None:
@@ -322,10 +347,14 @@ def _dataset_tag(version: ModelVersion, run: Run | None) -> tuple[str, ...]:
 
 def _history(model: RegisteredModel) -> None:
     moves = [
-        {"alias": alias, "version": move.version, "by": move.by, "at": move.at}
-        for alias in sorted(
-            key.removeprefix(promotion.TAG) for key in model.tags if key.startswith(promotion.TAG)
-        )
+        {
+            "alias": alias,
+            "version": move.version,
+            "what": "rolled back" if move.back else "promoted",
+            "by": move.by,
+            "at": move.at,
+        }
+        for alias in aliases(model.tags)
         for move in promotion.history(model, alias)
     ]
     st.subheader("Who promoted what", anchor=False)
@@ -340,6 +369,7 @@ def _history(model: RegisteredModel) -> None:
         column_config={
             "alias": column.TextColumn("Alias"),
             "version": column.TextColumn("To version"),
+            "what": column.TextColumn("What"),
             "by": column.TextColumn("By"),
             "at": column.DatetimeColumn("When", format="D MMM YYYY, HH:mm:ss"),
         },

@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,8 +16,9 @@ import pyarrow.parquet as pq
 from model_api import storage
 from model_api.backoff import back_off
 from model_api.guard import Guard
+from model_api.prediction_log.sender import Record
 from model_api.prediction_log.settings import Settings
-from model_api.prediction_log.tables import Tables
+from model_api.prediction_log.tables import Group, Tables
 from model_api.prediction_log.waiting import Waiting
 
 logger = logging.getLogger(__name__)
@@ -26,12 +28,64 @@ _DATAGRAM_BYTES = 1024 * 1024
 _LONGEST_PAUSE_SECONDS = 60
 # Of one flush: decoded, records take some ten times the memory.
 _FLUSH_BYTES = 4 * 1024 * 1024
+# Groups in a row of one flush that cannot be uploaded, after which S3 counts as away.
+_FAILURES_OF_S3 = 2
+
+
+@dataclass
+class Stuck:
+    """A group that cannot be uploaded.
+
+    Attributes:
+        failures: tries in a row.
+        retry_at: when it is tried again, by the monotonic clock.
+        error: the last.
+        reported: whether the log names it.
+    """
+
+    failures: int = 0
+    retry_at: float = 0.0
+    error: Exception | None = None
+    reported: bool = False
+
+
+class Uploads:
+    """How the uploads of one flush went.
+
+    Args:
+        most_failures: in a row, after which S3 itself counts as away: each further try would cost
+            its timeout.
+    """
+
+    def __init__(self, most_failures: int) -> None:
+        self.written = 0
+        self.error: Exception | None = None
+        self._most_failures = most_failures
+        self._in_a_row = 0
+
+    @property
+    def away(self) -> bool:
+        """Whether S3 itself seems to be away."""
+        return self._in_a_row >= self._most_failures
+
+    def succeed(self) -> None:
+        """Count an upload."""
+        self.written += 1
+        self._in_a_row = 0
+
+    def fail(self, error: Exception, known: bool) -> None:
+        """Count a failure; one of a group that is known to be stuck says nothing of S3."""
+        self._in_a_row += 1
+        if not known:
+            self.error = self.error or error
 
 
 class Writer:
     """Receives records until it is told to stop, and writes them in batches.
 
-    A record is written at least once: if S3 takes a file and its answer is lost, twice.
+    A record is written at least once: if S3 takes a file and its answer is lost, twice. Files of
+    one model, version and day make a group. A group that cannot be uploaded is set aside and tried
+    again ever more seldom, while the others go on.
 
     Args:
         settings: with a ``url``.
@@ -47,7 +101,8 @@ class Writer:
         self._stopping = threading.Event()
         self._last = secrets.token_bytes(16)
         self._writing = Guard("writing the prediction log", logger)
-        self._away = 0
+        self._away = False
+        self._stuck: dict[Group, Stuck] = {}
         self._deaf = False
         self._reported = 0
         self.written = 0
@@ -66,7 +121,7 @@ class Writer:
             self._flush_all()
         self._end(receiver)
         self._settings.socket.unlink(missing_ok=True)
-        self._flush_all()
+        self._flush_all(last=True)
         logger.info(
             "written %d rows; dropped %d records that did not fit, %d that could not be decoded;"
             " %d are lost",
@@ -78,15 +133,19 @@ class Writer:
         return not self._deaf
 
     def _receive(self) -> None:
+        ended = False
         try:
             while (record := self._socket.recv(_DATAGRAM_BYTES)) != self._last:
                 self._waiting.add(record)
+            ended = True
         except Exception:
-            # Another try on the same socket would most likely fail as well; a new process has a
-            # new one. What waits is written first.
             logger.exception("receiving failed: the process ends, to be started again")
-            self._deaf = True
-            self.stop()
+        finally:
+            if not ended:
+                # Another try on the same socket would most likely fail as well; a new process has
+                # a new one. What waits is written first.
+                self._deaf = True
+                self.stop()
 
     def _end(self, receiver: threading.Thread) -> None:
         """Make the receiver end, after all that was sent before."""
@@ -109,7 +168,7 @@ class Writer:
     def _pause(self) -> bool:
         """Wait until there is reason to write; tell whether to stop."""
         seconds = self._settings.flush_seconds
-        failures = self._failures
+        failures = self._writing.failures
         if failures:
             seconds = back_off(seconds, failures, _LONGEST_PAUSE_SECONDS)
         deadline = time.monotonic() + seconds
@@ -117,31 +176,26 @@ class Writer:
             if self._stopping.wait(min(left, 0.2)):
                 return True
             if not failures and (
-                len(self._waiting) >= self._settings.flush_records
+                self._waiting.ready >= self._settings.flush_records
                 or self._waiting.bytes >= min(_FLUSH_BYTES, self._settings.max_bytes // 2)
             ):
                 break
         return self._stopping.is_set()
 
-    @property
-    def _failures(self) -> int:
-        """Flushes in a row that failed, whatever the reason."""
-        return self._away + self._writing.failures
+    def _flush_all(self, last: bool = False) -> None:
+        """Write what waits, batch after batch, until nothing waits or S3 is away.
 
-    def _flush_all(self) -> None:
-        """Write what waits, batch after batch, until nothing waits or S3 is away."""
+        Args:
+            last: whether there is no later try: then groups are tried before their time, too.
+        """
         with self._writing:
-            try:
-                while batch := self._waiting.oldest(self._settings.flush_records, _FLUSH_BYTES):
-                    self._flush(batch)
-            except OSError as error:
-                self._away += 1
-                if self._away == 1:
-                    logger.warning("%s cannot be written to: %s", self._settings.url, error)
-            else:
-                if self._away:
-                    logger.info("%s can be written to again", self._settings.url)
-                self._away = 0
+            uploads = Uploads(1 if self._away else _FAILURES_OF_S3)
+            self._write_ready(uploads)
+            now = time.monotonic()
+            for group, stuck in sorted(self._stuck.items(), key=lambda item: item[1].failures):
+                if (last or now >= stuck.retry_at) and not uploads.away:
+                    self._write_aside(group, uploads)
+            self._report(uploads)
         if self._waiting.dropped > self._reported:
             logger.warning(
                 "dropped the oldest %d records: no more than %d bytes wait for S3",
@@ -150,28 +204,86 @@ class Writer:
             )
             self._reported = self._waiting.dropped
 
-    def _flush(self, batch: dict[int, bytes]) -> None:
-        groups, strange = self._tables.group(batch)
-        if strange:
-            self._undecodable("datagrams that are no records", len(strange), "see who else sends")
-            self._waiting.forget(strange)
-        for group, records in groups.items():
-            table, reasons = self._tables.table(group, list(records.values()))
-            if table is not None:
+    def _report(self, uploads: Uploads) -> None:
+        """Log when S3 goes away and comes back, and which groups alone cannot be uploaded."""
+        if uploads.written:
+            if self._away:
+                logger.info("%s can be written to again", self._settings.url)
+            self._away = False
+            for group, stuck in self._stuck.items():
+                if not stuck.reported:
+                    stuck.reported = True
+                    logger.warning(
+                        "records of %r, version %s, cannot be uploaded and wait; others go on: %s",
+                        group.name,
+                        group.version,
+                        stuck.error,
+                    )
+        elif uploads.error is not None and not self._away:
+            self._away = True
+            logger.warning("%s cannot be written to: %s", self._settings.url, uploads.error)
+
+    def _write_ready(self, uploads: Uploads) -> None:
+        """Write the records that are not set aside; set aside those that cannot be uploaded."""
+        while not uploads.away and (
+            batch := self._waiting.oldest(self._settings.flush_records, _FLUSH_BYTES)
+        ):
+            groups, strange = self._tables.group(batch)
+            if strange:
+                self._undecodable(
+                    "datagrams that are no records", len(strange), "see who else sends"
+                )
+                self._waiting.forget(strange)
+            for group, records in groups.items():
+                if group in self._stuck:
+                    # Its time comes with that of the records before.
+                    self._waiting.set_aside(group, list(records))
+                elif not uploads.away and not self._write(group, records, uploads):
+                    self._waiting.set_aside(group, list(records))
+
+    def _write_aside(self, group: Group, uploads: Uploads) -> None:
+        """Try again to write the records of a group that were set aside."""
+        while batch := self._waiting.oldest(self._settings.flush_records, _FLUSH_BYTES, group):
+            groups, _ = self._tables.group(batch)
+            if not self._write(group, groups[group], uploads):
+                return
+        # Also where the records have made room for newer ones meanwhile.
+        self._stuck.pop(group, None)
+
+    def _write(self, group: Group, records: dict[int, Record], uploads: Uploads) -> bool:
+        """Write the records of one group; tell whether they are done with."""
+        table, reasons = self._tables.table(group, list(records.values()))
+        if table is not None:
+            try:
+                content = _as_parquet(table)
+            except Exception as error:
+                # Whatever one version's records bring, the others' must go on.
+                why = f"no file can be made of them ({type(error).__name__})"
+                reasons = [why] * len(records)
+            else:
+                path = f"{self._root}/{group.folder}/{uuid4()}.parquet"
                 try:
-                    content = _as_parquet(table)
-                except Exception as error:
-                    # Whatever one version's records bring, the others' must go on.
-                    why = f"no file can be made of them ({type(error).__name__})"
-                    reasons = [why] * len(records)
-                else:
-                    path = f"{self._root}/{group.folder}/{uuid4()}.parquet"
                     storage.put(self._files, path, content)
-                    self.written += table.num_rows
-            if reasons:
-                which = f"records of {group.name!r}, version {group.version}"
-                self._undecodable(which, len(reasons), reasons[0])
-            self._waiting.forget(list(records))
+                except Exception as error:
+                    uploads.fail(error, self._note_stuck(group, error).reported)
+                    return False
+                uploads.succeed()
+                self.written += table.num_rows
+                if (stuck := self._stuck.pop(group, None)) and stuck.reported:
+                    logger.info("records of %r, version %s: uploaded", group.name, group.version)
+        if reasons:
+            which = f"records of {group.name!r}, version {group.version}"
+            self._undecodable(which, len(reasons), reasons[0])
+        self._waiting.forget(list(records))
+        return True
+
+    def _note_stuck(self, group: Group, error: Exception) -> Stuck:
+        stuck = self._stuck.setdefault(group, Stuck())
+        stuck.failures += 1
+        stuck.error = error
+        wait = back_off(self._settings.flush_seconds, stuck.failures, _LONGEST_PAUSE_SECONDS)
+        stuck.retry_at = time.monotonic() + wait
+        return stuck
 
     def _undecodable(self, which: str, count: int, reason: str) -> None:
         self.undecodable += count
