@@ -24,10 +24,10 @@ from bench.speed import calculation_seconds
 from environments import BIN, PROJECT, environment, version_environment
 
 STATE = PROJECT / ".lastro" / "tests"
-# Service -> the projects whose code its environment also holds, as on the hosts.
+# Service -> those whose code its environment also holds, as on the hosts.
 BESIDE = {
-    "dashboard": ["libraries/promotion"],
-    "pipelines": ["services/model_api", "libraries/promotion"],
+    "dashboard": ["promotion"],
+    "pipelines": ["model_api", "promotion"],
 }
 # Those that run on hosts, workers included.
 SERVICES_OF_HOSTS = ("airflow", "airflow_worker", "mlflow", "model_api", "dashboard")
@@ -125,8 +125,8 @@ def services() -> Iterator[Command]:
         "LASTRO_MLFLOW_SERVER": str(version_environment("mlflow") / "mlflow"),
         "LASTRO_AIRFLOW_PYTHON": str(version_environment("airflow") / "python"),
     }
-    for project in sorted(PROJECT.glob("services/*/pyproject.toml")):
-        service = project.parent.name
+    for tests in sorted(PROJECT.glob("services/*/tests")):
+        service = tests.parent.name
         yield pytest(f"services/{service}/tests", python=service_python(service), **servers)
 
 
@@ -140,7 +140,7 @@ def compat() -> Iterator[Command]:
 def service_python(service: str) -> Path:
     """The Python of an environment of a service's lock, with what its tests need."""
     locks = PROJECT / f"locks/{service}.txt", PROJECT / "locks/test.txt"
-    projects = [PROJECT / path for path in (f"services/{service}", *BESIDE.get(service, ()))]
+    projects = [PROJECT / "services" / name for name in (service, *BESIDE.get(service, ()))]
     return environment(service, *locks, projects=projects) / "python"
 
 

@@ -31,7 +31,8 @@ def sources() -> Iterator[tuple[Path, Path]]:
     for source in sorted(LOCKS.rglob("*.in")):
         yield source, source.with_suffix(".txt")
     for project in sorted(PROJECT.glob("services/*/pyproject.toml")):
-        yield project, LOCKS / f"{project.parent.name}.txt"
+        if tomllib.loads(project.read_text())["project"]["dependencies"]:
+            yield project, LOCKS / f"{project.parent.name}.txt"
 
 
 SOURCES = list(sources())

@@ -61,7 +61,8 @@ def test_what_is_marked_full_runs_on_demand_only(
 
 
 def test_every_suite_has_the_plugin() -> None:
-    for file in (PROJECT / "pyproject.toml", *PROJECT.glob("services/*/pyproject.toml")):
+    suites = [tests.parent / "pyproject.toml" for tests in PROJECT.glob("services/*/tests")]
+    for file in (PROJECT / "pyproject.toml", *suites):
         options = tomllib.loads(file.read_text())["tool"]["pytest"]["ini_options"]
         added = options["addopts"]
         assert "-p lastro_pytest" in (added if isinstance(added, str) else " ".join(added)), file

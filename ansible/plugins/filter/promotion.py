@@ -13,7 +13,7 @@ DOCUMENTATION = """
 name: promotion_plan
 short_description: The version to point an alias at, and the tags that record it
 description:
-  - The rules are those of libraries/promotion, which the dashboard and the pipelines share.
+  - The rules are those of services/promotion, which the dashboard and the pipelines share.
 options:
   _input:
     description: The registered model, as MLflow answers.
@@ -55,7 +55,7 @@ _value:
   type: dict
 """
 
-LIBRARY = Path(__file__).parents[3] / "libraries/promotion/src/lastro_promotion/__init__.py"
+LIBRARY = Path(__file__).parents[3] / "services/promotion/src/lastro_promotion/__init__.py"
 
 
 def library() -> ModuleType:
