@@ -16,6 +16,8 @@ from dashboard.tracking import Run
 
 INK, QUIET, GRID = "#1b2a33", "#5d6f78", "#dde5e6"
 TEAL, ORANGE = "#0f6b66", "#d9822b"
+SAMPLE_COLORS = "#2f9e95", "#d9822b"
+"""The reference and the recent sample, on a light page as on a dark one."""
 
 STATE_COLORS = {
     "success": "#2f8f5b",
@@ -566,7 +568,7 @@ def _categories(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
 
 def _sample_color(labels: tuple[str, str]) -> alt.Color:
     return alt.Color(
-        "sample:N", legend=None, scale=alt.Scale(domain=list(labels), range=[TEAL, ORANGE])
+        "sample:N", legend=None, scale=alt.Scale(domain=list(labels), range=list(SAMPLE_COLORS))
     )
 
 

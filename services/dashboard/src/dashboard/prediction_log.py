@@ -40,7 +40,7 @@ HELD_OUT = "_held_out"
 MAX_ROWS = 20_000
 """Rows kept for a window at most: more change no test's verdict, only its time."""
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
 """Memory of these rows at most, as Arrow holds them."""
 
 MAX_FILES = 240

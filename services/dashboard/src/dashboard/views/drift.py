@@ -404,8 +404,8 @@ def _plots(features: list[Feature], labels: tuple[str, str]) -> None:
     if len(names) > PLOTS:
         names = st.multiselect("Columns drawn", names, default=names[:PLOTS], key="drift_plots")
     st.markdown(
-        f':color[■]{{foreground="{charts.TEAL}"}} {plain(labels[0])} &ensp; '
-        f':color[■]{{foreground="{charts.ORANGE}"}} {plain(labels[1])}'
+        f':color[■]{{foreground="{charts.SAMPLE_COLORS[0]}"}} {plain(labels[0])} &ensp; '
+        f':color[■]{{foreground="{charts.SAMPLE_COLORS[1]}"}} {plain(labels[1])}'
     )
     for start in range(0, len(names), 3):
         for column, name in zip(st.columns(3), names[start : start + 3], strict=False):
