@@ -106,6 +106,13 @@ def test_rows_of_one_request_that_are_alike_raise_no_alarm(alike: float) -> None
     assert alarms <= 2
 
 
+def test_a_change_is_as_large_as_its_psi_above_chance() -> None:
+    draw = np.random.default_rng(0)
+    feature = verdict(draw.normal(size=200), draw.normal(0.5, 1, 200))
+    assert feature.psi > drift.CHANGE and feature.noise > 0.08
+    assert feature.check("values").size == feature.psi - feature.noise
+
+
 def test_a_small_change_in_many_rows_is_no_drift() -> None:
     draw = np.random.default_rng(0)
     feature = verdict(draw.normal(0, 1, 20_000), draw.normal(0.1, 1, 20_000))
@@ -162,6 +169,11 @@ CHANGES: dict[str, tuple[Draw, Draw, str]] = {
     "most values at the maximum": (
         lambda draw, n: np.where(draw.random(n) < 0.1, draw.random(n), 1.0),
         lambda draw, n: np.where(draw.random(n) < 0.6, draw.random(n), 1.0),
+        "PSI",
+    ),
+    "values that vanish below a frequent one": (
+        lambda draw, n: np.where(draw.random(n) < 0.8, 5.0, 5 + draw.uniform(-1, 1, n)),
+        lambda draw, n: np.where(draw.random(n) < 0.9, 5.0, 5 + draw.uniform(0, 1, n)),
         "PSI",
     ),
     "a constant that changes": (
