@@ -406,23 +406,31 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def log_predictions(
-    log: Path, model: str, version: str, at: datetime, rows: pd.DataFrame, files: int = 1
+    log: Path,
+    model: str,
+    version: str,
+    at: datetime,
+    rows: pd.DataFrame,
+    files: int = 1,
+    rows_per_request: int = 1,
 ) -> None:
     """Write rows of inputs and `prediction` as the model API's log does, from `at` on."""
     folder = log / f"model={quote(model, safe='')}" / f"version={version}" / f"date={at.date()}"
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(files):
         part = rows.iloc[i::files]
+        path = folder / f"{secrets.token_hex(8)}.parquet"
         first = at.replace(microsecond=0)
         times = [first + timedelta(milliseconds=j) for j in range(len(part))]
         own = {
             "at": pa.array(times, pa.timestamp("ms", "UTC")),
-            "request_id": pa.array([secrets.token_hex(4)] * len(part)),
+            "request_id": pa.array(
+                [f"{path.stem}-{j // rows_per_request}" for j in range(len(part))]
+            ),
             "row": pa.array([0] * len(part), pa.int32()),
             "alias": pa.array(["champion"] * len(part)),
         }
         columns = {name: pa.array(part[name], from_pandas=True) for name in part}
-        path = folder / f"{secrets.token_hex(8)}.parquet"
         pq.write_table(pa.table(own | columns), path)
         os.utime(path, (at.timestamp() + 20,) * 2)
 

@@ -144,11 +144,14 @@ def test_the_first_run_makes_the_best_candidate_champion(tracking: str, first: F
             run_id=run.info.run_id, artifact_path="reference/reference.parquet"
         )
         rows = pd.read_parquet(reference)
-        assert list(rows.columns) == [*data.FEATURES, "prediction"]
-        trained_on = data.split(data.check(data.load())).train
-        pd.testing.assert_frame_equal(
-            rows[list(data.FEATURES)], trained_on[list(data.FEATURES)].reset_index(drop=True)
-        )
+        assert list(rows.columns) == [*data.FEATURES, "prediction", "_held_out"]
+        splits = data.split(data.check(data.load()))
+        unseen = pd.concat([splits.validation, splits.test])
+        for held_out, expected in ((False, splits.train), (True, unseen)):
+            pd.testing.assert_frame_equal(
+                rows.loc[rows["_held_out"] == held_out, list(data.FEATURES)].reset_index(drop=True),
+                expected[list(data.FEATURES)].reset_index(drop=True),
+            )
         assert set(rows["prediction"]) <= set(data.CULTIVARS)
     assert lowest.data.metrics["test_log_loss"] == summary["metrics"]["log_loss"]
     files = {file.path for file in pipeline.client.list_artifacts(parent.info.run_id)}
@@ -171,14 +174,31 @@ def test_a_large_reference_is_drawn_always_the_same(pipeline: Pipeline) -> None:
     drawn = []
     for _ in range(2):
         with mlflow.start_run() as run:
-            steps.tracking.log_reference(model, features)
+            steps.tracking.log_reference(model, features, features.tail(1500) + 10_000)
         path = mlflow.artifacts.download_artifacts(
             run_id=run.info.run_id, artifact_path="reference/reference.parquet"
         )
         drawn.append(pd.read_parquet(path))
-    assert len(drawn[0]) == steps.tracking.REFERENCE_ROWS
-    assert drawn[0]["a"].is_unique and drawn[0]["a"].max() > 4000
+    for held_out, rows in drawn[0].groupby("_held_out"):
+        assert len(rows) == steps.tracking.REFERENCE_ROWS
+        assert rows["a"].is_unique and ((rows["a"] >= 10_000) == held_out).all()
+    assert drawn[0]["a"][~drawn[0]["_held_out"]].max() > 4000
     pd.testing.assert_frame_equal(*drawn)
+
+
+def test_a_reference_names_its_columns_as_the_prediction_log_does(pipeline: Pipeline) -> None:
+    model = DummyClassifier(strategy="constant", constant=1).fit([[0]], [1])
+    mlflow.set_experiment(pipeline.experiment)
+    with mlflow.start_run() as run:
+        steps.tracking.log_reference(model, pd.DataFrame({"row": [7], "prediction": [8]}))
+        with pytest.raises(ValueError, match="'_held_out' has a reserved name"):
+            steps.tracking.log_reference(model, pd.DataFrame({"_held_out": [1]}))
+    path = mlflow.artifacts.download_artifacts(
+        run_id=run.info.run_id, artifact_path="reference/reference.parquet"
+    )
+    assert pd.read_parquet(path).to_dict("records") == [
+        {"input_row": 7, "input_prediction": 8, "prediction": 1, "_held_out": False}
+    ]
 
 
 @pytest.mark.parametrize("candidate", CANDIDATES)

@@ -12,12 +12,14 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.airflow import DagRun, Task
-from dashboard.drift import Feature
+from dashboard.drift import Bucket, Feature, Kind, Verdict
 from dashboard.tracking import Run
 
 # Marks have one colour on light and dark pages: each has a contrast of 3 or more to both.
 TEAL, ORANGE = "#17857e", "#cf7420"
 QUIET = "#7f9097"
+SAMPLE_COLORS = TEAL, ORANGE
+"""The reference and the recent sample."""
 
 STATE_COLORS = {
     "success": "#2f8f5b",
@@ -32,8 +34,25 @@ STATE_COLORS = {
 
 STATE_MARKS = {"success": "✔", "failed": "✖", "running": "▶", "upstream_failed": "✖"}
 
+VERDICT_COLORS = {
+    Verdict.DRIFTED: ORANGE,
+    Verdict.STABLE: "#2f8f5b",
+    Verdict.UNTESTED: "#8b9aa0",
+}
+
+DRIFT_VIEWS = {
+    "values": "PSI above chance",
+    "missing": "Missing",
+    "range": "Outside the range",
+    "new values": "New values",
+}
+"""Checks of `drift` that are drawn over time, and what their size is."""
+
 MOST_CATEGORIES = 12
 """Categories an axis or a histogram shows apart."""
+
+LEAST_SHOWN = 0.25
+"""The share of rows that these must have: a plot of ids is one bar of others."""
 
 _LEGEND = alt.Legend(orient="bottom", columns=4)
 
@@ -370,11 +389,24 @@ def gantt(tasks: Sequence[Task]) -> alt.Chart:
     )
 
 
+def drawable(feature: Feature) -> bool:
+    """Whether `samples` can draw it: both samples have values, not arrays, and not all rare."""
+    both = feature.reference, feature.recent
+    if feature.kind in (Kind.NESTED, Kind.EMPTY) or not all(
+        len(_shown(feature, sample)) for sample in both
+    ):
+        return False
+    if feature.numeric:
+        return True
+    counts = pd.concat(both).value_counts()
+    return counts.iloc[:MOST_CATEGORIES].sum() >= LEAST_SHOWN * counts.sum()
+
+
 def samples(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
     """Both samples of a feature over the same bins, as shares of their sample.
 
     Args:
-        feature: what `drift.compare` gives.
+        feature: one that is `drawable`.
         labels: what to call the reference and the recent sample.
     """
     if feature.numeric:
@@ -382,31 +414,134 @@ def samples(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
     return _categories(feature, labels)
 
 
+def over_time(buckets: Sequence[Bucket], view: str) -> alt.LayerChart:
+    """The size of one check in each bucket, coloured by the verdict; untested ones at the bottom.
+
+    Args:
+        buckets: what `drift.over_time` gives; at least one of them has that check.
+        view: a key of `DRIFT_VIEWS`.
+    """
+    rows, limit = [], 0.0
+    for bucket in buckets:
+        check = bucket.feature.check(view)
+        limit = max(limit, check.limit if check else 0.0)
+        verdict = Verdict.UNTESTED
+        if check is not None:
+            verdict = Verdict.DRIFTED if check.alarm else Verdict.STABLE
+        rows.append(
+            {
+                "from": bucket.start,
+                "to": bucket.end,
+                "at": bucket.start + (bucket.end - bucket.start) / 2,
+                "size": max(0.0, check.size) if check else 0.0,
+                "verdict": str(verdict),
+                "rows": bucket.feature.rows[1],
+                "why": check.text if check else bucket.feature.why,
+            }
+        )
+    table = pd.DataFrame(rows)
+    high = max(limit * 1.5, float(table["size"].max()) * 1.1)
+    share = view != "values"
+    days = (table["to"].max() - table["from"].min()).total_seconds() > 2 * 86400
+    form = "%d %b" if days else "%d %b %H:%M"
+    base = alt.Chart(table, height=220).encode(
+        x=alt.X(
+            "at:T",
+            title=None,
+            axis=alt.Axis(format=form, tickCount=8, labelOverlap=True),
+            scale=alt.Scale(
+                type="utc", domain=[_utc(table["from"].min()), _utc(table["to"].max())]
+            ),
+        ),
+        y=alt.Y(
+            "size:Q",
+            title=DRIFT_VIEWS[view],
+            scale=alt.Scale(domain=[0, high], nice=False),
+            axis=alt.Axis(tickCount=4, format="%" if share else ".2~f"),
+        ),
+        tooltip=[
+            alt.Tooltip("utcfrom:N", title="from (UTC)"),
+            alt.Tooltip("rows:Q"),
+            alt.Tooltip("verdict:N"),
+            alt.Tooltip("why:N"),
+        ],
+    )
+    base = base.transform_calculate(utcfrom="utcFormat(datum.from, '%d %b %H:%M')")
+    line = base.transform_filter(f"datum.verdict != '{Verdict.UNTESTED}'").mark_line(
+        color=VERDICT_COLORS[Verdict.UNTESTED], strokeWidth=1.5
+    )
+    points = base.mark_point(size=70, filled=True, opacity=1).encode(
+        color=alt.Color(
+            "verdict:N",
+            title=None,
+            scale=alt.Scale(
+                domain=[str(v) for v in VERDICT_COLORS], range=list(VERDICT_COLORS.values())
+            ),
+            legend=alt.Legend(orient="top"),
+        ),
+        shape=alt.Shape(
+            "verdict:N",
+            scale=alt.Scale(
+                domain=[str(v) for v in VERDICT_COLORS], range=["triangle-up", "circle", "cross"]
+            ),
+        ),
+    )
+    rule = (
+        alt.Chart(pd.DataFrame({"limit": [limit]}))
+        .mark_rule(strokeDash=[5, 4], color=ORANGE)
+        .encode(y="limit:Q")
+    )
+    return rule + line + points
+
+
+def _utc(moment: pd.Timestamp) -> alt.DateTime:
+    moment = moment.tz_convert(UTC)
+    return alt.DateTime(
+        year=moment.year,
+        month=moment.month,
+        date=moment.day,
+        hours=moment.hour,
+        minutes=moment.minute,
+        utc=True,
+    )
+
+
+def _shown(feature: Feature, values: pd.Series) -> pd.Series:
+    """The values that have a place in a plot: infinities have none."""
+    return values[np.isfinite(values.astype(float))] if feature.numeric else values
+
+
 def _histograms(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
-    both = pd.concat([feature.reference, feature.recent]).to_numpy()
+    parts = [_shown(feature, sample) for sample in (feature.reference, feature.recent)]
+    both = pd.concat(parts).to_numpy(dtype=float)
     # A few extreme values would leave all others in one bin.
     low, high = np.quantile(both, [0.001, 0.999])
     edges = np.linspace(low, high, 25) if high > low else np.array([low - 0.5, low + 0.5])
+    moments = feature.kind is Kind.MOMENT
+    ends = pd.to_datetime(edges, unit="us") if moments else edges
     rows = []
-    for label, values in zip(labels, (feature.reference, feature.recent), strict=True):
+    for label, values in zip(labels, parts, strict=True):
         counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
         shares = counts / max(1, counts.sum())
         rows += [
             {"sample": label, "from": a, "to": b, "share": share}
-            for a, b, share in zip(edges[:-1], edges[1:], shares, strict=True)
+            for a, b, share in zip(ends[:-1], ends[1:], shares, strict=True)
         ]
+    kind, form = ("T", "%d %b %Y %H:%M") if moments else ("Q", ".4g")
+    scale = alt.Scale(type="utc") if moments else alt.Scale(zero=False)
+    binned = {} if moments else {"bin": "binned"}
     return (
         alt.Chart(pd.DataFrame(rows), height=170)
         .mark_bar(opacity=0.5, binSpacing=0)
         .encode(
-            x=alt.X("from:Q", title=None, scale=alt.Scale(zero=False), bin="binned"),
-            x2="to:Q",
+            x=alt.X(f"from:{kind}", title=None, scale=scale, **binned),
+            x2="to",
             y=alt.Y("share:Q", title=None, stack=None, axis=alt.Axis(format="%", tickCount=4)),
             color=_sample_color(labels),
             tooltip=[
                 "sample:N",
-                alt.Tooltip("from:Q", format=".4g"),
-                alt.Tooltip("to:Q", format=".4g"),
+                alt.Tooltip(f"from:{kind}", format=form),
+                alt.Tooltip(f"to:{kind}", format=form),
                 alt.Tooltip("share:Q", format=".1%"),
             ],
         )
@@ -449,7 +584,7 @@ def _categories(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
 
 def _sample_color(labels: tuple[str, str]) -> alt.Color:
     return alt.Color(
-        "sample:N", legend=None, scale=alt.Scale(domain=list(labels), range=[TEAL, ORANGE])
+        "sample:N", legend=None, scale=alt.Scale(domain=list(labels), range=list(SAMPLE_COLORS))
     )
 
 

@@ -1,105 +1,262 @@
-"""Has what a model is asked changed? Two samples, feature by feature.
+"""Compare what a model receives with its reference: one verdict per column, with a reason in words.
 
-Numbers are compared by the two-sample Kolmogorov-Smirnov test, categories by the chi-squared
-test of homogeneity. Many features make some small p-values by chance: they are adjusted by
-Benjamini and Hochberg's procedure, which bounds the share of false alarms among the alarms.
+Each column is checked for several kinds of change; each check gives a p-value and a size:
 
-With many rows any difference becomes significant, so that the size of a change is told too: the
-population stability index (PSI). Its usual reading (Lewis, An Introduction to Credit Scoring,
-1994; Siddiqi, Credit Risk Scorecards, 2006, p. 137): below 0.1 no change worth a look, 0.1 to 0.25
-some, above 0.25 a large one.
+values
+    The population stability index (PSI) over bins of both samples. Without drift,
+    PSI * n * m / (n + m) is asymptotically chi-squared with bins - 1 degrees of freedom, so PSI
+    averages (bins - 1) * (1/n + 1/m) by chance alone (Yurdakul, Statistical Properties of
+    Population Stability Index, Western Michigan University, 2018). The size of a change is the
+    PSI above that average. The usual reading (Siddiqi, Credit Risk Scorecards, 2006, p. 137):
+    from 0.1 a change, from 0.25 a large one.
+missing
+    The share of missing values: Fisher's exact test of two proportions.
+range
+    For numbers with many different values, the share outside the reference's range. Without drift
+    each row is equally likely to be the largest, so the u largest of n + m rows are all recent
+    with a probability of C(n + m - u, m) / C(n + m, m) (Rosenbaum, Annals of Mathematical
+    Statistics 25, 1954).
+new values
+    For everything else, the share of rows with a value that the reference never had. Some are
+    new without drift: about as many as the share of reference rows whose value occurs once (Good,
+    Biometrika 40, 1953). Fisher's exact test compares the two shares.
+
+A column has drifted if a check is both significant and large: with thousands of rows, differences
+that nobody cares about are significant. Significance is corrected for all checks of all columns
+by Holm's method (Scandinavian Journal of Statistics 6, 1979), which holds for columns that depend
+on each other: data that have not changed raise any alarm at most `SIGNIFICANCE` of the times.
+A column is stable only if its values could be tested: a large change (a PSI of 0.25) would have
+been significant in about 4 of 5 cases, were it the only column. The rest is not tested.
+
+Rows of one request depend on each other, so that a thousand rows of one batch may say no more
+than one row. Every test therefore uses an effective number of rows: n divided by the design effect,
+the variance of the shares between requests over that of as many independent rows (Rao and Scott,
+Annals of Statistics 12, 1984), with F instead of chi-squared. That variance cannot be estimated
+from few requests: below `FEWEST_REQUESTS`, rows of one request count as copies of each other.
+
+PSI and range use ranks and counts only: infinities and outliers need no special treatment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import datetime as dt
+import numbers
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import StrEnum
+from functools import cache
+from math import ceil, isfinite, nan
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, special, stats
 
-MINIMUM_ROWS = 200
-"""Values that each sample must have: over ten bins, fewer make a PSI of 0.1 by mere chance."""
+SIGNIFICANCE = 0.01
+"""The share of comparisons without any drift that raise an alarm, at most."""
 
-SIGNIFICANCE = 0.05
-SOME_CHANGE, LARGE_CHANGE = 0.1, 0.25
-KOLMOGOROV_SMIRNOV = "Kolmogorov-Smirnov"
-CHI_SQUARED = "chi-squared"
+CHANGE, LARGE_CHANGE = 0.1, 0.25
+"""PSI above what is expected by chance: drift from the first on."""
 
-_BINS = 10
+SHARE = 0.02
+"""Drift if so many more rows are missing, outside the range or new."""
+
+POWER = 0.8
+MINIMUM_ROWS = 30
+"""Effective rows that each sample needs for any check."""
+
+FEWEST_REQUESTS = 30
+
+_FEWEST_BINS, _BINS = 5, 10
 _SMALLEST_EXPECTED = 5
-_MOST_CLASSES = 20
-_OTHER = "(others)"
+_MOST_VALUES = 20
+_EXAMPLES = 3
+_LEAST_COMPARED = 0.25
 
 
 class Verdict(StrEnum):
-    """What the numbers say of one feature."""
+    """The outcome for one column."""
 
+    DRIFTED = "drifted"
     STABLE = "stable"
-    SOME = "some drift"
-    LARGE = "large drift"
     UNTESTED = "not tested"
+
+
+class Kind(StrEnum):
+    """What the values of a column are."""
+
+    NUMBER = "numbers"
+    MOMENT = "times"
+    FLAG = "true or false"
+    TEXT = "text"
+    NESTED = "arrays"
+    EMPTY = "nothing"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One kind of change in one column.
+
+    `size` is comparable with `limit`; `statistic` and `p` are the test's, `adjusted` is p
+    corrected for all checks of the comparison. `text` says in words what was found.
+    """
+
+    name: str
+    size: float
+    limit: float
+    statistic: float
+    p: float
+    text: str
+    adjusted: float = nan
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the change is significant and large enough to matter."""
+        return self.adjusted < SIGNIFICANCE and self.size >= self.limit
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature in both samples, and what the test says.
+    """One column in both samples, and the verdict.
 
-    `p` is adjusted for the number of features tested. `statistic`, `p_raw`, `p` and `psi` are
-    None where nothing was tested; `why` then tells the reason. `reference` and `recent` hold the
-    values without the missing ones; `missing` is their share in the two samples.
+    `reference` and `recent` hold the values without the missing ones: numbers as float64, times
+    as int64 in microseconds since 1970 (UTC), anything else as text. `rows` counts the rows of
+    both samples, `missing` is the share of missing values in each. `psi` and `noise`, the PSI
+    expected by chance, are NaN where the values were not tested; `untested` then says why.
     """
 
     name: str
-    test: str
+    kind: Kind
     reference: pd.Series
     recent: pd.Series
+    rows: tuple[int, int]
     missing: tuple[float, float]
-    statistic: float | None = None
-    p_raw: float | None = None
-    p: float | None = None
-    psi: float | None = None
-    why: str = ""
+    checks: tuple[Check, ...] = ()
+    psi: float = nan
+    noise: float = nan
+    untested: str = ""
 
     @property
     def numeric(self) -> bool:
-        """Whether its values are numbers rather than categories."""
-        return self.test == KOLMOGOROV_SMIRNOV
+        """Whether its values have an order, so that they are drawn along an axis."""
+        return self.kind in (Kind.NUMBER, Kind.MOMENT)
 
     @property
     def verdict(self) -> Verdict:
-        """Drift is a change that is both significant and large enough to matter."""
-        if self.p is None or self.psi is None:
-            return Verdict.UNTESTED
-        if self.p >= SIGNIFICANCE or self.psi < SOME_CHANGE:
-            return Verdict.STABLE
-        return Verdict.LARGE if self.psi >= LARGE_CHANGE else Verdict.SOME
+        """Drifted if any check says so; stable only if the values were tested."""
+        if any(check.alarm for check in self.checks):
+            return Verdict.DRIFTED
+        return Verdict.UNTESTED if self.untested else Verdict.STABLE
+
+    @property
+    def why(self) -> str:
+        """The reason for the verdict, in words."""
+        alarms = [check.text for check in self.checks if check.alarm]
+        if alarms:
+            return "; ".join(alarms)
+        if self.untested:
+            return self.untested
+        return next((c.text for c in self.checks if c.name == "values"), "always the same value")
+
+    @property
+    def _decisive(self) -> Check | None:
+        alarms = [check for check in self.checks if check.alarm]
+        return min(alarms or self.checks, key=lambda check: check.adjusted, default=None)
+
+    @property
+    def test(self) -> str:
+        """The check with the smallest p-value, among those that raise an alarm if any does."""
+        return self._decisive.name if self._decisive else ""
+
+    @property
+    def statistic(self) -> float:
+        """The test statistic of that check."""
+        return self._decisive.statistic if self._decisive else nan
+
+    @property
+    def p(self) -> float:
+        """The adjusted p-value of that check."""
+        return self._decisive.adjusted if self._decisive else nan
+
+    def check(self, name: str) -> Check | None:
+        """One of its checks, None if it was not made."""
+        return next((check for check in self.checks if check.name == name), None)
 
 
 def compare(
-    reference: pd.DataFrame, recent: pd.DataFrame, outputs: Sequence[str] = ("prediction",)
+    reference: pd.DataFrame | Mapping[str, pd.Series],
+    recent: pd.DataFrame,
+    requests: Sequence[object] | None = None,
+    reference_requests: Sequence[object] | None = None,
 ) -> list[Feature]:
-    """Every column that both have, the one that changed most first.
+    """Every column of the recent rows; drifted ones first, the largest PSI first.
 
     Args:
-        reference: what the model was made for, such as a sample of its training data.
-        recent: what it was asked lately.
-        outputs: columns that are predictions. Their whole numbers are classes as long as there
-            are at most 20 different ones; a feature's are numbers.
+        reference: the data that the model was made for; its columns may differ in length.
+        recent: what the model received lately. A column that the reference lacks is not tested.
+        requests: for each recent row the request that it came with; without it, rows are taken
+            as independent.
+        reference_requests: the same for the rows of the reference.
     """
-    features = [
-        _test(name, reference[name], recent[name], name in outputs)
-        for name in reference.columns
-        if name in recent.columns
-    ]
-    tested = [feature for feature in features if feature.p_raw is not None]
-    if tested:
-        adjusted = stats.false_discovery_control([f.p_raw for f in tested], method="bh")
-        known = dict(zip((f.name for f in tested), map(float, adjusted), strict=True))
-        features = [replace(f, p=known.get(f.name)) for f in features]
-    return sorted(features, key=lambda f: (f.psi is None, -(f.psi or 0.0)))
+    groups, old_groups = _codes(requests), _codes(reference_requests)
+    features = _adjust(
+        _test(str(name), reference[name], recent[name], old_groups, groups)
+        if name in reference
+        else _absent(str(name), recent[name])
+        for name in recent.columns
+    )
+    order = list(Verdict)
+    return sorted(
+        features, key=lambda f: (order.index(f.verdict), -(f.psi if isfinite(f.psi) else 0.0))
+    )
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A part of a window, from `start` to before `end`, against the reference."""
+
+    start: pd.Timestamp
+    end: pd.Timestamp
+    feature: Feature
+
+
+def over_time(
+    name: str,
+    reference: pd.Series,
+    recent: pd.Series,
+    at: Sequence[object],
+    edges: pd.DatetimeIndex,
+    requests: Sequence[object] | None = None,
+    reference_requests: Sequence[object] | None = None,
+) -> list[Bucket]:
+    """Compare one column with the reference bucket by bucket.
+
+    Args:
+        name: the column.
+        reference: its values in the reference.
+        recent: its values in a window.
+        at: the time of each recent row, UTC.
+        edges: where buckets begin and the last one ends, ascending.
+        requests: see `compare`.
+        reference_requests: see `compare`.
+
+    Returns:
+        A bucket for each pair of edges. Significance is corrected for all of them together.
+    """
+    where = edges.searchsorted(pd.DatetimeIndex(at), side="right") - 1
+    groups, old_groups = _codes(requests), _codes(reference_requests)
+    features = _adjust(
+        _test(
+            name,
+            reference,
+            recent[where == i],
+            old_groups,
+            None if groups is None else groups[where == i],
+        )
+        for i in range(len(edges) - 1)
+    )
+    return [Bucket(a, b, f) for a, b, f in zip(edges[:-1], edges[1:], features, strict=True)]
 
 
 def psi(reference: np.ndarray, recent: np.ndarray) -> float:
@@ -112,82 +269,455 @@ def psi(reference: np.ndarray, recent: np.ndarray) -> float:
     return float(((after - before) * np.log(after / before)).sum())
 
 
-def _test(name: str, reference: pd.Series, recent: pd.Series, output: bool) -> Feature:
-    missing = tuple(float(column.isna().mean()) for column in (reference, recent))
-    reference, recent = reference.dropna(), recent.dropna()
-    numeric = _numeric(reference, output) and (recent.empty or _numbers(recent))
-    if numeric:
-        reference, recent = (_as_numbers(column) for column in (reference, recent))
-    else:
-        reference, recent = (column.astype(str) for column in (reference, recent))
+@cache
+def rows_needed(bins: int) -> float:
+    """Rows n * m / (n + m) from which on a large change is found with a probability of `POWER`.
+
+    PSI * n * m / (n + m) is then noncentral chi-squared; the noncentrality is the true PSI times
+    n * m / (n + m).
+    """
+    freedom = bins - 1
+    critical = stats.chi2.isf(SIGNIFICANCE, freedom)
+    found = optimize.brentq(
+        lambda shift: stats.ncx2.sf(critical, freedom, shift) - POWER, 1e-3, 1e4
+    )
+    return found / LARGE_CHANGE
+
+
+# ---- one column -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The values of one sample that are there, and the requests that they came with."""
+
+    values: np.ndarray
+    groups: np.ndarray | None
+
+    @property
+    def requests(self) -> float:
+        """The effective number of requests; of rows, where each has a request of its own.
+
+        One large request counts for little next to many small ones (Kish, Survey Sampling, 1965).
+        """
+        if self.groups is None or len(self.groups) == 0:
+            return float(len(self.values))
+        sizes = np.unique(self.groups, return_counts=True)[1].astype(float)
+        return sizes.sum() ** 2 / (sizes**2).sum()
+
+    def effective(self, codes: np.ndarray, bins: int) -> tuple[float, float]:
+        """The effective number of rows, and of requests where rows share them, else infinity.
+
+        Args:
+            codes: the bin of each row.
+            bins: how many there are.
+        """
+        rows, requests = len(codes), self.requests
+        if requests == rows:
+            return float(rows), np.inf
+        if requests < FEWEST_REQUESTS:
+            return requests, requests
+        _, groups = np.unique(self.groups, return_inverse=True)
+        sizes = np.bincount(groups)
+        counts = np.bincount(groups * bins + codes, minlength=len(sizes) * bins)
+        counts = counts.reshape(len(sizes), bins).astype(float)
+        shares = counts.sum(axis=0) / rows
+        there = shares > 0
+        spread = ((counts - sizes[:, None] * shares) ** 2).sum(axis=0)
+        spread *= len(sizes) / (len(sizes) - 1) / rows**2
+        design = (spread[there] / shares[there]).sum() * rows / max(1, there.sum() - 1)
+        return float(np.clip(rows / max(design, 1.0), requests, rows)), requests
+
+
+def _test(
+    name: str,
+    reference: pd.Series,
+    recent: pd.Series,
+    old_groups: np.ndarray | None,
+    groups: np.ndarray | None,
+) -> Feature:
+    gaps = [column.isna().to_numpy(dtype=bool) for column in (reference, recent)]
+    (old_kind, before_values), (new_kind, after_values) = (
+        _read(column[~gap]) for column, gap in zip((reference, recent), gaps, strict=True)
+    )
+    kinds, columns = (old_kind, new_kind), (before_values, after_values)
+    kind, columns, mismatch = _common(kinds, _same_precision((reference, recent), columns))
+    before, after = (
+        _Sample(column.to_numpy(), None if group is None else group[~gap])
+        for column, group, gap in zip(columns, (old_groups, groups), gaps, strict=True)
+    )
     feature = Feature(
-        name, KOLMOGOROV_SMIRNOV if numeric else CHI_SQUARED, reference, recent, missing
+        name,
+        kind,
+        *columns,
+        rows=(len(reference), len(recent)),
+        missing=tuple(float(gap.mean()) if len(gap) else 0.0 for gap in gaps),
     )
-    for what, column in (("reference", reference), ("recent", recent)):
-        if len(column) < MINIMUM_ROWS:
-            few = f"too few values in the {what} sample ({len(column)} of at least {MINIMUM_ROWS})"
-            return replace(feature, why=few)
-    return _numbers_test(feature) if numeric else _categories_test(feature)
+    checks = [_missing_check(gaps, (old_groups, groups))]
+    if mismatch:
+        untested = mismatch
+    elif kind is Kind.EMPTY:
+        untested = "every value is missing in both samples"
+    elif kind is Kind.NESTED:
+        untested = "arrays are not compared"
+    else:
+        feature, check, untested = _values_check(feature, before, after)
+        ordered = feature.numeric and len(np.unique(before.values)) > _MOST_VALUES
+        strange = _range_check(feature, before, after) if ordered else _new_check(before, after)
+        checks += [check, strange]
+    if len(reference) == 0 or len(recent) == 0:
+        untested = f"no rows in the {'reference' if len(reference) == 0 else 'recent sample'}"
+    return replace(feature, checks=tuple(c for c in checks if c), untested=untested)
 
 
-def _numbers_test(feature: Feature) -> Feature:
-    reference, recent = feature.reference.to_numpy(), feature.recent.to_numpy()
-    result = stats.ks_2samp(reference, recent, method="asymp")
-    edges = np.unique(np.quantile(reference, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    counts = [
-        np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-        for values in (reference, recent)
-    ]
-    return replace(
-        feature,
-        statistic=float(result.statistic),
-        p_raw=float(result.pvalue),
-        psi=psi(*counts),
+def _absent(name: str, recent: pd.Series) -> Feature:
+    gaps = recent.isna()
+    kind, column = _read(recent[~gaps])
+    empty = column.iloc[:0]
+    share = float(gaps.mean()) if len(gaps) else 0.0
+    why = "the reference has no such column"
+    return Feature(name, kind, empty, column, (0, len(recent)), (nan, share), untested=why)
+
+
+def _values_check(
+    feature: Feature, before: _Sample, after: _Sample
+) -> tuple[Feature, Check | None, str]:
+    """The feature with its PSI, the check of its values, or why there is none."""
+    if min(len(before.values), len(after.values)) == 0:
+        which = "reference" if len(before.values) == 0 else "recent sample"
+        return feature, None, f"every value is missing in the {which}"
+    bins = _bins(before, after, feature.numeric)
+    size = bins.count
+    (m, old_requests), (n, requests) = (
+        sample.effective(codes, size)
+        for sample, codes in ((before, bins.before), (after, bins.after))
     )
-
-
-def _categories_test(feature: Feature) -> Feature:
-    table = pd.DataFrame(
-        {
-            "reference": feature.reference.value_counts(),
-            "recent": feature.recent.value_counts(),
-        }
-    ).fillna(0)
-    # The test needs some expected rows in each cell: rare categories count as one.
-    smallest = table.sum() / table.to_numpy().sum()
-    rare = (table.sum(axis=1).to_numpy()[:, None] * smallest.to_numpy()).min(axis=1)
-    table = table.groupby(np.where(rare < _SMALLEST_EXPECTED, _OTHER, table.index)).sum()
-    counts = table.to_numpy(dtype=float)
-    if len(counts) < 2:
-        return replace(feature, statistic=0.0, p_raw=1.0, psi=0.0)
-    result = stats.chi2_contingency(counts.T, correction=False)
-    return replace(
-        feature,
-        statistic=float(result.statistic),
-        p_raw=float(result.pvalue),
-        psi=psi(counts[:, 0], counts[:, 1]),
+    if few := _too_few(before, after, m, n, rows_needed(bins.fewest)):
+        return feature, None, few
+    if bins.compared < _LEAST_COMPARED:
+        rare = f"only {bins.compared:.0%} of the rows have a frequent one"
+        return feature, None, f"its values are too rare to compare, as ids are: {rare}"
+    if size < 2:
+        return replace(feature, psi=0.0, noise=0.0), None, ""
+    old, new = (
+        np.bincount(codes, minlength=size) * (effective / len(codes))
+        for codes, effective in ((bins.before, m), (bins.after, n))
     )
+    index, freedom = psi(old, new), size - 1
+    noise = freedom * (1 / n + 1 / m)
+    statistic = index * _harmonic(m, n)
+    # F with infinitely many degrees in its denominator is chi-squared / freedom.
+    clusters = min(old_requests, requests)
+    p = (
+        stats.f.sf(statistic / freedom, freedom, freedom * (clusters - 1))
+        if isfinite(clusters)
+        else stats.chi2.sf(statistic, freedom)
+    )
+    text = f"PSI {index:.2f}, {noise:.2f} expected by chance"
+    if bins.compared < 1:
+        text += f"; values rarer than the frequent {bins.compared:.0%} count as one"
+    check = Check("values", index - noise, CHANGE, statistic, float(p), text)
+    return replace(feature, psi=index, noise=noise), check, ""
 
 
-def _numeric(column: pd.Series, output: bool) -> bool:
-    if not _numbers(column):
-        return False
-    whole = pd.api.types.is_integer_dtype(column.dtype)
-    return not (output and whole and column.nunique() <= _MOST_CLASSES)
+def _too_few(before: _Sample, after: _Sample, m: float, n: float, needed: float) -> str:
+    """Why these effective rows cannot show that nothing has changed; empty if they can."""
+    if _harmonic(m, n) >= needed and min(n, m) >= MINIMUM_ROWS:
+        return ""
+    if m <= needed or m < MINIMUM_ROWS:
+        rows, least = _counted("reference", before, m), max(ceil(2 * needed), MINIMUM_ROWS)
+        return f"too few rows in the reference: {rows}; {least} in each sample are enough"
+    least = max(ceil(needed * m / (m - needed)), MINIMUM_ROWS)
+    return f"too few rows: {_counted('recent', after, n)}; at least {least} are needed"
 
 
-def _numbers(column: pd.Series) -> bool:
+def _harmonic(m: float, n: float) -> float:
+    return n * m / (n + m) if n + m else 0.0
+
+
+def _counted(which: str, sample: _Sample, effective: float) -> str:
+    rows = len(sample.values)
+    if effective > rows - 0.5:
+        return f"{rows} with a value" if which == "reference" else f"{rows} recent with a value"
+    requests = len(np.unique(sample.groups))
+    return f"{rows} of {requests} requests, worth {int(effective)} independent rows"
+
+
+def _share_sizes(
+    hits: Sequence[np.ndarray], samples: Sequence[_Sample]
+) -> list[tuple[int, int]] | None:
+    """Effective (hits, rows) of both samples; None if either has too few rows for any check."""
+    sizes = []
+    for hit, sample in zip(hits, samples, strict=True):
+        rows, _ = sample.effective(hit.astype(int), 2)
+        if rows < MINIMUM_ROWS:
+            return None
+        sizes.append((round(float(hit.mean()) * int(rows)), int(rows)))
+    return sizes
+
+
+def _missing_check(gaps: Sequence[np.ndarray], groups: Sequence[np.ndarray | None]) -> Check | None:
+    if not any(gap.any() for gap in gaps):
+        return None
+    samples = [_Sample(gap, group) for gap, group in zip(gaps, groups, strict=True)]
+    sizes = _share_sizes(gaps, samples)
+    if sizes is None:
+        return None
+    (old, m), (new, n) = sizes
+    result = stats.fisher_exact([[old, m - old], [new, n - new]])
+    before, after = (float(gap.mean()) for gap in gaps)
+    text = f"{_percent(after)} missing, {_percent(before)} in the reference"
+    return Check("missing", abs(after - before), SHARE, after - before, float(result.pvalue), text)
+
+
+def _range_check(feature: Feature, before: _Sample, after: _Sample) -> Check | None:
+    if min(len(before.values), len(after.values)) == 0:
+        return None
+    low, high = before.values.min(), before.values.max()
+    below, above = after.values < low, after.values > high
+    tails = []
+    for outside in (below, above):
+        hits = np.zeros(len(before.values), dtype=bool), outside
+        sizes = _share_sizes(hits, (before, after))
+        if sizes is None:
+            return None
+        (_, m), (count, n) = sizes
+        # The logarithm of C(n + m - count, m) / C(n + m, m).
+        ways = special.gammaln([n + m - count + 1, n + 1, n - count + 1, n + m + 1])
+        tails.append(float(np.exp(ways[0] + ways[1] - ways[2] - ways[3])))
+    share = float((below | above).mean())
+    shown = [_moment(end) if feature.kind is Kind.MOMENT else f"{end:.4g}" for end in (low, high)]
+    text = f"{_percent(share)} outside the reference's range, {shown[0]} to {shown[1]}"
+    return Check("range", share, SHARE, share, min(1.0, 2 * min(tails)), text)
+
+
+def _new_check(before: _Sample, after: _Sample) -> Check | None:
+    if min(len(before.values), len(after.values)) == 0:
+        return None
+    codes, _ = pd.factorize(np.concatenate([before.values, after.values]))
+    counts = np.bincount(codes[: len(before.values)], minlength=codes.max() + 1)
+    old_counts, new = counts[codes[: len(before.values)]], counts[codes[len(before.values) :]] == 0
+    once = old_counts == 1
+    sizes = _share_sizes((once, new), (before, after))
+    if sizes is None:
+        return None
+    (old, m), (count, n) = sizes
+    expected, share = float(once.mean()), float(new.mean())
+    exact = stats.fisher_exact([[count, n - count], [old, m - old]], alternative="greater").pvalue
+    # What the reference has not seen varies more than a proportion where values repeat.
+    twice = float((old_counts == 2).mean())
+    pooled = (old + count) / (m + n)
+    spread = np.sqrt((expected + twice) / m + pooled * (1 - pooled) / n)
+    normal = stats.norm.sf((share - expected) / spread) if spread else 1.0
+    p = max(exact, float(normal))
+    examples = ", ".join(_short(value) for value in pd.unique(after.values[new])[:_EXAMPLES])
+    chance = f", {_percent(expected)} expected" if old else ""
+    text = f"{_percent(share)} with values that the reference never had{chance}: {examples}"
+    return Check("new values", share - expected, SHARE, share, float(p), text)
+
+
+# ---- bins -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """The bin of each value of both samples, 0 to `count` - 1.
+
+    `compared` is the share of values whose bin is not that of all rare values; `fewest` is how
+    many bins the smallest samples that are tested have.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    count: int
+    compared: float
+    fewest: int
+
+
+def _bins(before: _Sample, after: _Sample, ordered: bool) -> _Bins:
+    """Few different values: a bin for each frequent one. Many: quantiles of both samples.
+
+    Small samples have fewer bins, so that a large change is still found.
+    """
+    both = np.concatenate([before.values, after.values])
+    rows = len(before.values)
+    codes, values = pd.factorize(both)
+    enough = _harmonic(before.requests, after.requests)
+    if ordered and len(values) > _MOST_VALUES:
+        codes, share = _by_quantiles(both, _affordable(enough, _BINS)), 1.0
+    else:
+        smaller = min(rows, len(both) - rows) / len(both)
+        codes, share = _by_count(codes, smaller, _affordable(enough, _MOST_VALUES))
+    _, codes = np.unique(codes, return_inverse=True)
+    # In a handful of rows there are few different values of anything.
+    known = len(values) if len(both) >= MINIMUM_ROWS else _FEWEST_BINS
+    fewest = int(np.clip(known, 2, _FEWEST_BINS))
+    return _Bins(codes[:rows], codes[rows:], int(codes.max()) + 1, share, fewest)
+
+
+def _affordable(rows: float, most: int) -> int:
+    """The most bins in which so many rows n * m / (n + m) show a large change."""
+    possible = (bins for bins in range(most, _FEWEST_BINS, -1) if rows_needed(bins) <= rows)
+    return next(possible, _FEWEST_BINS)
+
+
+def _by_quantiles(both: np.ndarray, count: int) -> np.ndarray:
+    ranked = np.sort(both)
+    # Values of the sample, never between two of them: infinities cannot be interpolated.
+    edges = ranked[(len(ranked) * np.arange(1, count) // count) - 1]
+    values, repeats = np.unique(ranked, return_counts=True)
+    # A value that fills a bin has it for itself: it may be 0, or what stands for "unknown".
+    heavy = np.flatnonzero(repeats >= len(ranked) / count)
+    below = values[heavy[heavy > 0] - 1]
+    return np.searchsorted(np.unique(np.concatenate([edges, below, values[heavy]])), both)
+
+
+def _by_count(codes: np.ndarray, smaller: float, most: int) -> tuple[np.ndarray, float]:
+    """Frequent values by code; all others have one bin. Also the share of frequent values."""
+    counts = np.bincount(codes)
+    frequent = counts * smaller >= _SMALLEST_EXPECTED
+    if frequent.sum() > most:
+        # One bin is for all others.
+        frequent[np.argsort(-counts, kind="stable")[most - 1 :]] = False
+    others = int(counts[~frequent].sum())
+    share = 1 - others / len(codes)
+    if 0 < others * smaller < _SMALLEST_EXPECTED and frequent.any():
+        # Too few rows for a bin: they go to the smallest one.
+        rest = int(np.argmin(np.where(frequent, counts, np.inf)))
+    else:
+        rest = len(counts)
+    return np.where(frequent[codes], codes, rest), share
+
+
+# ---- kinds of values --------------------------------------------------------------------------
+
+
+def _read(present: pd.Series) -> tuple[Kind, pd.Series]:
+    """The kind of values without gaps, and the values as `Feature` holds them.
+
+    Covers what a Parquet file may hold, as pandas reads it: booleans, integers, floats, decimals,
+    text, bytes, dates, times of day, timestamps, durations, dictionaries, lists, structs, nulls.
+    """
     kinds = pd.api.types
-    if kinds.is_bool_dtype(column.dtype):
-        return False
-    return kinds.is_numeric_dtype(column.dtype) or kinds.is_datetime64_any_dtype(column.dtype)
+    if isinstance(present.dtype, pd.CategoricalDtype):
+        present = present.astype(object)
+    if present.empty:
+        return Kind.EMPTY, present.astype(object)
+    if kinds.is_bool_dtype(present.dtype):
+        return Kind.FLAG, present.astype(object).map(str)
+    if kinds.is_datetime64_any_dtype(present.dtype):
+        return Kind.MOMENT, _microseconds(present)
+    if kinds.is_timedelta64_dtype(present.dtype):
+        return Kind.NUMBER, present.dt.total_seconds()
+    if kinds.is_numeric_dtype(present.dtype) and not kinds.is_complex_dtype(present.dtype):
+        return Kind.NUMBER, present.astype(float)
+    if isinstance(present.dtype, pd.StringDtype):
+        return Kind.TEXT, present.astype(object)
+    for types, kind, convert in _OBJECTS:
+        if all(isinstance(value, types) for value in present):
+            return kind, convert(present)
+    if any(isinstance(value, list | tuple | dict | set | np.ndarray) for value in present):
+        return Kind.NESTED, present
+    return Kind.TEXT, present.map(str).astype(object)
 
 
-def _as_numbers(column: pd.Series) -> pd.Series:
-    """Numbers as they are, moments as seconds since 1970; infinities are left out."""
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        column = column.astype("datetime64[s, UTC]" if column.dt.tz else "datetime64[s]").astype(
-            "int64"
-        )
-    numbers = column.astype(float)
-    return numbers[np.isfinite(numbers)]
+def _microseconds(present: pd.Series) -> pd.Series:
+    moments = pd.to_datetime(present, utc=True)
+    return moments.astype("datetime64[us, UTC]").astype("int64")
+
+
+def _float(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")  # type: ignore[operator]
+
+
+def _seconds(value: dt.time) -> float:
+    return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
+
+
+# The log has bytes as base64.
+_OBJECTS: tuple[tuple[tuple[type, ...], Kind, Callable[[pd.Series], pd.Series]], ...] = (
+    ((str,), Kind.TEXT, lambda present: present.astype(object)),
+    ((bool, np.bool_), Kind.FLAG, lambda present: present.map(str).astype(object)),
+    ((numbers.Real, Decimal), Kind.NUMBER, lambda present: present.map(_float).astype(float)),
+    ((dt.date,), Kind.MOMENT, _microseconds),
+    ((dt.time,), Kind.NUMBER, lambda present: present.map(_seconds).astype(float)),
+    ((dt.timedelta,), Kind.NUMBER, lambda present: pd.to_timedelta(present).dt.total_seconds()),
+    ((bytes,), Kind.TEXT, lambda present: present.map(lambda b: base64.b64encode(b).decode())),
+)
+
+
+def _same_precision(
+    sources: Sequence[pd.Series], columns: Sequence[pd.Series]
+) -> Sequence[pd.Series]:
+    """Values as the less precise column has them: 0.1 as float32 is another number than 0.1."""
+    for kind in (np.float16, np.float32):
+        if any(source.dtype == kind for source in sources):
+            return [
+                column.astype(kind).astype(float) if column.dtype == float else column
+                for column in columns
+            ]
+    return columns
+
+
+def _common(
+    kinds: Sequence[Kind], columns: Sequence[pd.Series]
+) -> tuple[Kind, Sequence[pd.Series], str]:
+    """One kind for both samples; the reason where they have none in common."""
+    found = set(kinds) - {Kind.EMPTY}
+    if len(found) < 2:
+        return (found or {Kind.EMPTY}).pop(), columns, ""
+    if found == {Kind.FLAG, Kind.NUMBER}:
+        as_numbers = [
+            (c == "True").astype(float) if kind is Kind.FLAG else c
+            for kind, c in zip(kinds, columns, strict=True)
+        ]
+        return Kind.NUMBER, as_numbers, ""
+    if found == {Kind.NESTED, Kind.TEXT}:
+        # The log has arrays as JSON.
+        return Kind.NESTED, columns, ""
+    different = f"{kinds[0]} in the reference, {kinds[1]} in the recent sample"
+    return Kind.TEXT, [column.map(str) for column in columns], f"not comparable: {different}"
+
+
+# ---- all columns ------------------------------------------------------------------------------
+
+
+def _adjust(features: Sequence[Feature] | object) -> list[Feature]:
+    """The features with each p-value corrected by Holm's method."""
+    features = list(features)  # type: ignore[call-overload]
+    raw = np.array([check.p for feature in features for check in feature.checks])
+    order = np.argsort(raw, kind="stable")
+    steps = np.maximum.accumulate(raw[order] * (len(raw) - np.arange(len(raw))))
+    adjusted = np.empty(len(raw))
+    adjusted[order] = np.minimum(steps, 1.0)
+    left = iter(adjusted)
+    return [
+        replace(f, checks=tuple(replace(c, adjusted=float(next(left))) for c in f.checks))
+        for f in features
+    ]
+
+
+def _codes(requests: Sequence[object] | None) -> np.ndarray | None:
+    if requests is None:
+        return None
+    codes, names = pd.factorize(np.asarray(requests))
+    # Rows that name no request have one each.
+    unknown = codes < 0
+    codes[unknown] = len(names) + np.arange(unknown.sum())
+    return codes
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.1 or 0.99 < share < 1 else f"{share:.0%}"
+
+
+def _moment(microseconds: int) -> str:
+    return f"{pd.Timestamp(int(microseconds), unit='us'):%d %b %Y %H:%M}"
+
+
+def _short(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"

@@ -1,21 +1,28 @@
 """The model API's prediction log, read from S3: a bounded, even sample of a window of time.
 
-Files lie at `model=<name>/version=<n>/date=<day>/<any>.parquet`; their columns are `at`
-(timestamp, UTC), `request_id`, `row`, `alias`, one for each input, and `prediction`.
+Files are at `model=<name>/version=<n>/date=<day>/<any>.parquet`; their columns are `at`
+(timestamp, UTC), `request_id`, `row`, `alias`, one for each input, and `prediction`. Inputs are
+booleans, whole numbers, floats, text (also bytes as base64 and arrays as JSON) and timestamps;
+predictions have the Arrow type that the values of their file have in common, also lists and
+structs.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import logging
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import batched
 from typing import Self
 from urllib.parse import quote, urlsplit
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -27,27 +34,39 @@ from dashboard.settings import Settings
 
 SERVICE = "Prediction log"
 PREDICTION = "prediction"
-MAX_ROWS = 20_000
-"""Rows read for a window at most: more change no test's verdict, only its time."""
+HELD_OUT = "_held_out"
+"""Column of a reference: whether the model was not trained on the row (true or false)."""
 
-MAX_FILES = 120
+MAX_ROWS = 20_000
+"""Rows kept for a window at most: more change no test's verdict, only its time."""
+
+MAX_BYTES = 32 << 20
+"""Memory of these rows at most, as Arrow holds them."""
+
+MAX_FILES = 240
 MAX_DAYS = 31
 
 _OWN = ("at", "request_id", "row", "alias")
 _THREADS = 16
+_BATCH_ROWS = 4096
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Logged rows of a window: the inputs and `prediction`.
+    """Logged rows of a window: the inputs and `prediction`, in the order of time.
 
-    `files_read` of `files` were read, evenly spread over the window.
+    `at` (UTC) and `requests` say for each row when it was predicted and in which request.
+    `files_read` of `files` were read, spread evenly over the window; they have `logged` rows of
+    the window, each of which is in the sample with the same probability.
     """
 
     rows: pd.DataFrame
     files: int
     files_read: int
+    logged: int = 0
+    at: pd.DatetimeIndex = field(default_factory=lambda: pd.DatetimeIndex([], tz="UTC"))
+    requests: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object))
 
 
 class PredictionLog:
@@ -99,20 +118,44 @@ class PredictionLog:
             # A file holds what was predicted shortly before it was written.
             files = [file for file in self._list(model, version, days) if file.mtime >= start]
             chosen = _spread(sorted(files, key=lambda file: file.mtime), MAX_FILES)
-            if not chosen:
-                return Sample(pd.DataFrame(), 0, 0)
-            share = -(-MAX_ROWS // len(chosen))
+            kept = _EvenSample()
             with ThreadPoolExecutor(_THREADS) as pool:
-                tables = pool.map(lambda file: self._rows(file.path, start, end, share), chosen)
-                table = pa.concat_tables(tables, promote_options="permissive")
-        return Sample(table.slice(0, MAX_ROWS).to_pandas(), len(files), len(chosen))
+                # Only so many files at a time are in memory.
+                for some in batched(chosen, _THREADS, strict=False):
+                    for part in pool.map(
+                        lambda file: self._rows(file.path, start, end, kept.below), some
+                    ):
+                        kept.merge(part)
+        table = kept.table()
+        if table.num_rows:
+            table = table.sort_by("at")
+        rows = table.drop_columns([name for name in _OWN if name in table.column_names])
+        if not table.num_rows:
+            return Sample(rows.to_pandas(), len(files), len(chosen))
+        return Sample(
+            rows.to_pandas(),
+            len(files),
+            len(chosen),
+            kept.seen,
+            pd.DatetimeIndex(table["at"].to_pandas()).tz_convert(UTC),
+            table["request_id"].to_numpy(),
+        )
 
-    def _rows(self, path: str, start: datetime, end: datetime, limit: int) -> pa.Table:
+    def _rows(self, path: str, start: datetime, end: datetime, below: float) -> _EvenSample:
         data = ds.dataset(path, filesystem=self._filesystem(), format="parquet")
         at, kind = ds.field("at"), data.schema.field("at").type
         within = (at >= pa.scalar(start, kind)) & (at < pa.scalar(end, kind))
-        columns = [name for name in data.schema.names if name not in _OWN]
-        return data.scanner(columns=columns, filter=within).head(limit)
+        columns = [name for name in data.schema.names if name not in ("row", "alias")]
+        scanner = data.scanner(
+            columns=columns, filter=within, batch_size=_BATCH_ROWS, batch_readahead=1
+        )
+        kept = _EvenSample(below)
+        # The same rows of the same file each time: a page that is drawn again says the same.
+        draw = np.random.default_rng(zlib.crc32(path.encode()))
+        for batch in scanner.to_batches():
+            if batch.num_rows:
+                kept.add(pa.table(batch), draw.random(batch.num_rows))
+        return kept
 
     def _list(self, model: str, version: str, days: Sequence[date]) -> list[fs.FileInfo]:
         base = f"{self._root}/model={quote(model, safe='')}/version={version}"
@@ -169,6 +212,91 @@ class PredictionLog:
             ) from None
 
 
+class _EvenSample:
+    """Rows that arrive one table after another, each kept with the same probability.
+
+    Every row has a random key; those with the smallest keys are kept, as many as `MAX_ROWS` and
+    `MAX_BYTES` allow (Vitter, ACM Transactions on Mathematical Software 11, 1985, on sampling in
+    one pass). `below` is the limit of the keys so far; `seen` counts all rows.
+    """
+
+    def __init__(self, below: float = 1.0) -> None:
+        self.below, self.seen = below, 0
+        self._parts: list[tuple[pa.Table, np.ndarray]] = []
+        self._held = 0
+
+    def add(self, table: pa.Table, keys: np.ndarray) -> None:
+        """Take those of the rows whose key is small enough."""
+        self.seen += table.num_rows
+        self._keep(table, keys)
+
+    def merge(self, other: _EvenSample) -> None:
+        """Take the rows of another one."""
+        self.seen += other.seen
+        for table, keys in other._parts:
+            self._keep(table, keys)
+
+    def table(self) -> pa.Table:
+        """The rows kept, in no particular order."""
+        self._trim()
+        return self._parts[0][0] if self._parts else pa.table({})
+
+    def _keep(self, table: pa.Table, keys: np.ndarray) -> None:
+        if (small := keys < self.below).any():
+            self._parts.append((table.filter(pa.array(small)), keys[small]))
+            self._held += int(small.sum())
+        if self._held > 2 * MAX_ROWS or sum(part.nbytes for part, _ in self._parts) > 2 * MAX_BYTES:
+            self._trim()
+
+    def _trim(self) -> None:
+        if not self._parts:
+            return
+        table = _concat([table for table, _ in self._parts])
+        keys = np.concatenate([keys for _, keys in self._parts])
+        count = min(len(keys), MAX_ROWS, int(len(keys) * MAX_BYTES / max(1, table.nbytes)))
+        if count < len(keys):
+            order = np.argsort(keys)
+            self.below = float(keys[order[count]])
+            order = order[:count]
+            table, keys = table.take(pa.array(order)), keys[order]
+        self._parts, self._held = [(table, keys)], len(keys)
+
+
+def _concat(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of all rows, whatever types the files have for a column.
+
+    The log writes predictions as the values of each file allow: whole numbers in one, text in
+    another. Numbers become floats, anything else becomes text.
+    """
+    kinds: dict[str, set[pa.DataType]] = {}
+    for table in tables:
+        for column in table.schema:
+            kinds.setdefault(column.name, set()).add(column.type)
+    mixed = {name: types for name, types in kinds.items() if len(types) > 1}
+    return pa.concat_tables([_unified(table, mixed) for table in tables], promote_options="default")
+
+
+def _unified(table: pa.Table, mixed: Mapping[str, set[pa.DataType]]) -> pa.Table:
+    for name in mixed.keys() & set(table.column_names):
+        column = table[name]
+        if all(_is_number(kind) for kind in mixed[name]):
+            # Also whole numbers that a float rounds: drift is no matter of their last digits.
+            column = column.cast(pa.float64(), safe=False)
+        else:
+            column = pa.array([_text(value) for value in column.to_pylist()], pa.string())
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)
+
+
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
+
+
 def read_reference(content: bytes) -> pd.DataFrame:
     """The rows of a Parquet file, at most `MAX_ROWS`, drawn evenly.
 
@@ -183,7 +311,12 @@ def read_reference(content: bytes) -> pd.DataFrame:
 
 
 def _spread[T](items: Sequence[T], count: int) -> list[T]:
-    """`count` of the items, evenly spread; all when there are no more."""
+    """`count` of the items, one from each of as many equal parts; all when there are no more.
+
+    Which one of its part is random, and the same each time: every so-manieth item could miss
+    what comes periodically.
+    """
     if len(items) <= count:
         return list(items)
-    return [items[i * len(items) // count] for i in range(count)]
+    places = (np.arange(count) + np.random.default_rng(0).random(count)) * len(items) / count
+    return [items[int(place)] for place in places]

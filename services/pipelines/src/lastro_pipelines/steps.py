@@ -252,7 +252,8 @@ def _fit_and_log(recipe: candidates.Candidate, splits: data.Splits) -> None:
         serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
         skops_trusted_types=recipe.trusted_types,
     )
-    tracking.log_reference(model, splits.train[features])
+    held_out = pd.concat([splits.validation, splits.test])
+    tracking.log_reference(model, splits.train[features], held_out[features])
 
 
 def _trained(run: Run, candidate: str) -> dict[str, Any]:

@@ -19,6 +19,9 @@ CANDIDATE_TAG = "candidate"
 DATASET_TAG = "dataset_hash"
 
 REFERENCE_ROWS = 1000
+HELD_OUT = "_held_out"
+# The prediction log calls inputs of these names input_<name>.
+_RESERVED = ("at", "request_id", "row", "alias", "prediction")
 
 # All of them fit between the quotes of MLflow's search filters, which have no escape. A value that
 # may be any text, such as a model's name, must stay out of a filter.
@@ -82,24 +85,43 @@ def open_pipeline_run(client: MlflowClient, experiment_id: str, pipeline_run_id:
     )
 
 
-def log_reference(model: Any, features: pd.DataFrame) -> None:
-    """Log what the model was made for into the active run, as ``reference/reference.parquet``.
+def log_reference(model: Any, features: pd.DataFrame, held_out: pd.DataFrame | None = None) -> None:
+    """Log the data the model was made for into the active run: ``reference/reference.parquet``.
 
-    What is asked of the model later is compared with it: any pipeline that logs such a file with
-    the run of its model has drift shown.
+    The dashboard compares later requests with it. Any pipeline that logs such a file with the run
+    of its model has drift shown.
+
+    The columns are the features, ``prediction``, and ``_held_out``, true for rows that the model
+    was not trained on. Later inputs are compared with all rows, later predictions with held-out
+    rows only: a model predicts the rows that it was trained on better than new ones.
 
     Args:
         model: its ``predict`` takes the features.
-        features: what it was trained on, as it gets it; of more than `REFERENCE_ROWS` rows so many
-            are drawn, always the same. The column ``prediction`` is added.
+        features: the rows it was trained on, as ``predict`` takes them.
+        held_out: rows of the same columns that it was not trained on. Of each frame, at most
+            `REFERENCE_ROWS` rows are drawn, always the same.
+
+    Raises:
+        ValueError: a feature is called ``_held_out``.
     """
-    if len(features) > REFERENCE_ROWS:
-        features = features.sample(REFERENCE_ROWS, random_state=0)
-    reference = features.assign(prediction=model.predict(features))
+    if HELD_OUT in features.columns:
+        raise ValueError(f"the feature {HELD_OUT!r} has a reserved name: rename it")
+    names = {name: f"input_{name}" for name in _RESERVED}
+    parts = [
+        rows.rename(columns=names).assign(prediction=model.predict(rows), **{HELD_OUT: held})
+        for rows, held in ((_drawn(features), False), (_drawn(held_out), True))
+        if rows is not None and len(rows)
+    ]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "reference.parquet"
-        reference.to_parquet(path, index=False)
+        pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
         mlflow.log_artifact(str(path), "reference")
+
+
+def _drawn(rows: pd.DataFrame | None) -> pd.DataFrame | None:
+    if rows is None or len(rows) <= REFERENCE_ROWS:
+        return rows
+    return rows.sample(REFERENCE_ROWS, random_state=0)
 
 
 @contextmanager

@@ -1,16 +1,18 @@
-"""Drift: what a model is asked lately against what it was made for, feature by feature."""
+"""Drift: recent inputs and predictions compared with a reference, column by column."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from dashboard import board, charts, drift
-from dashboard.drift import MINIMUM_ROWS, Feature, Verdict
-from dashboard.prediction_log import MAX_DAYS, PREDICTION, Sample
+from dashboard.drift import Feature, Verdict
+from dashboard.prediction_log import HELD_OUT, MAX_DAYS, PREDICTION, Sample
 from dashboard.services import Refused, ServiceError
 from dashboard.serving import ServedVersion
 from dashboard.session import Session, current
@@ -23,15 +25,16 @@ WINDOWS = {
     "Custom": None,
 }
 PLOTS = 9
-"""Features drawn; the others can be chosen."""
+"""Columns drawn; the others can be chosen."""
 
-_COLORS = {
-    Verdict.STABLE: "green",
-    Verdict.SOME: "orange",
-    Verdict.LARGE: "red",
-    Verdict.UNTESTED: "gray",
-}
-_MARKS = {Verdict.STABLE: "✔", Verdict.SOME: "▲", Verdict.LARGE: "▲▲", Verdict.UNTESTED: "○"}
+_COLORS = {Verdict.DRIFTED: "orange", Verdict.STABLE: "green", Verdict.UNTESTED: "gray"}
+_MARKS = {Verdict.DRIFTED: "▲", Verdict.STABLE: "✔", Verdict.UNTESTED: "○"}
+_NAMED = 5
+"""Columns that the verdict names."""
+
+_STEPS = [timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=3), timedelta(days=1)]
+_BUCKETS = (4, 40)
+_ROWS_OF_A_BUCKET = 300
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,36 @@ class Window:
         """The window of the same length that ends where this one starts."""
         return Window(self.start - (self.end - self.start), self.start)
 
+    def buckets(self, rows: int) -> pd.DatetimeIndex:
+        """Edges of equal parts, for drift over time: the finest that so many rows fill."""
+        low, high = _BUCKETS
+        wanted = max(low, min(high, rows // _ROWS_OF_A_BUCKET))
+        length = self.end - self.start
+        step = next((step for step in _STEPS if length / step <= wanted), _STEPS[-1])
+        if length / step < low:
+            step = length / low
+        first = pd.Timestamp(self.start).floor("min")
+        return pd.date_range(first, pd.Timestamp(self.end) + step, freq=step, inclusive="left")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The data to compare with, and what to call them.
+
+    `predictions` says what predictions are compared with, as a sentence; empty where nothing
+    needs to be said. `requests` is None where rows are independent.
+    """
+
+    columns: Mapping[str, pd.Series]
+    label: str
+    rows: int
+    predictions: str = ""
+    requests: np.ndarray | None = None
+
 
 def page(session: Session) -> None:
     """Draw the page."""
-    heading("Drift", "What a model is asked lately, against the data it was made for.")
+    heading("Drift", "Recent inputs and predictions compared with the training data.")
     if session.log is None:
         not_set("No prediction log is set up here", "DASHBOARD_PREDICTION_LOG_URL")
         return
@@ -61,7 +90,7 @@ def page(session: Session) -> None:
     if not models:
         empty(
             "No model serves yet",
-            "Promote a version: once it is asked for predictions, they are compared here.",
+            "Promote a version. Its predictions are then compared here.",
             ":material/query_stats:",
         )
         return
@@ -110,7 +139,7 @@ def _window() -> Window | None:
         help=f"At most {MAX_DAYS} days.",
     )
     if len(days) < 2:
-        st.caption("Choose the last day, too.")
+        st.caption("Choose the last day as well.")
         return None
     first, last = days
     start = datetime.combine(first, time(), UTC)
@@ -119,42 +148,36 @@ def _window() -> Window | None:
 
 def _compare(session: Session, name: str, version: ServedVersion, window: Window) -> None:
     recent = board.predictions(session, name, version.number, window.start, window.end)
-    if len(recent.rows) < MINIMUM_ROWS:
+    if recent.rows.empty:
         empty(
-            f"Too few predictions yet ({len(recent.rows)} of at least {MINIMUM_ROWS})",
-            f"Version {plain(version.number)} was asked too little in this window: "
-            "choose a longer one, or come back later.",
+            "No predictions in this window",
+            f"Version {plain(version.number)} logged none: choose a longer window, "
+            "or come back later.",
             ":material/query_stats:",
         )
         return
-    found = _reference(session, name, version, window)
-    if found is None:
+    reference = _reference(session, name, version, window)
+    if reference is None:
         return
-    reference, label = found
-    features = drift.compare(reference, recent.rows, outputs=(PREDICTION,))
-    if not features:
-        st.warning(
-            "The reference and the predictions have no column in common.",
-            icon=":material/rule:",
-        )
-        return
+    features = drift.compare(reference.columns, recent.rows, recent.requests, reference.requests)
     _verdict(features)
     _table(features)
-    _about(reference, recent, label)
-    _plots(features, (label.capitalize(), "Recent predictions"))
+    _about(reference, recent)
+    _over_time(name, features, reference, recent, window)
+    _plots(features, (reference.label.capitalize(), "Recent predictions"))
 
 
 def _reference(
     session: Session, name: str, version: ServedVersion, window: Window
-) -> tuple[pd.DataFrame, str] | None:
-    """The reference and what to call it; None, and said why, when there is none."""
+) -> Reference | None:
+    """The reference; None, with the reason on the page, where there is none."""
     problem = "its run logged no reference data"
     try:
-        reference = board.reference(session, version.run_id)
+        logged = board.reference(session, version.run_id)
     except Refused as error:
-        reference, problem = None, str(error)
-    if reference is not None:
-        return reference, "training data"
+        logged, problem = None, str(error)
+    if logged is not None:
+        return logged_reference(logged)
     before = window.before()
     earlier = board.predictions(session, name, version.number, before.start, before.end)
     st.info(
@@ -162,98 +185,227 @@ def _reference(
         f"({before.start:%d %b %H:%M} to {before.end:%d %b %H:%M} UTC): {plain(problem)}.",
         icon=":material/info:",
     )
-    if len(earlier.rows) < MINIMUM_ROWS:
+    if earlier.rows.empty:
         empty(
-            f"Too few earlier predictions ({len(earlier.rows)} of at least {MINIMUM_ROWS})",
+            "Not tested: no earlier predictions",
             f"Log `{board.REFERENCE}` with the run that trains the model, or come back later.",
             ":material/query_stats:",
         )
         return None
-    return earlier.rows, "earlier predictions"
+    columns = {str(column): earlier.rows[column] for column in earlier.rows.columns}
+    return Reference(columns, "earlier predictions", len(earlier.rows), requests=earlier.requests)
+
+
+def logged_reference(logged: pd.DataFrame) -> Reference:
+    """The reference of a run: all its rows for the inputs, held-out ones for the predictions.
+
+    A model knows the rows that it was trained on better than new ones, so its predictions on
+    them differ from those on new data even where nothing has changed.
+    """
+    columns = {str(column): logged[column] for column in logged.columns if column != HELD_OUT}
+    if PREDICTION not in columns:
+        return Reference(columns, "training data", len(logged))
+    held_out = (
+        logged[HELD_OUT].fillna(False).astype(bool)
+        if HELD_OUT in logged.columns
+        else pd.Series(False, index=logged.index)
+    )
+    if held_out.any():
+        columns[PREDICTION] = logged.loc[held_out, PREDICTION]
+        said = f"Predictions are compared with those on {held_out.sum():,} held-out rows."
+    else:
+        said = (
+            "The reference has no held-out rows: predictions are compared with those on the "
+            "training rows, which a model knows better than new ones."
+        )
+    return Reference(columns, "training data", len(logged), said)
 
 
 def _verdict(features: list[Feature]) -> None:
-    drifted = [f for f in features if f.verdict in (Verdict.SOME, Verdict.LARGE)]
-    if not drifted:
-        st.success(
-            "**No drift.** No feature has changed enough to matter.", icon=":material/check:"
-        )
-        return
-    names = ", ".join(f"{plain(f.name)} ({f.verdict})" for f in drifted[:5])
-    more = f" and {len(drifted) - 5} more" if len(drifted) > 5 else ""
-    st.warning(
-        f"**{len(drifted)} of {len(features)} features drift:** {names}{more}.",
-        icon=":material/trending_up:",
+    """One sentence on all columns; green only where every column was tested."""
+    drifted, untested = (
+        [f for f in features if f.verdict is verdict]
+        for verdict in (Verdict.DRIFTED, Verdict.UNTESTED)
     )
+    tested = len(features) - len(untested)
+    rest = f" {len(untested)} not tested: {_names(untested)}." if untested else ""
+    if drifted:
+        st.warning(
+            f"**{len(drifted)} of {len(features)} columns drifted:** {_names(drifted)}.{rest}",
+            icon=":material/trending_up:",
+        )
+    elif not untested and features:
+        st.success(
+            f"**No drift** in {_columns(tested)}: no change large enough to matter.",
+            icon=":material/check:",
+        )
+    elif tested > len(untested):
+        st.info(f"**No drift in the {_columns(tested)} tested.**{rest}", icon=":material/info:")
+    else:
+        reasons = list(dict.fromkeys(f.untested for f in untested))
+        more = f" No drift in {_columns(tested)}: {_names_of_tested(features)}." if tested else ""
+        with st.container(border=True):
+            st.markdown(
+                f":gray-badge[:material/help: Not tested] **{_untested(features, untested)}**, "
+                f"so drift is unknown. "
+                f"{_sentence(reasons)}{more}"
+            )
+
+
+def _untested(features: list[Feature], untested: list[Feature]) -> str:
+    if len(untested) == len(features):
+        return f"None of {_columns(len(features))} could be tested"
+    return f"{len(untested)} of {_columns(len(features))} could not be tested"
+
+
+def _columns(count: int) -> str:
+    return f"{count} column{'' if count == 1 else 's'}"
+
+
+def _names(features: list[Feature]) -> str:
+    names = ", ".join(plain(f.name) for f in features[:_NAMED])
+    return names + (f" and {len(features) - _NAMED} more" if len(features) > _NAMED else "")
+
+
+def _names_of_tested(features: list[Feature]) -> str:
+    return _names([f for f in features if f.verdict is Verdict.STABLE])
+
+
+def _sentence(reasons: list[str]) -> str:
+    if not reasons:
+        return "The log has no columns."
+    first = plain(reasons[0][:1].upper() + reasons[0][1:])
+    return f"{first}." if len(reasons) == 1 else f"{first}; the table has the other reasons."
 
 
 def _table(features: list[Feature]) -> None:
     column = st.column_config
+    table = pd.DataFrame(
+        {
+            "feature": f.name,
+            "verdict": f"{_MARKS[f.verdict]} {f.verdict}",
+            "why": f.why,
+            "psi": f.psi,
+            "p": _p(f.p),
+            "missing_before": f.missing[0],
+            "missing": f.missing[1],
+            "reference": f.rows[0],
+            "recent": f.rows[1],
+        }
+        for f in features
+    )
+    colors = {f"{_MARKS[v]} {v}": charts.VERDICT_COLORS[v] for v in Verdict}
     st.dataframe(
-        pd.DataFrame(
-            {
-                "feature": f.name,
-                "verdict": f"{_MARKS[f.verdict]} {f.verdict}" + (f": {f.why}" if f.why else ""),
-                "psi": f.psi,
-                "test": f.test,
-                "statistic": f.statistic,
-                "p": f.p_raw,
-                "adjusted": f.p,
-                "reference": len(f.reference),
-                "recent": len(f.recent),
-                "missing": f.missing[1] - f.missing[0],
-            }
-            for f in features
-        ),
+        table.style.map(lambda text: f"color: {colors[text]}", subset=["verdict"]),
         hide_index=True,
         placeholder="-",
         column_config={
-            "feature": column.TextColumn("Feature", pinned=True),
+            "feature": column.TextColumn("Column", pinned=True),
             "verdict": column.TextColumn("Verdict"),
+            "why": column.TextColumn("Why", width=440),
             "psi": column.NumberColumn(
                 "PSI",
-                format="%.3f",
-                help="Population stability index, the size of the change: "
-                "from 0.1 on some, from 0.25 on large.",
+                format="%.2f",
+                help="Population stability index: the size of a change of the values.",
             ),
-            "test": column.TextColumn("Test"),
-            "statistic": column.NumberColumn("Statistic", format="%.4g"),
-            "p": column.NumberColumn("p-value", format="%.2e"),
-            "adjusted": column.NumberColumn(
+            "p": column.TextColumn(
                 "Adjusted p",
-                format="%.2e",
-                help="For the number of features, after Benjamini and Hochberg.",
+                help="The smallest p-value of its checks, corrected for all checks of all "
+                "columns by Holm's method.",
             ),
-            "reference": column.NumberColumn("n reference"),
-            "recent": column.NumberColumn("n recent"),
-            "missing": column.NumberColumn(
-                "Missing", format="percent", help="Share of missing values: recent less reference."
-            ),
+            "missing_before": column.NumberColumn("Missing before", format="percent"),
+            "missing": column.NumberColumn("Missing now", format="percent"),
+            "reference": column.NumberColumn("Rows before"),
+            "recent": column.NumberColumn("Rows now"),
         },
     )
 
 
-def _about(reference: pd.DataFrame, recent: Sample, label: str) -> None:
-    files = (
-        f" of {recent.files_read} of {recent.files} files, spread evenly over the window"
-        if recent.files_read < recent.files
-        else ""
-    )
+def _p(value: float) -> str:
+    if value != value:
+        return "-"
+    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def _about(reference: Reference, recent: Sample) -> None:
+    rows = f"{len(recent.rows):,} logged rows"
+    if recent.files_read < recent.files or len(recent.rows) < recent.logged:
+        rows = (
+            f"An even sample of {rows}, drawn from {recent.logged:,} in {recent.files_read} of "
+            f"{recent.files} files"
+        )
+    requests = len(np.unique(recent.requests))
+    batches = f" of {requests:,} requests" if requests < len(recent.rows) else ""
     st.caption(
-        f"{len(recent.rows)} logged rows{files}, against {len(reference)} rows of {label}. "
-        f"A feature drifts when its adjusted p-value is below {drift.SIGNIFICANCE} and its PSI is "
-        f"{drift.SOME_CHANGE} or more."
+        f"{rows}{batches}, against {reference.rows:,} rows of {reference.label}. "
+        f"{reference.predictions} "
+        f"A column has drifted if a change is significant (adjusted p below "
+        f"{drift.SIGNIFICANCE}) and large: a PSI of {drift.CHANGE} above what chance gives, or "
+        f"{drift.SHARE:.0%} more rows that are missing, outside the reference's range or new to "
+        "it. Rows of one request count as fewer where they are alike."
     )
+
+
+def _over_time(
+    model: str, features: list[Feature], reference: Reference, recent: Sample, window: Window
+) -> None:
+    known = {f.name: f for f in features if f.name in reference.columns}
+    if not known:
+        return
+    st.subheader("Over time", anchor=False)
+    which, what = st.columns([1, 2], vertical_alignment="bottom")
+    name = which.selectbox("Column", list(known), key=f"drift_column_{model}")
+    buckets = drift.over_time(
+        name,
+        reference.columns[name],
+        recent.rows[name],
+        recent.at,
+        window.buckets(len(recent.rows)),
+        recent.requests,
+        reference.requests,
+    )
+    made = {check.name for bucket in buckets for check in bucket.feature.checks}
+    views = [view for view in charts.DRIFT_VIEWS if view in made]
+    if not views:
+        st.caption("Not tested: every part of this window has too few rows. Choose a longer one.")
+        return
+    view = what.segmented_control(
+        "Shown",
+        views,
+        default=known[name].test if known[name].test in views else views[0],
+        required=True,
+        format_func=charts.DRIFT_VIEWS.get,
+        key=f"drift_view_{model}_{name}_{len(views)}",
+    )
+    st.altair_chart(
+        charts.over_time(buckets, view), alt=f"{charts.DRIFT_VIEWS[view]} of {name} over time"
+    )
+    untested = sum(b.feature.verdict is Verdict.UNTESTED for b in buckets)
+    said = f" {untested} of {len(buckets)} have too few rows to be tested." if untested else ""
+    st.caption(
+        f"Each point compares {_length(buckets)} with the {plain(reference.label)} (UTC). The "
+        f"dashed line is where drift begins.{said}"
+    )
+
+
+def _length(buckets: list[drift.Bucket]) -> str:
+    minutes = round((buckets[0].end - buckets[0].start).total_seconds() / 60)
+    if minutes % 1440 == 0:
+        return "a day" if minutes == 1440 else f"{minutes // 1440} days"
+    return f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.3g} hours"
 
 
 def _plots(features: list[Feature], labels: tuple[str, str]) -> None:
-    drawable = {f.name: f for f in features if len(f.reference) and len(f.recent)}
+    drawable = {f.name: f for f in features if charts.drawable(f)}
     names = list(drawable)
+    if not names:
+        return
+    st.subheader("Values", anchor=False)
     if len(names) > PLOTS:
-        names = st.multiselect("Features drawn", names, default=names[:PLOTS], key="drift_plots")
+        names = st.multiselect("Columns drawn", names, default=names[:PLOTS], key="drift_plots")
     st.markdown(
-        f':color[■]{{foreground="{charts.TEAL}"}} {plain(labels[0])} &ensp; '
-        f':color[■]{{foreground="{charts.ORANGE}"}} {plain(labels[1])}'
+        f':color[■]{{foreground="{charts.SAMPLE_COLORS[0]}"}} {plain(labels[0])} &ensp; '
+        f':color[■]{{foreground="{charts.SAMPLE_COLORS[1]}"}} {plain(labels[1])}'
     )
     for start in range(0, len(names), 3):
         for column, name in zip(st.columns(3), names[start : start + 3], strict=False):
@@ -265,9 +417,7 @@ def _plots(features: list[Feature], labels: tuple[str, str]) -> None:
                 st.altair_chart(
                     charts.samples(feature, labels), alt=f"Both samples of {name} as histograms"
                 )
-                psi = "-" if feature.psi is None else f"{feature.psi:.3f}"
-                p = "-" if feature.p is None else f"{feature.p:.1e}"
-                st.caption(f"{feature.test}  \nadjusted p {p}, PSI {psi}")
+                st.caption(plain(feature.why[:1].upper() + feature.why[1:]))
 
 
 if __name__ == "__main__" and (session := current()):
