@@ -122,6 +122,7 @@ CELLS: dict[str, Callable[[Any], Any]] = {
     "text": lambda value: "x",
     "no text": lambda value: "",
     "half a character": lambda value: "\ud800",
+    "NUL at the end": lambda value: f"{value}\0" if isinstance(value, str) else value,
     "beyond 32 bits": lambda value: 2**40,
     "beyond 64 bits": lambda value: 2**70,
     "beyond a float": lambda value: 1e300,
@@ -314,6 +315,7 @@ def beyond_limits(layout: Layout) -> list[Request]:
     many = request(layout, "dataframe_split", rows * 501, [], [])
     sparse = [{name: 0.5 for name in layout.names} | {f"x{i}": 1} for i in range(1000)]
     sparse = [row | {f"y{n}": 1 for n in range(10)} for row in sparse]
+    wide = {name: 0.5 for name in layout.names} | {f"x{i}": 1 for i in range(10_001)}
     texts = {name: [0.5] * 1000 for name in layout.names} | {"extra": ["x"] * 999 + ["x" * 50_000]}
     return [
         Request(
@@ -332,6 +334,17 @@ def beyond_limits(layout: Layout) -> list[Request]:
             layout.model,
             json.dumps({"inputs": texts}).encode(),
             marks=frozenset({"a text that is long, among many rows"}),
+        ),
+        Request(
+            layout.model,
+            json.dumps({"dataframe_records": [wide]}).encode(),
+            marks=frozenset({"more than 10000 unknown columns"}),
+        ),
+        Request(
+            layout.model,
+            ",".join([*layout.names, *["a"] * 101]).encode() + b"\n" + b"1," * 103 + b"1\n",
+            "text/csv",
+            frozenset({"more than 100 columns of CSV with the name of another one"}),
         ),
     ]
 

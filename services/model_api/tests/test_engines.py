@@ -198,6 +198,22 @@ def test_an_engine_that_fills_gaps_otherwise_is_not_asked_how_sure_it_is(
     assert version.predict(version.decoder.decode(whole, 100), probabilities=True)
 
 
+def test_null_in_an_optional_column_is_no_gap(kinds: Kinds, tmp_path: Path) -> None:
+    # The engine was compared on such rows, and the example may be one.
+    folder = kinds.folder("forest")
+    signature = json.loads((folder / MANIFEST).read_text())["signature"]
+    for column in signature["inputs"]:
+        column["required"] = column["name"] not in ("proline", "flavanoids")
+    version = changed(folder, tmp_path / "v", engine_fills_gaps=False, signature=signature)
+    body = json.dumps({"dataframe_records": rows_with_gaps()}).encode()
+    batch = version.decoder.decode(body, 100)
+    assert not version.by_original(batch)
+    assert b"probabilities" in version.predict(batch, probabilities=True)
+    rows = [row | {"hue": None} for row in rows_with_gaps()]
+    batch = version.decoder.decode(json.dumps({"dataframe_records": rows}).encode(), 100)
+    assert version.by_original(batch)
+
+
 def rows_with_gaps() -> list[dict[str, Any]]:
     """Some rows of ``X``, all but the first without two of their values."""
     rows = json.loads(X[::20].to_json(orient="records"))

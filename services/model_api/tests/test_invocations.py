@@ -1,5 +1,6 @@
 """MLflow's contract under limits and faults; tests/compat compares its answers with MLflow's."""
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -106,6 +107,17 @@ def test_csv_is_answered(client: httpx.Client, kind: str) -> None:
             "100",
         ),
         ("a,n" + ",x" * 30_000 + "\n1,1" * 50, "text/csv", 413, "table-too-large", "cells"),
+        # Pandas compares each repeated name with all names before it: seconds for some kilobytes.
+        ("a,n" + ",a" * 5000 + "\n1,1", "text/csv", 413, "table-too-large", "name of another"),
+        (" , \na,n" + ",n" * 101 + "\n1,1", "text/csv", 413, "table-too-large", "name of another"),
+        ("," * 10_003, "text/csv", 413, "table-too-large", "10004 columns"),
+        (
+            json.dumps({"inputs": [{"a": 1, "n": 1} | {f"k{i}": 1 for i in range(10_001)}]}),
+            "application/json",
+            413,
+            "table-too-large",
+            "10003 columns; the model has 2",
+        ),
         ("x" * 200_001, "text/csv", 413, "body-too-large", "200000"),
         ("a,n\n1,1\n", "text/csv; header=present", 415, "unsupported-media-type", "header"),
         ("<a/>", "application/xml", 415, "unsupported-media-type", "text/csv"),
@@ -120,6 +132,40 @@ def test_what_mlflow_or_a_limit_refuses_is_explained(
     assert document["type"] == f"urn:model-api:{problem}"
     assert words in document["detail"]
     assert len(document["detail"]) < 600
+
+
+def test_some_unknown_and_repeated_columns_are_answered(client: httpx.Client) -> None:
+    head = "a,n" + ",a" * 100 + "".join(f",k{i}" for i in range(1000))
+    answer = post(client, f"{head}\n1.5,2{',1' * 1100}\n", "text/csv")
+    assert (answer.status_code, answer.json().get("predictions")) == (200, [3.5])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "", "gzip"])
+def test_content_encoding_is_ignored(client: httpx.Client, encoding: str) -> None:
+    rows = json.dumps({"inputs": [{"a": 1.5, "n": 2}]})
+    answer = client.post(
+        PATH,
+        content=rows,
+        headers={"Content-Type": "application/json", "Content-Encoding": encoding},
+    )
+    assert (answer.status_code, answer.json().get("predictions")) == (200, [3.5])
+    packed = gzip.compress(rows.encode())
+    assert post(client, packed).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json ;charset=UTF-8", 200),
+        ("application/json; charset = utf-8", 415),
+        ("application/json; Charset=utf-8", 415),
+        ("application/json;", 415),
+    ],
+)
+def test_content_types_are_read_as_mlflow_does(
+    client: httpx.Client, kind: str, status: int
+) -> None:
+    assert post(client, '{"inputs": [{"a": 1.5, "n": 2}]}', kind).status_code == status
 
 
 def test_a_body_without_a_type_is_refused(client: httpx.Client) -> None:

@@ -24,8 +24,9 @@ from mlflow.types.schema import (
     Schema,
     TensorSpec,
 )
-from saved_models import Everything, Wrong, X, save
-from sklearn.linear_model import LinearRegression
+from saved_models import TARGET, Everything, Wrong, X, save
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
@@ -236,6 +237,43 @@ def test_what_another_release_prepared_is_not_opened(saved: Path, tmp_path: Path
     (tmp_path / "ready" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(VersionError, match="another release"):
         open_version(tmp_path / "ready")
+
+
+GAPPED = X[["hue", "ash", "alcohol"]].copy()
+GAPPED.iloc[::7, 0] = np.nan
+
+
+@pytest.mark.parametrize("inferred", ["from the example", "from rows without a gap"])
+def test_a_classifier_whose_example_has_a_gap_serves(tmp_path: Path, inferred: str) -> None:
+    model = HistGradientBoostingClassifier(max_iter=5).fit(GAPPED, TARGET)
+    rows = GAPPED if inferred == "from the example" else GAPPED.dropna()
+    signature = infer_signature(rows, model.predict(rows))
+    saved = save(tmp_path / "saved", model, GAPPED[:9], signature)
+    manifest = prepared(saved, tmp_path / "ready")
+    # The other columns are required, and take null as well.
+    assert {"ash", "alcohol"} <= set(manifest["gaps"])
+    version = open_version(tmp_path / "ready")
+    batch = version.decoder.decode(manifest["request"].encode(), 100)
+    answer = json.loads(b"{%b}" % version.predict(batch, probabilities=True))
+    assert answer["predictions"] == model.predict(GAPPED[:9]).tolist()
+    expected = model.predict_proba(GAPPED[:9])
+    found = [[row[str(name)] for name in model.classes_] for row in answer["probabilities"]]
+    assert np.allclose(found, expected)
+
+
+def test_a_gap_in_the_example_that_the_model_refuses_is_told(tmp_path: Path) -> None:
+    whole = GAPPED.dropna()
+    model = LogisticRegression(max_iter=9999).fit(whole, TARGET[whole.index])
+    saved = save(tmp_path / "saved", model, GAPPED[:2], infer_signature(whole, [1]))
+    with pytest.raises(PrepareError, match="fails on its own input example"):
+        prepared(saved, tmp_path / "ready")
+
+
+def test_classes_of_one_name_have_no_probabilities(tmp_path: Path) -> None:
+    model = LogisticRegression(max_iter=9999).fit(X[["hue", "ash"]], TARGET)
+    model.classes_ = np.array([0, "0", 1], dtype=object)
+    saved = save(tmp_path / "saved", model, X[["hue", "ash"]][:4], None)
+    assert prepared(saved, tmp_path / "ready")["classes"] is None
 
 
 # ---- the command --------------------------------------------------------------------------------

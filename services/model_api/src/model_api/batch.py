@@ -87,14 +87,18 @@ class Batch:
         return np.fromiter(flat, layout.dtype, self.rows * width).reshape(self.rows, width)
 
     def gaps(self) -> bool:
-        """Tell whether a value is missing; tensors have no way to say so."""
+        """Tell whether a value is missing in a column that the signature requires.
+
+        Null in an optional column is no gap: engines were compared on such rows.
+        """
         if self._gaps is None:
-            if self._tensors is not None or self.layout.dense:
+            places = self.layout.filled
+            if not places:
                 self._gaps = False
             elif self.layout.dtype is not None:
-                self._gaps = bool(np.isnan(self.array()).any())
+                self._gaps = bool(np.isnan(self.array()[:, places]).any())
             else:
-                self._gaps = any(None in row for row in self.tuples())
+                self._gaps = any(row[place] is None for row in self.tuples() for place in places)
         return self._gaps
 
     def frame(self) -> "pd.DataFrame":

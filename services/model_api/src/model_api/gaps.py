@@ -15,6 +15,7 @@ from model_api import sampling
 from model_api.batch import Batch
 from model_api.decoding import Decoder
 from model_api.engines import open_engine
+from model_api.signature import Column
 from model_api.version import count, decoder_of, first_line
 
 logger = logging.getLogger(__name__)
@@ -28,19 +29,15 @@ def columns_that_take(decoder: Decoder, example: Batch, original: Any) -> list[s
         example: the model's input example.
         original: MLflow's pyfunc of the model.
     """
-    columns = [
-        (place, column.name)
-        for place, column in enumerate(decoder.columns)
-        if column.required and column.type in ("float", "double")
-    ]
+    columns = [(place, column.name) for place, column in _required_floats(decoder)]
     if not columns:
         return []
     row = next(iter(example.tuples()))
-    relaxed = _relaxed(decoder, [name for _, name in columns])
+    layout = relaxed(decoder).layout
 
     def answers(places: set[int]) -> bool:
         gapped = tuple(None if place in places else value for place, value in enumerate(row))
-        batch = Batch(relaxed.layout, 1, [gapped], params=example.params)
+        batch = Batch(layout, 1, [gapped], params=example.params)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -87,6 +84,16 @@ def fills_alike(folder: Path, manifest: dict[str, Any], example: Batch, original
     return True
 
 
-def _relaxed(decoder: Decoder, gaps: list[str]) -> Decoder:
+def relaxed(decoder: Decoder) -> Decoder:
+    """Return the same decoder of columns, which takes null in all required columns of floats."""
     inputs = [column.spec for column in decoder.columns]
-    return Decoder(inputs, decoder.params, gaps=gaps)
+    names = [column.name for _, column in _required_floats(decoder)]
+    return Decoder(inputs, decoder.params, gaps=names)
+
+
+def _required_floats(decoder: Decoder) -> list[tuple[int, Column]]:
+    return [
+        (place, column)
+        for place, column in enumerate(decoder.columns)
+        if column.required and column.type in ("float", "double")
+    ]

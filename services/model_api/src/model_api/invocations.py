@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import logging
+import math
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -25,10 +26,16 @@ from model_api.version import Version, encode, first_line
 
 # Types whose values MLflow reads in JSON as the strict decoder does.
 _PLAIN = frozenset(("boolean", "integer", "long", "float", "double", "string"))
+# The only way to write this character in JSON. Numpy's arrays of text lose it at the end of one.
+_NUL = rb"\u0000"
 # A table may have more cells than its body has bytes: rows that lack most columns, or a long text
 # for whose length numpy reserves room in every row. Beyond this many, memory is at stake.
 _CELLS = 1_000_000
 _CHARACTERS = 16_000_000
+# Pandas spends some 40 microseconds on each column that the model does not have, and on each
+# repeated name in CSV a look at all names before it.
+_UNKNOWN_COLUMNS = 10_000
+_REPEATED_NAMES = 100
 # MLflow copies nested lists by recursion, which fails at some hundred.
 _DEPTH = 64
 
@@ -69,7 +76,7 @@ class Invocations:
 
     def decode(self, body: bytes, max_rows: int) -> Batch | None:
         """Return the rows of a JSON body; None if only MLflow's own parsing may read it."""
-        if self._common is None:
+        if self._common is None or _NUL in body:
             return None
         try:
             batch = self._common.common(body)
@@ -99,7 +106,7 @@ class Invocations:
         model = _Model(version, self._metadata, max_rows)
         try:
             response = scoring_server.invocations(
-                _bounded(body, kind, max_rows), content_type, model, schema
+                _bounded(body, kind, max_rows, version.decoder), content_type, model, schema
             )
         except Exception as error:
             raise model.problem(error) from error
@@ -303,18 +310,21 @@ def unsupported(reason: str) -> Problem:
 # ---- how much memory a table may take -----------------------------------------------------------
 
 
-def _bounded(body: bytes, kind: str, max_rows: int) -> Any:
+def _bounded(body: bytes, kind: str, max_rows: int, decoder: Decoder) -> Any:
     """Return the body for MLflow, parsed if it is JSON; Problem if its table is too large."""
     if kind == "text/csv":
         try:
             reader = csv.reader(io.StringIO(body.decode(), newline=""))
-            widths = [len(line) for line in reader if line]
+            lines = [line for line in reader if line]
         except (UnicodeDecodeError, csv.Error) as error:
             raise Problem(HTTPStatus.BAD_REQUEST, "invalid-input", f"no CSV: {error}") from None
         # The first line has the names.
-        if len(widths) - 1 > max_rows:
-            raise too_many_rows(len(widths) - 1, max_rows)
-        _check_cells(len(widths) * max(widths, default=0))
+        if len(lines) - 1 > max_rows:
+            raise too_many_rows(len(lines) - 1, max_rows)
+        width = max(map(len, lines), default=0)
+        _check_cells(len(lines) * width)
+        _check_width(width, decoder)
+        _check_header(lines)
         return body
     if kind != "application/json":
         return body
@@ -327,12 +337,12 @@ def _bounded(body: bytes, kind: str, max_rows: int) -> Any:
     if isinstance(document, dict):
         for name in FORMATS:
             if name in document:
-                _check_table(document[name], name, max_rows)
+                _check_table(document[name], name, max_rows, decoder)
         return document
     return body
 
 
-def _check_table(content: Any, name: str, max_rows: int) -> None:
+def _check_table(content: Any, name: str, max_rows: int, decoder: Decoder) -> None:
     rows = width = 0
     if name == "dataframe_split" and isinstance(content, dict):
         # Pandas fills a frame of these labels, whatever the data.
@@ -349,7 +359,10 @@ def _check_table(content: Any, name: str, max_rows: int) -> None:
         rows = max(rows, len(labels), *map(_length, content.values()), 0)
     else:
         columns = {}
-    _check_cells(rows * max(width, len(columns)))
+    width = max(width, len(columns))
+    _check_cells(rows * width)
+    if not decoder.tensors or name.startswith("dataframe"):
+        _check_width(width, decoder)
     if not name.startswith("dataframe"):
         # Numpy gives every text of a column as much room as the longest.
         extents = [_extent(values) for values in columns.values()]
@@ -392,7 +405,25 @@ def _check_cells(cells: int) -> None:
         raise _too_large(f"rows and columns make {cells} cells; {_CELLS} are taken at a time")
 
 
+def _check_width(width: int, decoder: Decoder) -> None:
+    known = len(decoder.columns) + sum(abs(math.prod(t.shape[1:])) for t in decoder.tensors)
+    if width > known + _UNKNOWN_COLUMNS:
+        raise _too_large(
+            f"there are {width} columns; the model has {known}, and"
+            f" {_UNKNOWN_COLUMNS} others are taken at a time"
+        )
+
+
+def _check_header(lines: list[list[str]]) -> None:
+    for line in lines:
+        if len(line) - len(set(line)) > _REPEATED_NAMES:
+            raise _too_large(f"more than {_REPEATED_NAMES} columns have the name of another one")
+        # Pandas passes over blank lines before the one that has the names.
+        if any(map(str.strip, line)):
+            return
+
+
 def _too_large(reason: str) -> Problem:
     return Problem(
-        HTTPStatus.CONTENT_TOO_LARGE, "table-too-large", f"{reason}: send fewer rows at a time"
+        HTTPStatus.CONTENT_TOO_LARGE, "table-too-large", f"{reason}: send less at a time"
     )

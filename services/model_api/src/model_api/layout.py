@@ -35,9 +35,13 @@ class Layout:
         return common_type(self.columns)
 
     @cached_property
-    def dense(self) -> bool:
-        """Whether no value can be null."""
-        return not any(column.nullable for column in self.columns)
+    def filled(self) -> list[int]:
+        """The places of required columns in which the model answers null all the same."""
+        return [
+            place
+            for place, column in enumerate(self.columns)
+            if column.required and column.fills_gaps
+        ]
 
     @cached_property
     def uniform(self) -> bool:

@@ -28,7 +28,6 @@ DEFAULT_ALIAS = "champion"
 _INLINE_BYTES = 64 * 1024
 # For MLflow to be imported, which a worker does when it is first needed. The edge waits as long.
 _LOADING_SECONDS = 60.0
-_PLAIN_JSON = frozenset(("application/json", "application/json;charset=utf-8"))
 
 
 class Target(NamedTuple):
@@ -177,12 +176,13 @@ class Predictor:
             raise overloaded(f"{self.in_flight} requests are being answered already")
         self.in_flight += 1
         try:
-            _check_encoding(headers)
             if target.invocations:
+                # MLflow's server does not look at Content-Encoding either.
                 kind = _invocations_type(headers)
                 # MLflow's server has no parameters in the URL, and does not look at them.
                 probabilities = False
             else:
+                _check_encoding(headers)
                 _check_content(headers)
                 probabilities = bool(query) and _wants_probabilities(query)
             body = await read_body(
@@ -253,7 +253,7 @@ class Predictor:
         self, version: Version, invocations: Invocations, body: bytes, kind: str
     ) -> Answered:
         max_rows = self._settings.max_rows
-        plain = kind.replace(" ", "").replace("UTF", "utf") in _PLAIN_JSON
+        plain = kind == "application/json" or _is_json(kind)
 
         def fast(batch: Batch | None) -> Answered | None:
             if batch is None:
@@ -295,6 +295,14 @@ def _invocations_type(headers: dict[bytes, bytes]) -> str:
     if kind is None:
         raise unsupported("the header `Content-Type` is missing")
     return kind.decode("latin-1")
+
+
+def _is_json(kind: str) -> bool:
+    """Tell whether MLflow's server reads a content type as JSON in UTF-8."""
+    media, more, parameter = kind.partition(";")
+    name, _, value = parameter.strip().partition("=")
+    utf8 = name == "charset" and value.lower() == "utf-8"
+    return media.strip() == "application/json" and (utf8 or not more)
 
 
 def _check_content(headers: dict[bytes, bytes]) -> None:

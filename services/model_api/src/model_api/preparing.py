@@ -30,6 +30,7 @@ from model_api import gaps, generating
 from model_api.batch import Batch
 from model_api.decoding import Decoder
 from model_api.engines import MODEL_FOLDER, PyfuncEngine
+from model_api.problems import Problem
 from model_api.signature import NUMERIC, SignatureError
 from model_api.version import FORMAT, MANIFEST, count, encode, first_line, open_version
 
@@ -221,7 +222,7 @@ def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:
     if python and python.split(".")[:2] != platform.python_version().split(".")[:2]:
         remarks.append(f"it was made with Python {python}; {platform.python_version()} runs here")
     try:
-        batch = decoder.decode(request.encode(), 10**9)
+        batch = _decode_example(decoder, request)
     except Exception as error:
         raise PrepareError(
             f"its input example does not fit its signature: {first_line(error)}"
@@ -283,6 +284,25 @@ def _example_request(description: Any, path: Path) -> str | None:
     except Exception as error:
         raise PrepareError(f"its input example cannot be read: {first_line(error)}") from error
     return request or None
+
+
+def _decode_example(decoder: Decoder, request: str) -> Batch:
+    """Return the rows of an input example; a required column of floats may lack values in it.
+
+    The signature may be inferred from other rows. Whether the model answers such a row, it is asked
+    next.
+    """
+    body = request.encode()
+    try:
+        return decoder.decode(body, 10**9)
+    except Problem:
+        if decoder.tensors:
+            raise
+        try:
+            return gaps.relaxed(decoder).decode(body, 10**9)
+        except Problem:
+            pass
+        raise
 
 
 def _example_rows(batch: Batch) -> Any:

@@ -260,7 +260,8 @@ class Version:
         body = self.manifest["request"].encode()
         try:
             batch = self.decoder.decode(body, 10**9)
-            self.predict(batch, probabilities=self.classes is not None)
+            probabilities = self.classes is not None and not self.by_original(batch)
+            self.predict(batch, probabilities)
         except Exception as error:
             raise VersionError(f"it fails on its own input example: {first_line(error)}") from error
         # The first prediction of all is slower than any other.

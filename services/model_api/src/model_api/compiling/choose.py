@@ -193,6 +193,8 @@ class _Source:
             self.method == "predict"
             and hasattr(self.estimator, "predict_proba")
             and getattr(labels, "ndim", 0) == 1
+            # Probabilities are told by the classes' names, which must differ as text.
+            and len(set(map(str, labels.tolist()))) == len(labels)
         ):
             self.classes = labels.tolist()
 
