@@ -31,7 +31,9 @@ def sources() -> Iterator[tuple[Path, Path]]:
     for source in sorted(LOCKS.rglob("*.in")):
         yield source, source.with_suffix(".txt")
     for project in sorted(PROJECT.glob("services/*/pyproject.toml")):
-        yield project, LOCKS / f"{project.parent.name}.txt"
+        # A service with a lock for each version of its server depends on nothing else.
+        if not (LOCKS / project.parent.name).is_dir():
+            yield project, LOCKS / f"{project.parent.name}.txt"
 
 
 SOURCES = list(sources())
