@@ -114,7 +114,7 @@ NOT_WIRED = {
     ("database", "engine_version"),
     ("database", "master_secret_arn"),
     ("access", "document"),
-    *(("secrets", service) for service in SERVICES),
+    *(("secrets", name) for name in CONTRACT["secrets"]),
     ("model_api_clients", "shop"),
     *(
         ("hosts", host, key)
@@ -142,6 +142,7 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
         "mlflow.mlflow_admin_password",
     },
     ("mlflow", "flask_secret_key"): {"mlflow MLFLOW_FLASK_SERVER_SECRET_KEY"},
+    ("mlflow_webhooks", "fernet_key"): {"mlflow MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"},
     ("airflow", "database_password"): {
         "airflow AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
         "airflow.database",

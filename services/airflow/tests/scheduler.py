@@ -2,7 +2,7 @@
 
 Usage: python scheduler.py FOLDER TASKS
 
-Each task notes its map index and its process in FOLDER/began, and ends once there is FOLDER/release.
+Each task notes its map index and its process in FOLDER/began. It ends once there is FOLDER/release.
 """
 
 from __future__ import annotations

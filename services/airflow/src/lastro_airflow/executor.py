@@ -35,12 +35,12 @@ class _AnnouncedQueue:
 class BoundedLocalExecutor(local_executor.LocalExecutor):
     """Airflow's LocalExecutor, which accepts no more workloads than it has workers.
 
-    The scheduler hands an executor as much as its ``slots_available`` says. Airflow's LocalExecutor
-    forgets a workload as soon as it has written it to its workers' pipe, so it always has slots, and
-    every queued task goes into that pipe. Once the pipe's 64 KiB are full, some 34 tasks, the write
-    blocks the scheduler until a task ends. A scheduler without heartbeats loses its job, and with it
-    the tasks that run (apache/airflow issue 70526). Here a workload takes a slot until its worker
-    has reported the result, so ``[core] parallelism`` holds, whatever the pools allow.
+    The scheduler hands an executor as many tasks as its ``slots_available`` says. Airflow's
+    LocalExecutor forgets a workload once it has written it to its workers' pipe. So it always has
+    slots, and every queued task goes into that pipe. Some 34 tasks fill its 64 KiB, and the next
+    write blocks the scheduler until a task ends. A scheduler without heartbeats loses its job, and
+    with it the tasks that run (apache/airflow issue 70526). Here a workload takes a slot until its
+    worker has reported the result: ``[core] parallelism`` holds, whatever the pools allow.
 
     A worker that dies reports nothing. Its slot is free as soon as its process is gone. What it
     ran is left to the scheduler, which fails a task without heartbeats, and queues a task again

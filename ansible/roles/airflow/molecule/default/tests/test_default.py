@@ -46,7 +46,8 @@ class TestService(ServiceContract):
     def test_the_configuration_reaches_the_process(self, host: Host) -> None:
         environment = self.environment(host)
         assert environment["AIRFLOW__CORE__PARALLELISM"] == "2"
-        assert environment["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+        executor = "LocalExecutor:lastro_airflow.executor.BoundedLocalExecutor"
+        assert environment["AIRFLOW__CORE__EXECUTOR"] == executor
         assert environment["PGSSLMODE"] == "verify-full"
 
 
