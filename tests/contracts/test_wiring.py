@@ -449,6 +449,10 @@ def test_a_task_finds_on_a_worker_what_it_finds_on_the_host_of_airflow(tmp_path:
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
     }
+    # Each its own Python first, else the same.
+    first, _, others = worker.environment.pop("PATH").partition(":")
+    assert first == "/opt/lastro/airflow_worker/current/venv/bin"
+    assert airflow.environment.pop("PATH") == f"/opt/lastro/airflow/current/venv/bin:{others}"
     for name in worker.environment.keys() & airflow.environment.keys() - own:
         assert worker.environment[name] == airflow.environment[name], name
     assert worker.environment["COLOUR"] == "blue"
