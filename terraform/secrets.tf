@@ -10,6 +10,10 @@ locals {
       admin_password         = 32
       flask_secret_key       = 32
     }
+    # Not in the secret above, which exists already on platforms and would be drawn anew as a whole.
+    mlflow_webhooks = {
+      fernet_key = 32
+    }
     airflow = {
       database_password = 32
       admin_password    = 32

@@ -69,7 +69,14 @@ def environment(name: str, *locks: Path, projects: Sequence[Path] = ()) -> Path:
     return folder / "bin"
 
 
+def service_lock(service: str) -> Path:
+    """The lock of a service; of one with a lock for each version, that of the role's default."""
+    if not (PROJECT / f"locks/{service}").is_dir():
+        return PROJECT / f"locks/{service}.txt"
+    defaults = yaml.safe_load((PROJECT / f"ansible/roles/{service}/defaults/main.yml").read_text())
+    return PROJECT / f"locks/{service}/{defaults[f'{service}_version']}.txt"
+
+
 def version_environment(role: str) -> Path:
     """The environment of the version that a role installs by default."""
-    defaults = yaml.safe_load((PROJECT / f"ansible/roles/{role}/defaults/main.yml").read_text())
-    return environment(role, PROJECT / f"locks/{role}/{defaults[f'{role}_version']}.txt")
+    return environment(role, service_lock(role))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.speed import calculation_seconds
-from environments import BIN, PROJECT, environment, version_environment
+from environments import BIN, PROJECT, environment, service_lock, version_environment
 
 STATE = PROJECT / ".lastro" / "tests"
 # Service -> those whose code its environment also holds, as on the hosts.
@@ -123,7 +123,7 @@ def services() -> Iterator[Command]:
     servers = {
         "LASTRO_LOCAL_AWS_PYTHON": str(local_aws / "python"),
         "LASTRO_MLFLOW_SERVER": str(version_environment("mlflow") / "mlflow"),
-        "LASTRO_AIRFLOW_PYTHON": str(version_environment("airflow") / "python"),
+        "LASTRO_AIRFLOW_PYTHON": str(service_python("airflow")),
     }
     for tests in sorted(PROJECT.glob("services/*/tests")):
         service = tests.parent.name
@@ -139,7 +139,7 @@ def compat() -> Iterator[Command]:
 
 def service_python(service: str) -> Path:
     """The Python of an environment of a service's lock, with what its tests need."""
-    locks = PROJECT / f"locks/{service}.txt", PROJECT / "locks/test.txt"
+    locks = service_lock(service), PROJECT / "locks/test.txt"
     projects = [PROJECT / "services" / name for name in (service, *BESIDE.get(service, ()))]
     return environment(service, *locks, projects=projects) / "python"
 

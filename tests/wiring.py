@@ -49,7 +49,10 @@ CONTRACT: dict[str, Any] = {
         "master_secret_arn": "arn:aws:secretsmanager:eu-west-1:1:secret:rds",
     },
     "buckets": {"artifacts": "artifacts-bucket", "dags": "dags-bucket"},
-    "secrets": {name: f"arn:aws:secretsmanager:eu-west-1:1:secret:{name}" for name in SERVICES},
+    "secrets": {
+        name: f"arn:aws:secretsmanager:eu-west-1:1:secret:{name}"
+        for name in (*SERVICES, "mlflow_webhooks")
+    },
     "model_api_clients": {"shop": "arn:aws:secretsmanager:eu-west-1:1:secret:shop"},
     "services": {
         "mlflow": {"port": 5000},
@@ -130,6 +133,7 @@ SECRETS: dict[str, dict[str, str]] = {
     },
 }
 SECRETS["airflow"]["fernet_key"] = "Zm9ydHktdHdvLWJ5dGVzLW9mLW5vLXNlY3JlY3khISE="
+SECRETS["mlflow_webhooks"] = {"fernet_key": "YW5vdGhlciB0aGlydHktdHdvIGJ5dGVzIG9mIG5vbmU="}
 
 # The layout of a platform that has grown: a host a role, and two for the one that is asked most.
 SCALED_HOSTS = {

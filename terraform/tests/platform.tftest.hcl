@@ -71,7 +71,7 @@ run "contract" {
   }
 
   assert {
-    condition     = keys(output.platform.secrets) == ["airflow", "dashboard", "mlflow", "model_api"]
+    condition     = keys(output.platform.secrets) == ["airflow", "dashboard", "mlflow", "mlflow_webhooks", "model_api"]
     error_message = "platform.secrets has [${join(", ", keys(output.platform.secrets))}]"
   }
 
@@ -87,10 +87,11 @@ run "contract" {
 
   assert {
     condition = { for service, keys in local.secret_keys : service => keys(keys) } == {
-      mlflow    = ["admin_password", "auth_database_password", "database_password", "flask_secret_key"]
-      airflow   = ["admin_password", "api_secret_key", "database_password", "fernet_key", "jwt_secret", "mlflow_password"]
-      model_api = ["bearer_key", "mlflow_password"]
-      dashboard = ["airflow_password", "cookie_secret", "model_api_key"]
+      mlflow          = ["admin_password", "auth_database_password", "database_password", "flask_secret_key"]
+      mlflow_webhooks = ["fernet_key"]
+      airflow         = ["admin_password", "api_secret_key", "database_password", "fernet_key", "jwt_secret", "mlflow_password"]
+      model_api       = ["bearer_key", "mlflow_password"]
+      dashboard       = ["airflow_password", "cookie_secret", "model_api_key"]
     }
     error_message = "the keys of the secrets are part of the contract"
   }
@@ -141,7 +142,7 @@ run "clients_of_the_model_api" {
   }
 
   assert {
-    condition     = keys(output.platform.secrets) == ["airflow", "dashboard", "mlflow", "model_api"]
+    condition     = keys(output.platform.secrets) == ["airflow", "dashboard", "mlflow", "mlflow_webhooks", "model_api"]
     error_message = "a client's secret is none of a service"
   }
 }

@@ -115,7 +115,7 @@ NOT_WIRED = {
     ("database", "engine_version"),
     ("database", "master_secret_arn"),
     ("access", "document"),
-    *(("secrets", service) for service in SERVICES),
+    *(("secrets", name) for name in CONTRACT["secrets"]),
     ("model_api_clients", "shop"),
     *(
         ("hosts", host, key)
@@ -143,6 +143,7 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
         "mlflow.mlflow_admin_password",
     },
     ("mlflow", "flask_secret_key"): {"mlflow MLFLOW_FLASK_SERVER_SECRET_KEY"},
+    ("mlflow_webhooks", "fernet_key"): {"mlflow MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"},
     ("airflow", "database_password"): {
         "airflow AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
         "airflow.database",
@@ -449,6 +450,10 @@ def test_a_task_finds_on_a_worker_what_it_finds_on_the_host_of_airflow(tmp_path:
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
     }
+    # Each its own Python first, else the same.
+    first, _, others = worker.environment.pop("PATH").partition(":")
+    assert first == "/opt/lastro/airflow_worker/current/venv/bin"
+    assert airflow.environment.pop("PATH") == f"/opt/lastro/airflow/current/venv/bin:{others}"
     for name in worker.environment.keys() & airflow.environment.keys() - own:
         assert worker.environment[name] == airflow.environment[name], name
     assert worker.environment["COLOUR"] == "blue"

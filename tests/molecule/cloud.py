@@ -111,6 +111,11 @@ def make_database() -> dict[str, str | int]:
     }
 
 
+def fernet_key() -> str:
+    """A key for Fernet: 32 bytes in URL-safe base64."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
 def main() -> None:
     addresses = dict(argument.split("=") for argument in sys.argv[1:])
     make_instances(addresses, make_instance_profile())
@@ -120,7 +125,7 @@ def main() -> None:
         "database": make_database(),
         "buckets": make_buckets(),
         "secrets": {login: secrets.token_urlsafe(32) for login in LOGINS}
-        | {"airflow_fernet": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()},
+        | {name: fernet_key() for name in ("airflow_fernet", "mlflow_webhooks")},
     }
     print(json.dumps(cloud))
 

@@ -21,6 +21,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "mlflow_artifacts_uri": "s3://bucket/prefix",
         "mlflow_admin_password": LONG,
         "mlflow_secret_key": LONG,
+        "mlflow_webhook_key": "Zm9ydHktdHdvLWJ5dGVzLW9mLW5vLXNlY3JlY3khISE=",
     },
     "airflow": {
         "airflow_database": DATABASE,
@@ -90,6 +91,12 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         "preflight",
         {"mlflow_users": [{"name": "ana", "password": "short"}]},
         ["mlflow_users", "ana", "at least 12"],
+    ),
+    "key of the webhooks' secrets": (
+        "mlflow",
+        "preflight",
+        {"mlflow_webhook_key": "c2hvcnQ="},
+        ["mlflow_webhook_key is not 32 bytes in URL-safe base64"],
     ),
     "fernet key": (
         "airflow",

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -227,6 +228,17 @@ def test_a_killed_worker_comes_back(tmp_path: Path, prepared: Path) -> None:
                 and not list((tmp_path / "runtime/metrics").glob(f"gauge_live*_{first[0]}.db"))
             )
         )
+
+
+def test_a_worker_that_is_held_up_is_kept(service: Process) -> None:
+    before = eventually(lambda: len(workers(service)) == 2 and workers(service))
+    os.kill(before[0], signal.SIGSTOP)
+    # Longer than uvicorn's own patience of 5 s: so it is when a host is short of CPU.
+    time.sleep(12)
+    os.kill(before[0], signal.SIGCONT)
+    assert workers(service) == before
+    for _ in range(20):
+        assert post(service, "sizes", [RECORD]).status_code == 200
 
 
 def test_requests_in_flight_are_answered_before_it_ends(tmp_path: Path, prepared: Path) -> None:

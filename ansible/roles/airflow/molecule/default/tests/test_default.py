@@ -10,9 +10,11 @@ from testinfra.host import Host
 testinfra_hosts = ["podman://lastro-molecule-airflow"]
 
 URL = "http://127.0.0.1:8080"
+# What Airflow's examples and documentation assume of a task's host; %s is the bucket.
 DAG = """
 import os, subprocess
-from airflow.sdk import dag, task
+from airflow.providers.standard.sensors.filesystem import FileSensor
+from airflow.sdk import ObjectStoragePath, dag, task
 
 @dag(schedule=None)
 def role_test():
@@ -20,7 +22,32 @@ def role_test():
     def work():
         python = os.environ["LASTRO_PIPELINES_PYTHON"]
         subprocess.run([python, "-c", "import lastro_pipelines"], check=True)
-    work()
+
+    @task.virtualenv
+    def environment_of_its_own():
+        import sys
+        assert sys.prefix != sys.base_prefix
+        assert "/opt/lastro" not in sys.prefix
+
+    @task.external_python(python=os.environ["LASTRO_PIPELINES_PYTHON"], expect_airflow=False)
+    def environment_of_the_pipelines():
+        import lastro_pipelines
+
+    @task.bash
+    def shell():
+        return "python -c 'import airflow'"
+
+    @task
+    def path_in_s3():
+        folder = ObjectStoragePath("s3://%s/dags/")
+        (folder / "note.txt").write_text("from a task")
+        with_connection = ObjectStoragePath("s3://aws_default@%s/dags/note.txt")
+        assert with_connection.read_text() == "from a task"
+        assert "role_test.py" in [path.name for path in folder.iterdir()]
+        with_connection.unlink()
+
+    FileSensor(task_id="file", filepath="/etc/hostname")
+    work(), environment_of_its_own(), environment_of_the_pipelines(), shell(), path_in_s3()
 
 role_test()
 """
@@ -46,7 +73,8 @@ class TestService(ServiceContract):
     def test_the_configuration_reaches_the_process(self, host: Host) -> None:
         environment = self.environment(host)
         assert environment["AIRFLOW__CORE__PARALLELISM"] == "2"
-        assert environment["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+        executor = "LocalExecutor:lastro_airflow.executor.BoundedLocalExecutor"
+        assert environment["AIRFLOW__CORE__EXECUTOR"] == executor
         assert environment["PGSSLMODE"] == "verify-full"
 
 
@@ -94,10 +122,11 @@ def test_the_configuration_is_not_shown(host: Host, admin: dict[str, str]) -> No
     assert ask(host, f"{URL}/api/v2/config", headers=admin).status == 403
 
 
-def test_a_dag_of_the_bucket_runs(
+def test_a_dag_of_the_bucket_runs_and_finds_what_airflows_examples_assume(
     host: Host, admin: dict[str, str], cloud: dict[str, Any], s3: Any
 ) -> None:
-    s3.put_object(Bucket=cloud["buckets"]["dags"], Key="dags/role_test.py", Body=DAG.encode())
+    bucket = cloud["buckets"]["dags"]
+    s3.put_object(Bucket=bucket, Key="dags/role_test.py", Body=(DAG % (bucket, bucket)).encode())
     dag = f"{URL}/api/v2/dags/role_test"
     wait_until(lambda: ask(host, dag, headers=admin).status == 200, "Airflow to read the DAG")
 
@@ -109,7 +138,28 @@ def test_a_dag_of_the_bucket_runs(
         lambda: (s := ask(host, url, headers=admin).json()["state"]) in ("success", "failed") and s,
         "the end of the run",
     )
-    assert state == "success"
+    tasks = ask(host, f"{url}/taskInstances", headers=admin).json()["task_instances"]
+    assert state == "success", {task["task_id"]: task["state"] for task in tasks}
+
+
+def test_a_dag_processor_that_crashed_comes_back_and_reads_new_dags(
+    host: Host, admin: dict[str, str], cloud: dict[str, Any], s3: Any
+) -> None:
+    """Airflow's may crash when many DAGs are deleted at once."""
+    unit = "airflow-dag-processor"
+    bucket = cloud["buckets"]["dags"]
+    try:
+        for number in range(2):
+            host.check_output("systemctl kill --signal=KILL %s", unit)
+            wait_until(lambda: host.service(unit).is_running, f"{unit} to be started again")
+            body = f"from airflow.sdk import DAG\nDAG('after_crash_{number}', schedule=None)\n"
+            s3.put_object(Bucket=bucket, Key="dags/after_crash.py", Body=body.encode())
+            dag = f"{URL}/api/v2/dags/after_crash_{number}"
+            wait_until(lambda dag=dag: ask(host, dag, headers=admin).status == 200, "the new DAG")
+    finally:
+        s3.delete_object(Bucket=bucket, Key="dags/after_crash.py")
+        # Counts from here again.
+        host.check_output("systemctl reset-failed %s", unit)
 
 
 def test_tasks_live_through_an_api_server_that_is_away(

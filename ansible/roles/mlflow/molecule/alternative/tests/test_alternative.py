@@ -21,6 +21,7 @@ class TestService(ServiceContract):
         "mlflow_database",
         "mlflow_session",
         "mlflow_user",
+        "mlflow_webhooks",
     )
     public = frozenset({"10.44.0.11:5050"})
 

@@ -1,0 +1,1 @@
+"""What Lastro adds to Airflow's own environment."""

@@ -1,0 +1,109 @@
+"""The executor that runs tasks on the scheduler's host, with a limit that holds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.executors import local_executor
+
+if TYPE_CHECKING:
+    from airflow.executors.workloads import ExecutorWorkload
+    from airflow.executors.workloads.types import WorkloadKey, WorkloadState
+    from airflow.models.taskinstance import TaskInstance
+
+# How a worker's message that it has taken a workload differs from one with a result.
+_TAKEN = "taken by a worker"
+
+
+class _AnnouncedQueue:
+    """The queue that a worker reads from; it reports on the queue of results who has taken what."""
+
+    def __init__(self, workloads: Any, results: Any) -> None:
+        self._workloads = workloads
+        self._results = results
+
+    def get(self) -> ExecutorWorkload | None:
+        workload = self._workloads.get()
+        if workload is not None:
+            self._results.put((workload.key, _TAKEN, os.getpid()))
+        return workload
+
+
+class BoundedLocalExecutor(local_executor.LocalExecutor):
+    """Airflow's LocalExecutor, which accepts no more workloads than it has workers.
+
+    The scheduler hands an executor as many tasks as its ``slots_available`` says. Airflow's
+    LocalExecutor forgets a workload once it has written it to its workers' pipe. So it always has
+    slots, and every queued task goes into that pipe. Some 34 tasks fill its 64 KiB, and the next
+    write blocks the scheduler until a task ends. A scheduler without heartbeats loses its job, and
+    with it the tasks that run (apache/airflow issue 70526). Here a workload takes a slot until its
+    worker has reported the result: ``[core] parallelism`` holds, whatever the pools allow.
+
+    A worker that dies reports nothing. Its slot is free as soon as its process is gone. What it
+    ran is left to the scheduler, which fails a task without heartbeats, and queues a task again
+    that never started.
+    """
+
+    def start(self) -> None:
+        """Start the workers."""
+        # Process id of a worker -> the workload that it runs.
+        self._taken: dict[int, WorkloadKey] = {}
+        super().start()
+
+    def _process_workloads(self, workload_list: Sequence[ExecutorWorkload]) -> None:
+        self.running.update(workload.key for workload in workload_list)
+        super()._process_workloads(workload_list)
+
+    def _spawn_worker(self) -> None:
+        worker = multiprocessing.Process(
+            target=local_executor._run_worker,
+            kwargs={
+                "logger_name": self.log.name,
+                "input": _AnnouncedQueue(self.activity_queue, self.result_queue),
+                "output": self.result_queue,
+                "unread_messages": self._unread_messages,
+                "team_conf": self.conf,
+            },
+        )
+        worker.start()
+        assert worker.pid is not None
+        self.workers[worker.pid] = worker
+
+    def _read_results(self) -> None:
+        while not self.result_queue.empty():
+            key, state, detail = self.result_queue.get()
+            if state == _TAKEN:
+                self._taken[detail] = key
+            else:
+                self.change_state(key, state)
+
+    def _check_workers(self) -> None:
+        dead = [pid for pid, worker in self.workers.items() if not worker.is_alive()]
+        if dead:
+            # Whatever they wrote before they died.
+            self._read_results()
+        for pid in dead:
+            key = self._taken.pop(pid, None)
+            if key in self.running:
+                self.log.error("Worker %d died while it ran %s", pid, key)
+                self.running.discard(key)
+        super()._check_workers()
+
+    def change_state(
+        self,
+        key: WorkloadKey,
+        state: WorkloadState,
+        info: Any = None,
+        remove_running: bool = True,
+    ) -> None:
+        """Note the state of a workload. One that has only begun keeps its slot."""
+        begun = state == "running"
+        super().change_state(key, state, info, remove_running=remove_running and not begun)
+
+    def revoke_task(self, *, ti: TaskInstance) -> None:
+        """Forget a task, which the scheduler will queue again: its worker died before it began."""
+        self.queued_tasks.pop(ti.key, None)
+        self.running.discard(ti.key)
