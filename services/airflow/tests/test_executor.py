@@ -134,3 +134,15 @@ def test_the_slot_of_a_worker_that_died_is_given_to_the_next_task(scheduler: Sch
     wait_until(lambda: len(scheduler.began()) == PARALLELISM, "the first tasks to begin")
     os.kill(scheduler.began()[0][1], signal.SIGKILL)
     wait_until(lambda: len(scheduler.began()) == PARALLELISM + 1, "the next task to begin")
+
+
+def test_it_ends_when_a_busy_worker_is_done_though_an_idle_one_ended_first(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("ending.py")
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path], env=settings(tmp_path), start_new_session=True
+    )
+    try:
+        assert process.wait(timeout=LIMIT) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -53,6 +53,17 @@ class BoundedLocalExecutor(local_executor.LocalExecutor):
         self._taken: dict[int, WorkloadKey] = {}
         super().start()
 
+    def end(self) -> None:
+        """Wait for the workers to finish what they run.
+
+        LocalExecutor sends one message to end for each worker that still lives. An idle worker may
+        end before it is counted, with the message that a busy one needed: the scheduler then waits
+        for that worker until systemd kills both. A message too many does no harm.
+        """
+        for _ in self.workers:
+            self.activity_queue.put(None)
+        super().end()
+
     def _process_workloads(self, workload_list: Sequence[ExecutorWorkload]) -> None:
         self.running.update(workload.key for workload in workload_list)
         super()._process_workloads(workload_list)
