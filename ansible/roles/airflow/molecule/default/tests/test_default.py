@@ -35,7 +35,7 @@ def role_test():
 
     @task.bash
     def shell():
-        return "python -c 'import airflow'"
+        return "python --version"
 
     @task
     def path_in_s3():
@@ -153,11 +153,12 @@ def test_a_dag_processor_that_crashed_comes_back_and_reads_new_dags(
             host.check_output("systemctl kill --signal=KILL %s", unit)
             wait_until(lambda: host.service(unit).is_running, f"{unit} to be started again")
             body = f"from airflow.sdk import DAG\nDAG('after_crash_{number}', schedule=None)\n"
-            s3.put_object(Bucket=bucket, Key="dags/after_crash.py", Body=body.encode())
+            s3.put_object(Bucket=bucket, Key=f"dags/after_crash_{number}.py", Body=body.encode())
             dag = f"{URL}/api/v2/dags/after_crash_{number}"
             wait_until(lambda dag=dag: ask(host, dag, headers=admin).status == 200, "the new DAG")
     finally:
-        s3.delete_object(Bucket=bucket, Key="dags/after_crash.py")
+        for number in range(2):
+            s3.delete_object(Bucket=bucket, Key=f"dags/after_crash_{number}.py")
         # Counts from here again.
         host.check_output("systemctl reset-failed %s", unit)
 
