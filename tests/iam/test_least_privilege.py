@@ -851,5 +851,7 @@ def test_the_plan_role_may_refresh_all_but_the_secrets_values(account: Account) 
     session = account.as_role("lastro-ci-plan")
     result = account.terraform("dev", "plan", *settings("dev"), session=session)
     refused = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(refused) == 4, result.stderr
+    listed = account.client("secretsmanager").list_secrets(MaxResults=100)["SecretList"]
+    own = [secret for secret in listed if secret["Name"].startswith("lastro-dev/")]
+    assert len(refused) == len(own) > 0, result.stderr
     assert all("GetSecretValue" in line for line in refused), refused
