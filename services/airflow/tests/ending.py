@@ -2,7 +2,7 @@
 
 Usage: python ending.py FOLDER
 
-FOLDER/began appears when the worker is busy; it works until there is FOLDER/release.
+FOLDER/began appears when the worker is busy; it works until the other one has ended.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def main() -> None:
     def put_and_wait(message: object) -> None:
         put(message)
         until(lambda: not idle.is_alive())
+        (FOLDER / "release").touch()
 
     executor.activity_queue.put = put_and_wait
-    (FOLDER / "release").touch()
     executor.end()
 
 
