@@ -152,9 +152,10 @@ def test_a_dag_processor_that_crashed_comes_back_and_reads_new_dags(
         for number in range(2):
             host.check_output("systemctl kill --signal=KILL %s", unit)
             wait_until(lambda: host.service(unit).is_running, f"{unit} to be started again")
-            body = f"from airflow.sdk import DAG\ndag = DAG('after_crash_{number}', schedule=None)\n"
-            s3.put_object(Bucket=bucket, Key=f"dags/after_crash_{number}.py", Body=body.encode())
-            dag = f"{URL}/api/v2/dags/after_crash_{number}"
+            name = f"after_crash_{number}"
+            body = f"from airflow.sdk import DAG\ndag = DAG('{name}', schedule=None)\n"
+            s3.put_object(Bucket=bucket, Key=f"dags/{name}.py", Body=body.encode())
+            dag = f"{URL}/api/v2/dags/{name}"
             wait_until(lambda dag=dag: ask(host, dag, headers=admin).status == 200, "the new DAG")
     finally:
         for number in range(2):
