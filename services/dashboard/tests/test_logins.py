@@ -10,26 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import ADMIN, BEARER, MLflow, answers, free_port, wait_until
+from conftest import ADMIN, BEARER, Clock, MLflow, answers, free_port, wait_until
 from visitor import Tab
 
 from dashboard.logins import LONGEST_SECONDS, MOST_LOGINS, TICKET_SECONDS, Logins, cookie_name
 
 IDLE = 3600.0
-
-
-class Clock:
-    """A clock the test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

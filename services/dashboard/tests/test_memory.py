@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import Clock
 
 from dashboard import answers
 from dashboard.answers import KEPT_SECONDS, VISITOR_BYTES, Answers, TooLarge
@@ -43,20 +44,6 @@ kept = ANSWERS.bytes
 browse(12, 30)
 print(one, more_pages, many_visitors, rss(), kept, ANSWERS.bytes)
 """
-
-
-class Clock:
-    """A clock the test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from conftest import Clock
 
 from dashboard.fields import Field, Kind, options, to_row
 from dashboard.settings import Settings, SettingsError
@@ -74,15 +75,6 @@ def test_the_program_refuses_to_start_with_a_bad_setting() -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("dashboard: MODEL_API_KEY is not set: set it to")
     assert result.stderr.count("\n") == 1
-
-
-class Clock:
-    """A clock the test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_throttle_waits_longer_with_each_failure_up_to_a_limit() -> None:

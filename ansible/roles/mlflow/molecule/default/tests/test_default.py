@@ -35,6 +35,11 @@ class TestService(ServiceContract):
         assert environment["PGCONNECT_TIMEOUT"] == "30"
         assert environment["MLFLOW_WORKERS"] == "2"
 
+    def test_a_worker_that_starts_slowly_is_not_killed(self, host: Host) -> None:
+        # Of the process that watches the workers: MLflow's own only starts it.
+        arguments = host.check_output("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        assert " -m uvicorn --timeout-worker-healthcheck 120 " in arguments
+
 
 class Admin:
     """The administrator's calls to MLflow."""
