@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 ENV ?= local
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Container images often set it: each of the thousands of processes that begin would then compile all its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # An environment is data: one tfvars file and one inventory folder.
 ENVIRONMENTS := $(filter-out common,$(notdir $(patsubst %/,%,$(wildcard inventory/*/))))

@@ -221,3 +221,15 @@ def test_what_a_promotion_waits_for_is_shown_until_it_fails_or_the_time_is_up(
     assert platform.aliases == {"champion": "1"} and "version 1 serves as champion" in words
     words = " ".join(make("promote", "VERSION=3", ok=False, options="-e promote_seconds=2").split())
     assert "the host has not seen the move yet; version 1 serves, after" in words
+
+
+def test_where_nothing_has_served_no_way_back_is_named(
+    platform: Platform, make: Callable[..., str]
+) -> None:
+    platform.broken = {"1": "it has no signature", "2": "it has no signature"}
+    make("promote", "VERSION=1", ok=False)
+    words = " ".join(make("promote", "VERSION=2", ok=False).split())
+    assert "No version serves, but champion points to version 2. There is none to go back" in words
+    assert "make rollback" not in words
+    again = " ".join(f"make promote MODEL={shlex.quote(NAME)} VERSION=..".split())
+    assert again in words
