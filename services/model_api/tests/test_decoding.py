@@ -205,6 +205,43 @@ def test_whatever_json_comes_is_read_or_refused(document: Any) -> None:
             json.dumps(problem.members, allow_nan=False).encode()
 
 
+WORDS = st.text('NaN",:[]{}\\ é', max_size=12)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries({"NaN": st.none() | st.floats(allow_infinity=False), "text": WORDS}),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from(["records", "lists", "split", "columns"]),
+    st.booleans(),
+)
+def test_nan_means_null_and_text_stays_as_it_is(
+    rows: list[dict[str, Any]], form: str, required: bool
+) -> None:
+    decoder = Decoder([column("double", "NaN", required), column("string", "text")])
+
+    def outcome(missing: float | None) -> Any:
+        numbers = [row["NaN"] for row in rows]
+        numbers = [missing if n is None or math.isnan(n) else n for n in numbers]
+        lists = [[n, row["text"]] for n, row in zip(numbers, rows, strict=True)]
+        body: Any = lists
+        if form == "records":
+            body = [dict(zip(rows[0], values, strict=True)) for values in lists]
+        elif form == "split":
+            body = {"dataframe_split": {"columns": [*rows[0]], "data": lists}}
+        elif form == "columns":
+            body = {"inputs": {"NaN": numbers, "text": [row["text"] for row in rows]}}
+        try:
+            return decode(decoder, body).columns()
+        except Problem as problem:
+            return problem.members["errors"]
+
+    assert outcome(math.nan) == outcome(None)
+
+
 @settings(max_examples=examples(100), deadline=None)
 @given(st.binary())
 def test_whatever_bytes_come_are_refused(body: bytes) -> None:
@@ -224,8 +261,8 @@ def test_whatever_bytes_come_are_refused(body: bytes) -> None:
     [
         ("double", True, "must be a number, not true"),
         ("double", "1.5", "must be a number, not '1.5'"),
-        ("double", None, "must not be null: the model takes no missing values here"),
-        ("double", math.nan, "must not be NaN: the model takes no missing values here"),
+        ("double", None, "must not be null or NaN: the model takes no missing values here"),
+        ("double", math.nan, "must not be null or NaN: the model takes no missing values here"),
         ("double", math.inf, "is beyond the range of a double: inf"),
         ("double", [1], "must be a number, not a list"),
         ("double", {}, "must be a number, not an object"),
@@ -241,7 +278,7 @@ def test_whatever_bytes_come_are_refused(body: bytes) -> None:
         ("boolean", 1, "must be true or false, not 1"),
         ("boolean", "true", "must be true or false, not 'true'"),
         ("string", 1, "must be text, not 1"),
-        ("string", math.nan, "must not be NaN: the model takes no missing values here"),
+        ("string", math.nan, "must not be null or NaN: the model takes no missing values here"),
         ("datetime", 0, "must be text, not 0"),
         ("datetime", "yesterday", "must be a time such as 2026-11-24T06:00:00, not 'yesterday'"),
         ("datetime", "9999-01-01", "must be between the years 1678 and 2261, not '9999-01-01'"),
@@ -335,6 +372,12 @@ def rows_of(width: int, rows: int, **changes: Any) -> list[dict[str, Any]]:
     return [dict.fromkeys(WIDE[:width], 1.5) | changes] * rows
 
 
+def split_of(width: int, rows: int, last: Any) -> dict[str, Any]:
+    """A frame as pandas splits it, whose last value is ``last``."""
+    data = [[1.5] * width] * (rows - 1) + [[1.5] * (width - 1) + [last]]
+    return {"dataframe_split": {"columns": WIDE[:width], "data": data}}
+
+
 @pytest.mark.parametrize(
     ("width", "good", "bad"),
     [
@@ -342,12 +385,27 @@ def rows_of(width: int, rows: int, **changes: Any) -> list[dict[str, Any]]:
         (200, rows_of(200, 200), [{f"client{n[8:]}": 1.5 for n in WIDE}] * 200),
         (50, rows_of(50, 1000), [{f"k{i}": 1.5 for i in range(150_000)}]),
         (50, rows_of(50, 500), rows_of(50, 499) + rows_of(50, 1, **{WIDE[49]: "x"})),
+        (50, rows_of(50, 500), rows_of(50, 499) + rows_of(50, 1, **{WIDE[49]: math.nan})),
+        (50, split_of(50, 500, 1.5), split_of(50, 500, "x")),
+        (50, split_of(50, 500, 1.5), split_of(50, 500, math.nan)),
         (50, rows_of(50, 500), [dict.fromkeys(WIDE[:50], "x")] * 500),
         (50, rows_of(50, 500), [dict.fromkeys(WIDE[:50], "x" * 1000)] * 20),
         (50, rows_of(50, 500), [{"k" * 1000 + str(i): 1 for i in range(100)}] * 10),
         (50, [[1.5] * 50] * 500, [[1.5] * 49] * 500),
     ],
-    ids=["misnamed", "misnamed-wide", "unknown", "last", "text", "long", "names", "short"],
+    ids=[
+        "misnamed",
+        "misnamed-wide",
+        "unknown",
+        "last",
+        "last-nan",
+        "split-last",
+        "split-nan",
+        "text",
+        "long",
+        "names",
+        "short",
+    ],
 )
 def test_a_bad_body_costs_little_more_than_a_good_one_of_its_size(
     width: int, good: Any, bad: Any

@@ -149,7 +149,7 @@ def checked_value(column: Column, value: Any) -> Any:
             raise ValueError("is missing")
         if column.nullable:
             return None
-        raise ValueError(f"must not be {short(value)}: the model takes no missing values here")
+        raise ValueError("must not be null or NaN: the model takes no missing values here")
     checked = _value(column.spec | {"type": column.type}, value)
     if column.categories is not None and checked not in column.known:
         known = ", ".join(map(short, column.categories[:10]))

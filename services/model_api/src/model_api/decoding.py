@@ -105,6 +105,7 @@ class Decoder:
         # The names that MLflow leaves out of a frame's columns: those that pandas gives it.
         self._unsent = list(range(len(self.columns)))
         self._texts: list[int] = []
+        self._nullable = any(column.nullable for column in self.columns)
         self._nested = any(column.type in NESTED for column in self.columns)
         self._names = Names(column.name for column in self.columns)
         if len(self._names) != len(self.columns):
@@ -165,15 +166,43 @@ class Decoder:
                 ``invalid-body`` or ``invalid-rows`` (with ``errors``, the first 20 as
                 ``{"row", "field", "detail"}``, and their ``count``), 413 ``too-many-rows``.
         """
-        try:
-            batch = self._decode(body)
-        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError, OverflowError):
-            batch = self._explain(body, max_rows)
+        batch, plain = self._tried(body), body
+        if batch is None and (changed := self._with_null_for_nan(body)) is not None:
+            plain = changed
+            batch = self._tried(plain) if self._nullable else None
+        if batch is None:
+            batch = self._explain_apart(plain, max_rows) or self._explain(body, max_rows)
         if batch.rows > max_rows:
             raise too_many_rows(batch.rows, max_rows)
         if batch.rows == 0:
             raise malformed("the body has no rows: send at least one")
         return batch
+
+    def _tried(self, body: bytes) -> Batch | None:
+        try:
+            return self._decode(body)
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError, OverflowError):
+            return None
+
+    def _with_null_for_nan(self, body: bytes) -> bytes | None:
+        """Return the body with null for each NaN, which means the same in columns.
+
+        Returns None where there is none, or where it could be text.
+        """
+        if self.tensors or self.params or b"\\" in body:
+            return None
+        # Arrays find bytes several times as fast as the methods of bytes.
+        read = np.frombuffer(body, np.uint8)
+        begins = np.flatnonzero(read[:-2] == ord("N"))
+        begins = begins[(read[begins + 1] == ord("a")) & (read[begins + 2] == ord("N"))]
+        if not begins.size or begins[0] == 0:
+            return None
+        # Without escapes each quote begins or ends a text.
+        quotes = (read[: begins[-1]] == ord('"')).view(np.uint8)
+        odd = np.bitwise_xor.reduceat(quotes, [0, *begins[:-1]])
+        if np.bitwise_xor.accumulate(odd).any():
+            return None
+        return b"null".join(body.split(b"NaN"))
 
     def _decode(self, body: bytes) -> Batch:
         if not self.params and body[:1] == b"[":
@@ -265,8 +294,6 @@ class Decoder:
     # ---- the slow way ---------------------------------------------------------------------------
 
     def _explain(self, body: bytes, max_rows: int) -> Batch:
-        if (batch := self._explain_apart(body, max_rows)) is not None:
-            return batch
         document = parse(body)
         if isinstance(document, list):
             name, content, params = "the body", document, None
@@ -298,19 +325,23 @@ class Decoder:
         if self.tensors or self._lists is None:
             return None
         try:
-            params = None
+            params, names = None, None
             if body.lstrip()[:1] != b"[":
                 envelope = self._envelope.decode(body)
-                [body] = (
-                    bytes(getattr(envelope, name))
-                    for name in ("inputs", "instances", "dataframe_records")
+                [(name, content)] = (
+                    (name, bytes(getattr(envelope, name)))
+                    for name in FORMATS
                     if getattr(envelope, name) is not msgspec.UNSET
                 )
-                if envelope.dataframe_split is not msgspec.UNSET:
-                    return None
-                params = envelope.params
+                body, params = content, envelope.params
+                if name == "dataframe_split":
+                    if not self.named:
+                        return None
+                    split = self._split.decode(content)
+                    body, names = bytes(split.data), tuple(self._as_text(split.columns))
+                    self._lists_of(names)
             rows = msgspec.json.decode(body, type=list[msgspec.Raw])
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
             return None
         checked = self._parameters(params)
         if len(rows) > max_rows:
@@ -321,19 +352,24 @@ class Decoder:
         values: list[Any] = []
         try:
             for number, row in enumerate(rows):
-                values.append(self._explain_one(number, bytes(row), faults))
+                values.append(self._explain_one(number, bytes(row), names, faults))
         except Problem:
-            # It is not JSON to Python either, which says why by the place in the whole body.
+            # It is not JSON to Python either, or no row: said by the place in the whole body.
             return None
         faults.raise_any()
         return Batch(self.layout, len(values), values, params=checked)
 
-    def _explain_one(self, number: int, row: bytes, faults: Faults) -> tuple[Any, ...]:
-        kind = row[:1]
-        decoder = {b"[": self._lists, b"{": self._records}.get(kind)
+    def _explain_one(
+        self, number: int, row: bytes, names: tuple[str, ...] | None, faults: Faults
+    ) -> tuple[Any, ...]:
+        if names is None:
+            decoder, reorder = {b"[": self._lists, b"{": self._records}.get(row[:1]), None
+        else:
+            decoder, reorder = self._lists_of(names)
         if decoder is not None:
             try:
-                [values] = self._times(decoder.decode(b"[%b]" % row))
+                found = decoder.decode(b"[%b]" % row)
+                [values] = self._times(found if reorder is None else [reorder(found[0])])
                 return astuple(values) if isinstance(values, msgspec.Struct) else tuple(values)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 if faults.full:
@@ -343,7 +379,12 @@ class Decoder:
                     # There may be very many: the first is enough.
                     faults.add_unknown(number, {unknown[1]}, self._names)
                     return ()
-        return self._explain_row(number, parse(row), faults)
+        given = parse(row)
+        if names is not None:
+            if not isinstance(given, list) or len(given) != len(names):
+                raise malformed("a row has not a value for each column")
+            given = dict(zip(names, given, strict=True))
+        return self._explain_row(number, given, faults)
 
     def _explain_rows(
         self, name: str, content: Any, names: list[Any] | None, faults: Faults, max_rows: int
