@@ -501,7 +501,9 @@ def container_runs(name: str) -> bool:
     return subprocess.run(inspect, capture_output=True, text=True).stdout.strip() == "true"
 
 
-@pytest.mark.parametrize("how", ["kill -9 of everything", "down"])
+@pytest.mark.parametrize(
+    "how", ["kill -9 of everything", pytest.param("down", marks=pytest.mark.full)]
+)
 def test_everything_comes_back(platform: Platform, brought_back: None, how: str) -> None:
     def memory() -> dict[str, object]:
         """All that must outlive it."""
