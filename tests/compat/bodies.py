@@ -313,9 +313,11 @@ def beyond_limits(layout: Layout) -> list[Request]:
     rows = right_rows(layout, 2)
     pd.DataFrame(rows, columns=list(layout.names)).to_parquet(parquet)
     many = request(layout, "dataframe_split", rows * 501, [], [])
-    sparse = [{name: 0.5 for name in layout.names} | {f"x{i}": 1} for i in range(1000)]
+    # Numbers as text: else the columns that the model lacks are never read.
+    texted = {name: "0.5" for name in layout.names}
+    sparse = [texted | {f"x{i}": 1} for i in range(1000)]
     sparse = [row | {f"y{n}": 1 for n in range(10)} for row in sparse]
-    wide = {name: 0.5 for name in layout.names} | {f"x{i}": 1 for i in range(10_001)}
+    wide = texted | {f"x{i}": 1 for i in range(10_001)}
     texts = {name: [0.5] * 1000 for name in layout.names} | {"extra": ["x"] * 999 + ["x" * 50_000]}
     return [
         Request(

@@ -358,9 +358,9 @@ NUMBERS = [column("double", name) for name in WIDE]
 
 
 def cpu(decoder: Decoder, body: bytes) -> float:
-    """Return the least CPU time that reading a body takes, of a few tries."""
+    """Return the least CPU time that reading a body takes, of some tries."""
     times = []
-    for _ in range(5):
+    for _ in range(15):
         start = time.process_time()
         with suppress(Problem):
             decoder.decode(body, MOST)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from serving import MemoryStore, MemoryVersion, served
 
+from model_api.invocations import Invocations
+
 PATH = "/models/sum/invocations"
 COERCED = {"inputs": [{"a": "1.5", "n": 2, "extra": None}]}
 INPUTS = [
@@ -59,6 +61,39 @@ def client(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Iterator[httpx
     folder = tmp_path_factory.mktemp("service")
     with served(folder, store, log, max_rows=100, max_body_bytes=200_000) as client:
         yield client
+
+
+WITH_MORE = [[None, 2, {"x": [1]}, 1.5], ["a", 1, 0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["b", "n", "c", "a"], "data": WITH_MORE}},
+        {"dataframe_records": [{"a": 1.5, "n": 2, "b": [1]}, {"n": 1, "c": "x", "a": 0.5}]},
+    ],
+    ids=["split", "records"],
+)
+def test_a_frame_with_more_columns_is_read_without_mlflow(body: Any) -> None:
+    invocations = Invocations(MemoryVersion(inputs=INPUTS))
+    batch = invocations.decode(json.dumps(body).encode(), 100)
+    assert batch is not None
+    assert batch.columns() == {"a": [1.5, 0.5], "n": [2, 1]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["a", "n", "b", "b"], "data": [[1.5, 2, 0, 0]]}},
+        {"dataframe_split": {"columns": ["a", "b"], "data": [[1.5, 2]]}},
+        {"dataframe_records": [{"a": 1.5, "b": 2}]},
+        {"inputs": [{"a": 1.5, "n": 2, "b": 0}, {"a": 1.5, "n": 2}]},
+    ],
+    ids=["twice", "split without one", "records without one", "inputs"],
+)
+def test_what_mlflow_may_refuse_is_left_to_it(body: Any) -> None:
+    invocations = Invocations(MemoryVersion(inputs=INPUTS))
+    assert invocations.decode(json.dumps(body).encode(), 100) is None
 
 
 def post(client: httpx.Client, content: bytes | str, kind: str = "application/json") -> Any:

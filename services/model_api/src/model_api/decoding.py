@@ -147,14 +147,20 @@ class Decoder:
     ) -> tuple[msgspec.json.Decoder, Callable[[Any], tuple[Any, ...]]]:
         """Return a decoder of rows in this order of columns, and what puts them into ours."""
         places = {name: place for place, name in enumerate(names)}
-        if len(places) != len(names) or not places.keys() <= self._names:
-            raise ValueError("not the columns of the signature")
+        if len(places) != len(names):
+            raise ValueError("a column is there twice")
         if any(c.required and c.name not in places for c in self.columns):
             raise ValueError("a column is missing")
-        types = {column.name: column_type(column) for column in self.columns}
-        decoder = msgspec.json.Decoder(list[tuple[tuple(types[name] for name in names)]])
+        decoder = msgspec.json.Decoder(list[tuple[tuple(self._types_in_order(names))]])
         order = [places.get(column.name) for column in self.columns]
         return decoder, lambda row: tuple([None if i is None else row[i] for i in order])
+
+    def _types_in_order(self, names: tuple[str, ...]) -> list[Any]:
+        """Return what to decode the values of a row as; ValueError if there are unknown columns."""
+        if not self._names >= set(names):
+            raise ValueError("not the columns of the signature")
+        types = {column.name: column_type(column) for column in self.columns}
+        return [types[name] for name in names]
 
     # ---- the fast way ---------------------------------------------------------------------------
 

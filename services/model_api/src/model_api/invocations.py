@@ -22,6 +22,7 @@ from model_api.checking import parse, too_many_rows
 from model_api.decoding import FORMATS, Decoder
 from model_api.engines import PyfuncEngine
 from model_api.problems import Problem
+from model_api.signature import column_type, struct_of
 from model_api.version import Version, encode, first_line
 
 # Types whose values MLflow reads in JSON as the strict decoder does.
@@ -36,6 +37,8 @@ _CHARACTERS = 16_000_000
 # repeated name in CSV a look at all names before it.
 _UNKNOWN_COLUMNS = 10_000
 _REPEATED_NAMES = 100
+# A decoder is made for each order of columns, those that the model does not have included.
+_UNKNOWN_FAST = 200
 # MLflow copies nested lists by recursion, which fails at some hundred.
 _DEPTH = 64
 
@@ -133,7 +136,8 @@ class _CommonDecoder(Decoder):
     """Takes only bodies that MLflow's server takes as well, and reads as the strict contract does.
 
     MLflow leaves out a column that a row lacks, and makes of null what the column's type has for
-    it: only for floats that is NaN. So every column must be there, and null only in floats.
+    it: only for floats that is NaN. So every column must be there, and null only in floats. Of a
+    frame it takes the columns that the model has, and passes over others.
     """
 
     def __init__(self, decoder: Decoder, manifest: dict[str, Any]) -> None:
@@ -147,6 +151,11 @@ class _CommonDecoder(Decoder):
         )
         # What the engines were compared with: columns that may lack a value are floats in an array.
         self.layout = decoder.layout
+        self._frame = None
+        if self._records is not None and self.named:
+            names = [column.name for column in self.columns]
+            row = struct_of(names, list(map(column_type, self.columns)), closed=False)
+            self._frame = msgspec.json.Decoder(list[row])
         # MLflow takes for all columns without names the type of the first.
         self._lists_alike = bool(self.tensors) or (
             not self.named and len({column.type for column in self.columns}) == 1
@@ -174,7 +183,16 @@ class _CommonDecoder(Decoder):
             return None
         if not records and (name == "dataframe_records" or not self._lists_alike):
             return None
+        if name == "dataframe_records" and self._frame is not None:
+            values = self._frame.decode(content)
+            return Batch(self.layout, len(values), self._times(values), params=params)
         return self._list(content, params)
+
+    def _types_in_order(self, names: tuple[str, ...]) -> list[Any]:
+        if len(names) > len(self._names) + _UNKNOWN_FAST:
+            raise ValueError("more columns than a decoder is made for")
+        types = {column.name: column_type(column) for column in self.columns}
+        return [types.get(name, Any) for name in names]
 
     def _split_alike(self, content: bytes) -> bool:
         split = self._split.decode(content)

@@ -125,8 +125,13 @@ def fits_struct(name: str) -> bool:
     return not any(character in '"\\' or character < " " for character in name)
 
 
-def struct_of(names: list[Any], types: list[Any], required: list[bool] | None = None) -> Any:
-    """Return a struct with a field for each name, whatever the names are."""
+def struct_of(
+    names: list[Any], types: list[Any], required: list[bool] | None = None, closed: bool = True
+) -> Any:
+    """Return a struct with a field for each name, whatever the names are.
+
+    A ``closed`` one refuses fields of other names; else they are passed over.
+    """
     required = required or [True] * len(names)
     # msgspec wants the fields without a default first; the order of astuple is the signature's.
     fields = [
@@ -137,7 +142,7 @@ def struct_of(names: list[Any], types: list[Any], required: list[bool] | None = 
         "Row",
         fields,
         rename={f"f{i}": name for i, name in enumerate(names)},
-        forbid_unknown_fields=True,
+        forbid_unknown_fields=closed,
         kw_only=True,
         gc=False,
     )
