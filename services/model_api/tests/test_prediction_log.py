@@ -529,19 +529,18 @@ def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) 
     assert "s3cret" not in output
 
 
-def test_predictions_of_versions_prepared_by_the_previous_release_are_logged(host: Host) -> None:
-    wine, other = (host.folder / "prepared" / name / "manifest.json" for name in ("wine", "sum %"))
-    written = json.loads(wine.read_text())
-    del written["gaps"]
-    wine.write_text(json.dumps(written | {"format": 1}))
-    other.write_text(json.dumps(written | {"format": "of another time"}))
+def test_predictions_are_logged_whichever_release_has_prepared_their_version(host: Host) -> None:
+    for name, release in (("wine", 1), ("sum %", "of another time")):
+        manifest = host.folder / "prepared" / name / "manifest.json"
+        written = json.loads(manifest.read_text())
+        del written["gaps"]
+        manifest.write_text(json.dumps(written | {"format": release}))
     log = PredictionLog(host.settings())
     with host.writing(flush_seconds=3600) as process:
         host.offer(log, {"a": 5.0})
         host.offer(log, ROW, name="wine")
         assert stop(process) == 0
-    assert [row["model"] for row in host.rows()] == ["wine"]
-    assert "cannot be read (VersionError('it was prepared by another" in host.output.read_text()
+    assert {row["model"] for row in host.rows()} == {"wine", "sum %"}
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         VersionError: another release wrote it.
         OSError: the folder has none.
     """
-    manifest: dict[str, Any] = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    manifest = _manifest(folder)
     if manifest.get("format") == 1:
         return manifest | _BEFORE
     if manifest.get("format") != FORMAT:
@@ -380,10 +380,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    return msgspec.json.decode((folder / MANIFEST).read_bytes())
+
+
 def decoder_of(manifest: dict[str, Any]) -> Decoder:
     """Return the decoder of requests for a prepared version."""
-    signature, gaps = manifest["signature"], manifest["gaps"]
+    signature, gaps = manifest["signature"], manifest.get("gaps", _BEFORE["gaps"])
     return Decoder(signature["inputs"], signature.get("params"), manifest["categories"], gaps)
+
+
+def decoder_in(folder: Path) -> Decoder:
+    """Return the decoder of requests for a version, whichever release has prepared it.
+
+    Raises:
+        OSError: the folder has no manifest.
+    """
+    return decoder_of(_manifest(folder))
 
 
 def first_line(error: BaseException) -> str:

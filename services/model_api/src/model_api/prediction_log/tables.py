@@ -11,7 +11,7 @@ import pyarrow as pa
 from model_api.decoding import Decoder
 from model_api.prediction_log.sender import Record
 from model_api.problems import Problem
-from model_api.version import decoder_of, read_manifest
+from model_api.version import decoder_in
 
 # MLflow's types of columns; what is not here, such as an array, is written as JSON.
 _TYPES = {
@@ -145,7 +145,7 @@ class Tables:
         # Read anew for each file: a model that was made anew may have the same name and version.
         state = msgspec.json.decode((self._state_directory / "state.json").read_bytes())
         folder = state["models"][group.name]["versions"][group.version]["folder"]
-        return decoder_of(read_manifest(self._state_directory / folder))
+        return decoder_in(self._state_directory / folder)
 
 
 def _array(values: list[Any], mlflow_type: str) -> pa.Array:
