@@ -58,6 +58,13 @@ class Answered(NamedTuple):
     body: bytes | None
 
 
+class Rows(NamedTuple):
+    """Rows that were read without MLflow; ``body`` has them as the strict contract takes them."""
+
+    batch: Batch
+    body: bytes
+
+
 class Invocations:
     """Answers requests for one version by MLflow's contract; any number of threads may use it.
 
@@ -77,19 +84,19 @@ class Invocations:
         alike = alike and not version.manifest["type_hints"]
         self._common = _CommonDecoder(decoder, version.manifest) if alike else None
 
-    def decode(self, body: bytes, max_rows: int) -> Batch | None:
+    def decode(self, body: bytes, max_rows: int) -> Rows | None:
         """Return the rows of a JSON body; None if only MLflow's own parsing may read it."""
         if self._common is None or _NUL in body:
             return None
         try:
-            batch = self._common.common(body)
+            rows = self._common.common(body)
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError, OverflowError):
             return None
-        if batch is None or not batch.rows:
+        if rows is None or not rows.batch.rows:
             return None
-        if batch.rows > max_rows:
-            raise too_many_rows(batch.rows, max_rows)
-        return batch
+        if rows.batch.rows > max_rows:
+            raise too_many_rows(rows.batch.rows, max_rows)
+        return rows
 
     def answer(self, version: Version, body: bytes, content_type: str, max_rows: int) -> Answered:
         """Return the answer to a body by MLflow's own code; too slow for an event loop.
@@ -161,7 +168,7 @@ class _CommonDecoder(Decoder):
             not self.named and len({column.type for column in self.columns}) == 1
         )
 
-    def common(self, body: bytes) -> Batch | None:
+    def common(self, body: bytes) -> Rows | None:
         """Return the rows; None, or any error of decoding, if the body is not read alike."""
         if body.lstrip()[:1] != b"{":
             return None
@@ -172,21 +179,28 @@ class _CommonDecoder(Decoder):
         params = self._parameters(None)
         content = bytes(getattr(envelope, name))
         if name == "dataframe_split":
-            if self.tensors or not self._split_alike(content):
+            split = self._split.decode(content)
+            if self.tensors or not self._split_alike(split):
                 return None
-            return self._decode_split(content, params)
+            batch = self._decode_split(content, params)
+            more = len(split.columns or ()) > len(self.columns)
+            return Rows(batch, _strict_body(batch, None) if more else body)
         if content[:1] == b"{":
             by_column = name == "inputs" and self.named and self._by_column is not None
-            return self._decode_columns(content, params) if by_column else None
+            return Rows(self._decode_columns(content, params), body) if by_column else None
         records = content[1:].lstrip()[:1] == b"{"
         if records and (self.tensors or not self.named):
             return None
         if not records and (name == "dataframe_records" or not self._lists_alike):
             return None
-        if name == "dataframe_records" and self._frame is not None:
-            values = self._frame.decode(content)
-            return Batch(self.layout, len(values), self._times(values), params=params)
-        return self._list(content, params)
+        try:
+            return Rows(self._list(content, params), body)
+        except msgspec.ValidationError:
+            if name != "dataframe_records" or self._frame is None:
+                raise
+        values = self._frame.decode(content)
+        batch = Batch(self.layout, len(values), self._times(values), params=params)
+        return Rows(batch, _strict_body(batch, None))
 
     def _types_in_order(self, names: tuple[str, ...]) -> list[Any]:
         if len(names) > len(self._names) + _UNKNOWN_FAST:
@@ -194,8 +208,7 @@ class _CommonDecoder(Decoder):
         types = {column.name: column_type(column) for column in self.columns}
         return [types.get(name, Any) for name in names]
 
-    def _split_alike(self, content: bytes) -> bool:
-        split = self._split.decode(content)
+    def _split_alike(self, split: Any) -> bool:
         if (split.columns is not None) != self.named:
             return False
         # A model that is Python code may look at the index.

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from model_api.batch import Batch
-from model_api.invocations import Answered, Invocations, load_mlflow, unsupported
+from model_api.invocations import Answered, Invocations, Rows, load_mlflow, unsupported
 from model_api.limits import Threads, overloaded, read_body
 from model_api.metrics import Metrics, Series
 from model_api.problems import Problem
@@ -255,11 +255,11 @@ class Predictor:
         max_rows = self._settings.max_rows
         plain = kind == "application/json" or _is_json(kind)
 
-        def fast(batch: Batch | None) -> Answered | None:
-            if batch is None:
+        def fast(rows: Rows | None) -> Answered | None:
+            if rows is None:
                 return None
             try:
-                return Answered(version.compute(batch), False, body)
+                return Answered(version.compute(rows.batch), False, rows.body)
             except Exception:
                 # MLflow's own way decides what is the matter.
                 return None
@@ -270,9 +270,9 @@ class Predictor:
         answer = None
         if plain and len(body) > _INLINE_BYTES:
             answer = await run(lambda: fast(invocations.decode(body, max_rows)))
-        elif plain and (batch := invocations.decode(body, max_rows)) is not None:
-            quick = self._inline(version, batch)
-            answer = fast(batch) if quick else await run(lambda: fast(batch))
+        elif plain and (rows := invocations.decode(body, max_rows)) is not None:
+            quick = self._inline(version, rows.batch)
+            answer = fast(rows) if quick else await run(lambda: fast(rows))
         if answer is not None:
             return answer
         if not self._mlflow_loaded:
