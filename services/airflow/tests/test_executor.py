@@ -164,3 +164,7 @@ def test_a_task_ends_with_its_worker(tmp_path: Path) -> None:
 
 def test_a_deferred_task_keeps_its_slot_when_its_earlier_worker_dies(tmp_path: Path) -> None:
     assert_ends("workers.py", tmp_path, "earlier_worker_of_a_deferred_task_is_killed")
+
+
+def test_a_task_that_crashes_in_native_code_ends(tmp_path: Path) -> None:
+    assert_ends("crash.py", tmp_path, status=-signal.SIGSEGV)
