@@ -204,6 +204,11 @@ def test_a_service_restarts_for_ever_with_growing_pauses(wiring: Wiring) -> None
     assert service["ExecStart"] == "/opt/lastro/mlflow/current/venv/bin/it --flag"
 
 
+def test_a_process_without_memory_takes_no_other_with_it(wiring: Wiring) -> None:
+    """A task of Airflow's scheduler, a worker of MLflow, a file that the DAG processor reads."""
+    assert unit(wiring)["Service"]["OOMPolicy"] == "continue"
+
+
 def test_a_migration_runs_once_from_its_own_release(wiring: Wiring) -> None:
     parser = unit(wiring, oneshot=True)
     service = parser["Service"]

@@ -136,13 +136,35 @@ def test_the_slot_of_a_worker_that_died_is_given_to_the_next_task(scheduler: Sch
     wait_until(lambda: len(scheduler.began()) == PARALLELISM + 1, "the next task to begin")
 
 
-def test_it_ends_when_a_busy_worker_is_done_though_an_idle_one_ended_first(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("ending.py")
+def assert_ends(script: str, *arguments: str | Path, status: int = 0) -> None:
+    """A script of this folder exits with the status."""
     process = subprocess.Popen(
-        [sys.executable, script, tmp_path], env=settings(tmp_path), start_new_session=True
+        [sys.executable, Path(__file__).with_name(script), *arguments],
+        env=settings(Path(arguments[0])),
+        start_new_session=True,
     )
     try:
-        assert process.wait(timeout=LIMIT) == 0
+        assert process.wait(timeout=LIMIT) == status
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_it_ends_when_a_busy_worker_is_done_though_an_idle_one_ended_first(tmp_path: Path) -> None:
+    assert_ends("workers.py", tmp_path, "idle_worker_ends_first")
+
+
+def test_a_killed_idle_worker_does_not_keep_the_others_from_their_work(tmp_path: Path) -> None:
+    assert_ends("workers.py", tmp_path, "idle_workers_are_killed")
+
+
+def test_a_task_ends_with_its_worker(tmp_path: Path) -> None:
+    assert_ends("workers.py", tmp_path, "busy_worker_is_killed")
+
+
+def test_a_deferred_task_keeps_its_slot_when_its_earlier_worker_dies(tmp_path: Path) -> None:
+    assert_ends("workers.py", tmp_path, "earlier_worker_of_a_deferred_task_is_killed")
+
+
+def test_a_task_that_crashes_in_native_code_ends(tmp_path: Path) -> None:
+    assert_ends("crash.py", tmp_path, status=-signal.SIGSEGV)

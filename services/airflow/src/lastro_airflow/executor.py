@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import multiprocessing
 import os
+import signal
 from collections.abc import Sequence
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from airflow.executors import local_executor
@@ -16,20 +20,50 @@ if TYPE_CHECKING:
 
 # How a worker's message that it has taken a workload differs from one with a result.
 _TAKEN = "taken by a worker"
+# Option of prctl(2): the signal that a process gets when its parent dies.
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 
 
 class _AnnouncedQueue:
-    """The queue that a worker reads from; it reports on the queue of results who has taken what."""
+    """The queue that a worker reads from; it reports on the queue of results who has taken what.
 
-    def __init__(self, workloads: Any, results: Any) -> None:
+    A worker that is killed never releases a lock that it holds. SimpleQueue's ``get()`` holds one
+    for as long as it waits, so with one idle worker killed, no other would ever get a workload.
+    Here a worker waits without a lock, and takes it only to read what has arrived.
+    """
+
+    def __init__(self, workloads: Any, results: Any, reading: Any) -> None:
         self._workloads = workloads
         self._results = results
+        self._reading = reading
 
     def get(self) -> ExecutorWorkload | None:
-        workload = self._workloads.get()
+        while True:
+            connection.wait([self._workloads._reader])
+            with self._reading:
+                # Unless another worker was faster.
+                if not self._workloads.empty():
+                    workload = self._workloads.get()
+                    break
         if workload is not None:
             self._results.put((workload.key, _TAKEN, os.getpid()))
         return workload
+
+
+def _run_worker(**arguments: Any) -> None:
+    os.register_at_fork(after_in_child=functools.partial(_end_with, os.getpid()))
+    local_executor._run_worker(**arguments)
+
+
+def _end_with(worker: int) -> None:
+    """Let the kernel end this process, which runs a task, when its worker dies.
+
+    Without a worker nobody notes its result, so the scheduler would start the next try next to it.
+    """
+    # The processes that a task forks inherit this hook.
+    if os.getppid() == worker:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class BoundedLocalExecutor(local_executor.LocalExecutor):
@@ -42,15 +76,16 @@ class BoundedLocalExecutor(local_executor.LocalExecutor):
     with it the tasks that run (apache/airflow issue 70526). Here a workload takes a slot until its
     worker has reported the result: ``[core] parallelism`` holds, whatever the pools allow.
 
-    A worker that dies reports nothing. Its slot is free as soon as its process is gone. What it
-    ran is left to the scheduler, which fails a task without heartbeats, and queues a task again
-    that never started.
+    A worker that dies reports nothing. Its slot is free as soon as its process is gone, and the
+    task that it ran ends with it. The rest is left to the scheduler, which fails a task without
+    heartbeats, and queues a task again that never started.
     """
 
     def start(self) -> None:
         """Start the workers."""
         # Process id of a worker -> the workload that it runs.
         self._taken: dict[int, WorkloadKey] = {}
+        self._reading = multiprocessing.Lock()
         super().start()
 
     def end(self) -> None:
@@ -70,10 +105,10 @@ class BoundedLocalExecutor(local_executor.LocalExecutor):
 
     def _spawn_worker(self) -> None:
         worker = multiprocessing.Process(
-            target=local_executor._run_worker,
+            target=_run_worker,
             kwargs={
                 "logger_name": self.log.name,
-                "input": _AnnouncedQueue(self.activity_queue, self.result_queue),
+                "input": _AnnouncedQueue(self.activity_queue, self.result_queue, self._reading),
                 "output": self.result_queue,
                 "unread_messages": self._unread_messages,
                 "team_conf": self.conf,
@@ -90,6 +125,9 @@ class BoundedLocalExecutor(local_executor.LocalExecutor):
                 self._taken[detail] = key
             else:
                 self.change_state(key, state)
+                if key not in self.running:
+                    # A deferred task comes back by the same key, to any worker.
+                    self._taken = {pid: its for pid, its in self._taken.items() if its != key}
 
     def _check_workers(self) -> None:
         dead = [pid for pid, worker in self.workers.items() if not worker.is_alive()]
