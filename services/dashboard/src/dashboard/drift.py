@@ -19,7 +19,11 @@ range
 new values
     For everything else, the share of rows with a value that the reference never had. Some are
     new without drift: about as many as the share of reference rows whose value occurs once (Good,
-    Biometrika 40, 1953). Fisher's exact test compares the two shares.
+    Biometrika 40, 1953). Fisher's exact test compares the two shares. It takes rows as
+    independent, but one absent value makes all its rows new. So the share must also be larger
+    than if rows had been dealt to the samples at random: a value of c rows then misses the
+    reference with a probability of (n / (n + m))**c, and the sum over all values has an exact
+    distribution. The larger p counts.
 
 A column has drifted if a check is both significant and large: with thousands of rows, differences
 that nobody cares about are significant. Significance is corrected for all checks of all columns
@@ -73,6 +77,8 @@ _SMALLEST_EXPECTED = 5
 _MOST_VALUES = 20
 _EXAMPLES = 3
 _LEAST_COMPARED = 0.25
+_NEAR_THE_END = 0.05
+_NEVER = 1e-14
 
 
 class Verdict(StrEnum):
@@ -305,6 +311,17 @@ class _Sample:
         sizes = np.unique(self.groups, return_counts=True)[1].astype(float)
         return sizes.sum() ** 2 / (sizes**2).sum()
 
+    def count_once_a_request(self, codes: np.ndarray, size: int) -> np.ndarray:
+        """How many rows each value has, rows of one request with the same value taken as one.
+
+        Args:
+            codes: the value of each row, 0 to `size` - 1.
+            size: how many values there are.
+        """
+        if self.groups is not None:
+            codes = np.unique(self.groups * size + codes) % size
+        return np.bincount(codes, minlength=size)
+
     def effective(self, codes: np.ndarray, bins: int) -> tuple[float, float]:
         """The effective number of rows, and of requests where rows share them, else infinity.
 
@@ -325,7 +342,11 @@ class _Sample:
         there = shares > 0
         spread = ((counts - sizes[:, None] * shares) ** 2).sum(axis=0)
         spread *= len(sizes) / (len(sizes) - 1) / rows**2
-        design = (spread[there] / shares[there]).sum() * rows / max(1, there.sum() - 1)
+        design = (spread[there] / shares[there]).sum() * rows
+        # A bin without rows says nothing of how alike those of one request are: it counts as if a
+        # request had all its rows in it or none.
+        design += (~there).sum() * rows / requests
+        design /= max(1, bins - 1)
         return float(np.clip(rows / max(design, 1.0), requests, rows)), requests
 
 
@@ -475,9 +496,11 @@ def _range_check(feature: Feature, before: _Sample, after: _Sample) -> Check | N
         return None
     low, high = before.values.min(), before.values.max()
     below, above = after.values < low, after.values > high
+    # How alike the extreme rows of one request are shows in those near either end.
+    near = np.quantile(before.values, [_NEAR_THE_END, 1 - _NEAR_THE_END], method="nearest")
+    ends = before.values <= near[0], before.values >= near[1]
     tails = []
-    for outside in (below, above):
-        hits = np.zeros(len(before.values), dtype=bool), outside
+    for hits in zip(ends, (below, above), strict=True):
         sizes = _share_sizes(hits, (before, after))
         if sizes is None:
             return None
@@ -504,16 +527,43 @@ def _new_check(before: _Sample, after: _Sample) -> Check | None:
     (old, m), (count, n) = sizes
     expected, share = float(once.mean()), float(new.mean())
     exact = stats.fisher_exact([[count, n - count], [old, m - old]], alternative="greater").pvalue
-    # What the reference has not seen varies more than a proportion where values repeat.
-    twice = float((old_counts == 2).mean())
-    pooled = (old + count) / (m + n)
-    spread = np.sqrt((expected + twice) / m + pooled * (1 - pooled) / n)
-    normal = stats.norm.sf((share - expected) / spread) if spread else 1.0
-    p = max(exact, float(normal))
+    of_values = [
+        sample.count_once_a_request(part, len(counts))
+        for sample, part in zip((before, after), np.split(codes, [len(before.values)]), strict=True)
+    ]
+    p = max(float(exact), _new_by_chance(*of_values))
     examples = ", ".join(_short(value) for value in pd.unique(after.values[new])[:_EXAMPLES])
     chance = f", {_percent(expected)} expected" if old else ""
     text = f"{_percent(share)} with values that the reference never had{chance}: {examples}"
     return Check("new values", share - expected, SHARE, share, float(p), text)
+
+
+def _new_by_chance(old: np.ndarray, new: np.ndarray) -> float:
+    """The probability of so many recent rows, or more, whose value the reference lacks.
+
+    Rows are dealt to the samples at random. The distribution of the sum over all values is the
+    inverse Fourier transform of its characteristic function.
+
+    Args:
+        old: rows of each value in the reference.
+        new: rows of the same values in the recent sample.
+    """
+    found, both = int(new[old == 0].sum()), old + new
+    if found == 0:
+        return 1.0
+    absent = (new.sum() / both.sum()) ** both.astype(float)
+    possible = absent > _NEVER
+    if (new[(old == 0) & ~possible] > 0).any():
+        return 0.0
+    rows, values = np.unique(both[possible], return_counts=True)
+    length = int((rows * values).sum()) + 1
+    frequencies = np.arange(length // 2 + 1)
+    turns = np.exp(-2j * np.pi * np.arange(length) / length)
+    transform = np.ones(len(frequencies), dtype=complex)
+    for count, times in zip(rows, values, strict=True):
+        p = (new.sum() / both.sum()) ** float(count)
+        transform *= (1 - p + p * turns[count * frequencies % length]) ** times
+    return float(np.clip(np.fft.irfft(transform, length)[found:].sum(), 0.0, 1.0))
 
 
 # ---- bins -------------------------------------------------------------------------------------
