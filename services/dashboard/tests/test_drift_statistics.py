@@ -221,6 +221,21 @@ CHANGES: dict[str, tuple[Draw, Draw, str]] = {
         lambda draw, n: np.where(draw.random(n) < 0.9, 5.0, 5 + draw.uniform(0, 1, n)),
         "PSI",
     ),
+    "whole numbers that floats round to one": (
+        lambda draw, n: draw.integers(2**62, 2**62 + 100, n),
+        lambda draw, n: draw.integers(2**62 + 200, 2**62 + 300, n),
+        f"outside the reference's range, {2**62}",
+    ),
+    "whole numbers beyond those of 64 bits, with gaps": (
+        lambda draw, n: np.array([None] * 50 + [2**70 + int(i) for i in draw.integers(0, 5, n)]),
+        lambda draw, n: np.array([None] * 50 + [2**70 + int(i) for i in draw.integers(5, 9, n)]),
+        "the reference never had: 11805916207174113",
+    ),
+    "a day that goes on": (
+        lambda draw, n: np.full(n, np.datetime64("2026-01-01", "us")),
+        lambda draw, n: np.full(n, np.datetime64("2026-01-02", "us")),
+        "the reference never had: 02 Jan 2026",
+    ),
     "a constant that changes": (
         lambda draw, n: np.zeros(n),
         lambda draw, n: np.full(n, 5.0),

@@ -79,6 +79,7 @@ _EXAMPLES = 3
 _LEAST_COMPARED = 0.25
 _NEAR_THE_END = 0.05
 _NEVER = 1e-14
+_EXACT_IN_FLOATS = 2**53
 
 
 class Verdict(StrEnum):
@@ -363,9 +364,16 @@ def _test(
     )
     kinds, columns = (old_kind, new_kind), (before_values, after_values)
     kind, columns, mismatch = _common(kinds, _same_precision((reference, recent), columns))
+    present = [column[~gap] for column, gap in zip((reference, recent), gaps, strict=True)]
+    values = _exact(present, columns) if kind is Kind.NUMBER else None
     before, after = (
-        _Sample(column.to_numpy(), None if group is None else group[~gap])
-        for column, group, gap in zip(columns, (old_groups, groups), gaps, strict=True)
+        _Sample(exact, None if group is None else group[~gap])
+        for exact, group, gap in zip(
+            values or [column.to_numpy() for column in columns],
+            (old_groups, groups),
+            gaps,
+            strict=True,
+        )
     )
     feature = Feature(
         name,
@@ -384,7 +392,8 @@ def _test(
     else:
         feature, check, untested = _values_check(feature, before, after)
         ordered = feature.numeric and len(np.unique(before.values)) > _MOST_VALUES
-        strange = _range_check(feature, before, after) if ordered else _new_check(before, after)
+        check_outside = _range_check if ordered else _new_check
+        strange = check_outside(feature, before, after)
         checks += [check, strange]
     if len(reference) == 0 or len(recent) == 0:
         untested = f"no rows in the {'reference' if len(reference) == 0 else 'recent sample'}"
@@ -497,8 +506,9 @@ def _range_check(feature: Feature, before: _Sample, after: _Sample) -> Check | N
     low, high = before.values.min(), before.values.max()
     below, above = after.values < low, after.values > high
     # How alike the extreme rows of one request are shows in those near either end.
-    near = np.quantile(before.values, [_NEAR_THE_END, 1 - _NEAR_THE_END], method="nearest")
-    ends = before.values <= near[0], before.values >= near[1]
+    ranked = np.sort(before.values)
+    near = int(_NEAR_THE_END * (len(ranked) - 1))
+    ends = before.values <= ranked[near], before.values >= ranked[-1 - near]
     tails = []
     for hits in zip(ends, (below, above), strict=True):
         sizes = _share_sizes(hits, (before, after))
@@ -509,12 +519,13 @@ def _range_check(feature: Feature, before: _Sample, after: _Sample) -> Check | N
         ways = special.gammaln([n + m - count + 1, n + 1, n - count + 1, n + m + 1])
         tails.append(float(np.exp(ways[0] + ways[1] - ways[2] - ways[3])))
     share = float((below | above).mean())
-    shown = [_moment(end) if feature.kind is Kind.MOMENT else f"{end:.4g}" for end in (low, high)]
+    moments = feature.kind is Kind.MOMENT
+    shown = [_moment(end) if moments else _short(end, digits=4) for end in (low, high)]
     text = f"{_percent(share)} outside the reference's range, {shown[0]} to {shown[1]}"
     return Check("range", share, SHARE, share, min(1.0, 2 * min(tails)), text)
 
 
-def _new_check(before: _Sample, after: _Sample) -> Check | None:
+def _new_check(feature: Feature, before: _Sample, after: _Sample) -> Check | None:
     if min(len(before.values), len(after.values)) == 0:
         return None
     codes, _ = pd.factorize(np.concatenate([before.values, after.values]))
@@ -532,7 +543,8 @@ def _new_check(before: _Sample, after: _Sample) -> Check | None:
         for sample, part in zip((before, after), np.split(codes, [len(before.values)]), strict=True)
     ]
     p = max(float(exact), _new_by_chance(*of_values))
-    examples = ", ".join(_short(value) for value in pd.unique(after.values[new])[:_EXAMPLES])
+    name = _moment if feature.kind is Kind.MOMENT else _short
+    examples = ", ".join(name(value) for value in pd.unique(after.values[new])[:_EXAMPLES])
     chance = f", {_percent(expected)} expected" if old else ""
     text = f"{_percent(share)} with values that the reference never had{chance}: {examples}"
     return Check("new values", share - expected, SHARE, share, float(p), text)
@@ -699,6 +711,16 @@ _OBJECTS: tuple[tuple[tuple[type, ...], Kind, Callable[[pd.Series], pd.Series]],
 )
 
 
+def _exact(sources: Sequence[pd.Series], columns: Sequence[pd.Series]) -> list[np.ndarray] | None:
+    """Whole numbers beyond what floats tell apart, as they are; None where floats are enough."""
+    if all(column.abs().max() <= _EXACT_IN_FLOATS for column in columns if len(column)):
+        return None
+    objects = [source.astype(object) for source in sources]
+    if not all(isinstance(value, numbers.Integral) for column in objects for value in column):
+        return None
+    return [np.array([int(value) for value in column], dtype=object) for column in objects]
+
+
 def _same_precision(
     sources: Sequence[pd.Series], columns: Sequence[pd.Series]
 ) -> Sequence[pd.Series]:
@@ -768,6 +790,6 @@ def _moment(microseconds: int) -> str:
     return f"{pd.Timestamp(int(microseconds), unit='us'):%d %b %Y %H:%M}"
 
 
-def _short(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+def _short(value: object, digits: int = 6) -> str:
+    text = f"{value:.{digits}g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"
