@@ -14,7 +14,7 @@ import pytest
 from conftest import Gate, MLflow, ModelApi, World, go, log_predictions, shown, wines
 from streamlit.testing.v1 import AppTest
 
-from dashboard import drift
+from dashboard import charts, drift
 from dashboard.views import drift as page
 
 App = Callable[..., AppTest]
@@ -209,6 +209,20 @@ def test_predictions_are_compared_with_held_out_ones() -> None:
     assert "which a model knows better" in unmarked.predictions
     found = {f.name: f.verdict for f in drift.compare(unmarked.columns, recent)}
     assert found["prediction"] == "drifted"
+    # As a file of text values says it, such as one made from CSV.
+    text = page.logged_reference(rows.assign(_held_out=["False"] * 600))
+    assert text.predictions == unmarked.predictions
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1e308, -1e308], [5e-324, 0.0], [2**62, 2**62 + 1], [np.inf, 1.0, 1.0]],
+    ids=["the largest", "the smallest", "whole numbers", "infinities"],
+)
+def test_numbers_at_the_ends_of_what_floats_hold_are_drawn(values: list[float]) -> None:
+    (feature,) = drift.compare(*[pd.DataFrame({"x": values * 300})] * 2)
+    assert charts.drawable(feature)
+    json.dumps(charts.samples(feature, ("a", "b")).to_dict(), allow_nan=False)
 
 
 # ---- services that are away ---------------------------------------------------------------------

@@ -106,6 +106,51 @@ def test_rows_of_one_request_that_are_alike_raise_no_alarm(alike: float) -> None
     assert alarms <= 2
 
 
+@pytest.mark.parametrize(
+    "of_normal",
+    [lambda x: x, lambda x: x > 1.5, lambda x: np.where(x > 1.5, np.nan, 1.0)],
+    ids=["numbers", "a rare flag", "missing values"],
+)
+def test_requests_of_one_value_each_raise_no_alarm(of_normal: Callable) -> None:
+    """A rare value that no request of one sample has says little of its share."""
+    draw, alarms, runs, batches = np.random.default_rng(0), 0, 100, (35, 40)
+    requests = np.repeat(np.arange(batches[0]), batches[1])
+    for _ in range(runs):
+        single, batched, earlier = draw.normal(size=1000), *draw.normal(size=(2, batches[0]))
+        after = of_normal(batched[requests])
+        for before, groups in ((single, None), (earlier[requests], requests)):
+            found = verdict(of_normal(before), after, requests=requests, reference_requests=groups)
+            alarms += found.verdict is Verdict.DRIFTED
+    assert alarms <= stats.binom.isf(1e-4, 2 * runs, drift.SIGNIFICANCE)
+
+
+def test_a_value_that_a_small_reference_lacks_by_chance_raises_no_alarm() -> None:
+    """Each of 20 equally frequent values is missing in 100 rows with a probability of 0.6%."""
+    draw, runs = np.random.default_rng(0), 300
+    found = [
+        verdict(*(draw.integers(0, 20, n).astype(str) for n in (100, 10_000))) for _ in range(runs)
+    ]
+    significant = sum(f.check("new values").p < drift.SIGNIFICANCE for f in found)
+    assert significant <= stats.binom.isf(1e-3, runs, drift.SIGNIFICANCE)
+
+
+@settings(ALWAYS_THE_SAME, max_examples=10)
+@given(
+    counts=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=12),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_with_new_values_are_as_probable_as_when_dealt_at_random(
+    counts: list[tuple[int, int]], seed: int
+) -> None:
+    old, new = np.array([*counts, (1, 1)]).T
+    rows = old + new
+    absent = np.random.default_rng(seed).random((20_000, len(rows))) < (new.sum() / rows.sum()) ** (
+        rows
+    )
+    expected = ((absent * rows).sum(axis=1) >= new[old == 0].sum()).mean()
+    assert drift._new_by_chance(old, new) == pytest.approx(expected, abs=0.02)
+
+
 def test_a_change_is_as_large_as_its_psi_above_chance() -> None:
     draw = np.random.default_rng(0)
     feature = verdict(draw.normal(size=200), draw.normal(0.5, 1, 200))
@@ -175,6 +220,21 @@ CHANGES: dict[str, tuple[Draw, Draw, str]] = {
         lambda draw, n: np.where(draw.random(n) < 0.8, 5.0, 5 + draw.uniform(-1, 1, n)),
         lambda draw, n: np.where(draw.random(n) < 0.9, 5.0, 5 + draw.uniform(0, 1, n)),
         "PSI",
+    ),
+    "whole numbers that floats round to one": (
+        lambda draw, n: draw.integers(2**62, 2**62 + 100, n),
+        lambda draw, n: draw.integers(2**62 + 200, 2**62 + 300, n),
+        f"outside the reference's range, {2**62}",
+    ),
+    "whole numbers beyond those of 64 bits, with gaps": (
+        lambda draw, n: np.array([None] * 50 + [2**70 + int(i) for i in draw.integers(0, 5, n)]),
+        lambda draw, n: np.array([None] * 50 + [2**70 + int(i) for i in draw.integers(5, 9, n)]),
+        "the reference never had: 11805916207174113",
+    ),
+    "a day that goes on": (
+        lambda draw, n: np.full(n, np.datetime64("2026-01-01", "us")),
+        lambda draw, n: np.full(n, np.datetime64("2026-01-02", "us")),
+        "the reference never had: 02 Jan 2026",
     ),
     "a constant that changes": (
         lambda draw, n: np.zeros(n),

@@ -142,6 +142,17 @@ def test_a_number_beyond_what_a_browser_counts_can_be_entered(
     assert model_api.sent[0]["body"] == {"inputs": [{"id": 2**63 - 1}]}
 
 
+def test_an_answer_without_predictions_is_said(
+    form: Callable[..., AppTest], model_api: ModelApi
+) -> None:
+    """A model of tensors can be sent a batch without rows."""
+    at = form([{"type": "tensor"}], {})
+    model_api.answer = (200, model_api.answer[1] | {"predictions": []})
+    at.text_area[0].set_value("[]")
+    at = press(at, "Predict")
+    assert not at.exception and "predicted nothing" in shown(at)
+
+
 def test_an_optional_value_can_be_taken_out_of_the_example(
     form: Callable[..., AppTest], model_api: ModelApi
 ) -> None:

@@ -159,7 +159,9 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(url: str, sche
     assert ADMIN[0] not in cookie and ADMIN[1] not in answer.headers["Set-Cookie"]
 
 
-@pytest.mark.parametrize("origin", [None, "https://evil.example", "null", ""])
+@pytest.mark.parametrize(
+    "origin", [None, "https://evil.example", "null", "", "http://[bad", "http://x:1e3"]
+)
 def test_another_site_cannot_sign_a_visitor_in(url: str, origin: str | None) -> None:
     with Tab(url, httpx.Cookies()) as tab:
         tab.sign_in(*ADMIN)
@@ -169,7 +171,19 @@ def test_another_site_cannot_sign_a_visitor_in(url: str, origin: str | None) -> 
         assert tab.fetch_cookie().status_code == 204, "the refused request spent the ticket"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"ticket": 1}', b'{"ticket": "x"}', b"x" * 5000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"ticket": 1}',
+        b'{"ticket": "x"}',
+        b'{"ticket": "\\ud800"}',
+        b"\xff",
+        b"[" * 250,
+        b"x" * 5000,
+    ],
+)
 def test_a_made_up_ticket_gives_no_cookie(url: str, body: bytes) -> None:
     answer = httpx.post(f"{url}/session", content=body, headers={"Origin": url})
     assert answer.status_code in (403, 413) and "Set-Cookie" not in answer.headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import log_predictions, wines
 
@@ -76,6 +78,16 @@ def test_the_memory_of_wide_rows_is_bounded(
     sample = read()
     assert sample.logged == 10_000 and 500 < len(sample.rows) < 1100
     assert sample.rows["file"].value_counts().min() > 10
+
+
+def test_whole_numbers_with_gaps_are_read_exactly(log: Path, read: Callable[..., Sample]) -> None:
+    ids = pd.array([2**62 + 1, None, 2**62 + 2], dtype="Int64")
+    write(log, pd.DataFrame({"id": ids, "prediction": 0}))
+    assert sorted(read().rows["id"].dropna()) == [2**62 + 1, 2**62 + 2]
+    file = io.BytesIO()
+    pq.write_table(pa.table({"id": pa.array(ids)}), file)
+    reference = prediction_log.read_reference(file.getvalue())
+    assert list(reference["id"].dropna()) == [2**62 + 1, 2**62 + 2]
 
 
 def test_a_sample_is_the_same_each_time(

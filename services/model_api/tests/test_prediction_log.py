@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -25,9 +26,9 @@ from conftest import eventually, free_port
 from pyarrow.fs import LocalFileSystem
 
 from model_api import storage
-from model_api.prediction_log import PredictionLog, Settings
+from model_api.prediction_log import PredictionLog, Settings, tables
 from model_api.prediction_log import __main__ as prediction_log
-from model_api.prediction_log.sender import MAXIMUM_BYTES
+from model_api.prediction_log.sender import MAXIMUM_BYTES, Record
 from model_api.prediction_log.writer import Writer
 from model_api.storage import locate
 from model_api.version import FORMAT
@@ -232,6 +233,7 @@ def test_predictions_of_any_type_are_kept(host: Host) -> None:
         "5": ([[0.5, 0.5], [1.0, 0.0]], "list<element: double>", [[0.5, 0.5], [1.0, 0.0]]),
         "6": (["red", 1], "string", ["red", "1"]),
         "7": ([2**70, 1], "string", [str(2**70), "1"]),
+        "8": ([2**53 + 1, 0.5], "double", [2.0**53, 0.5]),
     }
     log = PredictionLog(host.settings())
     with host.writing(flush_seconds=3600) as process:
@@ -246,6 +248,47 @@ def test_predictions_of_any_type_are_kept(host: Host) -> None:
         assert str(table.schema.field("prediction").type) == type_
         assert table["prediction"].to_pylist() == kept
         assert table["alias"].to_pylist() == [None, None]
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        {},
+        {"label": "red", "details": {}},
+        [[{}]],
+        json.loads("[" * 60 + "1" + "]" * 60),
+        json.loads('{"a":' * 200 + "1" + "}" * 200),
+        {f"user-{i}": 0.5 for i in range(3000)},
+    ],
+    ids=["empty", "empty inside", "empty in lists", "deep", "deep objects", "wide"],
+)
+def test_answers_that_no_reader_of_parquet_takes_are_json(host: Host, prediction: Any) -> None:
+    log = PredictionLog(host.settings())
+    writer = Writer(host.settings(flush_seconds=3600))
+    body = b'{"inputs":[{"a":1.0}]}'
+    log.offer("sum %", "1", None, "id", body, json.dumps({"predictions": [prediction]}).encode())
+    writer.stop()
+    assert writer.run()
+    [row] = host.rows()
+    assert json.loads(row["prediction"]) == prediction
+
+
+def test_answers_keyed_by_ids_take_no_memory_for_each_id_in_each_row(host: Host) -> None:
+    rows, ids = 400, 20
+    log = PredictionLog(host.settings())
+    body = json.dumps({"inputs": [{"a": 1.0}] * rows}).encode()
+    answers = [{f"user-{row}-{i}": 0.5 for i in range(ids)} for row in range(rows)]
+    before = pa.total_allocated_bytes()
+    array = tables._inferred(answers)
+    # An array of objects has 8 bytes for each of 8,000 ids in each of 400 rows: 25 MB.
+    assert pa.total_allocated_bytes() - before < 1_000_000
+    assert [json.loads(text) for text in array.to_pylist()] == answers
+    writer = Writer(host.settings(flush_seconds=3600))
+    answer = json.dumps({"predictions": [{"user-1": 0.5}] * rows}).encode()
+    log.offer("sum %", "1", None, "id", body, answer)
+    writer.stop()
+    assert writer.run()
+    assert host.rows()[0]["prediction"] == {"user-1": 0.5}
 
 
 def _taken(log: PredictionLog, version: str, body: bytes, answer: bytes) -> bool:
@@ -507,6 +550,21 @@ def test_a_writer_that_can_receive_no_more_writes_what_it_has_and_ends(host: Hos
     assert [row["a"] for row in host.rows()] == [1.0]
 
 
+def test_a_socket_that_cannot_be_removed_costs_no_record(host: Host) -> None:
+    writer = Writer(host.settings(flush_seconds=3600))
+    host.offer(PredictionLog(host.settings()), {"a": 1.0})
+
+    def receive_once() -> None:
+        writer._waiting.add(writer._socket.recv(2**20))
+        host.settings().socket.unlink()
+        host.settings().socket.mkdir()
+
+    writer._receive = receive_once  # type: ignore[method-assign]
+    writer.stop()
+    assert writer.run()
+    assert [row["a"] for row in host.rows()] == [1.0]
+
+
 def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) -> None:
     log = PredictionLog(host.settings())
     answer = b'{"predictions":[1]}'
@@ -514,6 +572,9 @@ def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) 
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
             stranger.sendto(b"\xff\x00 nothing", str(host.settings().socket))
             stranger.sendto(b"", str(host.settings().socket))
+            for at in (float("nan"), float("inf"), 1e18, -1e18, 1e12):
+                record = Record(at, "sum %", "1", None, "id", b'{"inputs":[{"a":1}]}', answer)
+                stranger.sendto(msgspec.msgpack.encode(record), str(host.settings().socket))
         log.offer("sum %", "1", None, "id", b'{"inputs":[{"a":"s3cret"}]}', answer)
         log.offer("sum %", "1", None, "id", b'{"inputs":[{"a":1},{"a":2}]}', answer)
         log.offer("sum %", "1", None, "id", b'{"inputs":[{"a":1}]}', b'{"s3cret":1}')
@@ -525,7 +586,7 @@ def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) 
         assert stop(process) == 0
     assert [row["a"] for row in host.rows()] == [5.0]
     output = host.output.read_text()
-    assert "7 that could not be decoded" in output
+    assert "12 that could not be decoded" in output
     assert "s3cret" not in output
 
 

@@ -115,6 +115,22 @@ def test_equal_losses_are_no_gain_and_equal_gains_are_one() -> None:
     assert not compare(theirs - 1e-6, theirs).better
 
 
+def test_rounding_is_no_gain() -> None:
+    theirs = np.random.default_rng(0).exponential(size=30)
+    assert not compare(theirs, theirs + 1e-15, margin=0.0).better
+    assert not compare(np.zeros(30), np.full(30, 0.1 + 0.2), margin=0.3).better
+    # Small losses are not rounding: they may be in another unit.
+    assert compare(theirs * 1e-15, theirs * 2e-15, margin=0.0).better
+
+
+@pytest.mark.parametrize("size", [1e100, 1e200, 1e308])
+def test_a_champion_that_has_diverged_is_replaced(size: float) -> None:
+    random = np.random.default_rng(0)
+    outcome = compare(random.random(30), size * random.random(30))
+    assert outcome.better and np.isfinite(outcome.gain)
+    assert not compare(size * random.random(30), random.random(30)).better
+
+
 def test_of_many_rows_the_normal_distribution_is_enough() -> None:
     random = np.random.default_rng(3)
     theirs = random.exponential(size=200_000)
@@ -130,6 +146,7 @@ def test_of_many_rows_the_normal_distribution_is_enough() -> None:
         (np.full(30, np.nan), np.ones(30), {}, "predict NaN"),
         (np.ones(30), np.ones(30), {"margin": -1.0}, "margin is -1.0"),
         (np.ones(30), np.ones(30), {"margin": float("nan")}, "margin is nan"),
+        (np.ones(30), np.ones(30), {"margin": float("inf")}, "margin is inf"),
         (np.ones(30), np.ones(30), {"significance": 5.0}, "significance 5.0"),
     ],
 )
@@ -153,3 +170,32 @@ def test_losses_are_those_of_the_metrics() -> None:
         comparing.log_losses(truth, probabilities[:, :2], ["a", "b"])
     assert list(comparing.squared_errors([1, 2], [3, 2])) == [4, 0]
     assert list(comparing.absolute_errors([1, 2], [3, 2])) == [2, 0]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda p: p * 30, lambda p: p - 0.5, lambda p: np.log(p), lambda p: p / 2],
+    ids=["beyond 1", "below 0", "logarithms", "halves"],
+)
+def test_scores_that_are_no_probabilities_do_not_win(spoil: Callable) -> None:
+    random = np.random.default_rng(0)
+    probabilities, truth = random.dirichlet((1, 1, 1), 50), random.choice([0, 1, 2], 50)
+    comparing.log_losses(truth, probabilities.astype("float32"), [0, 1, 2])
+    with pytest.raises(ValueError, match="are they scores"):
+        comparing.log_losses(truth, spoil(probabilities), [0, 1, 2])
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    truth = [0, 1] * 20
+    with pytest.raises(ValueError, match=r"shape \(40,\), the truth of \(40,\), .* 2 classes"):
+        comparing.log_losses(truth, np.full(40, 0.5), [0, 1])
+    with pytest.raises(ValueError, match=r"does not know the classes \['z', None\]"):
+        comparing.log_losses(
+            np.array([None, "z"], dtype=object), np.full((2, 2), 0.5), np.array(["a", "b"])
+        )
+    for errors in (comparing.squared_errors, comparing.absolute_errors):
+        # As a column, each row would be compared with every other.
+        with pytest.raises(ValueError, match=r"\(40,\) and the predictions of \(40, 1\)"):
+            errors(truth, np.zeros((40, 1)))
+        with pytest.raises(ValueError, match="one value a row"):
+            errors(truth, 1.0)

@@ -287,6 +287,26 @@ def test_a_failure_that_a_replaced_host_has_forgotten_is_in_the_record() -> None
     assert world.target().version == "2"
 
 
+def test_hosts_with_different_clocks_do_not_hide_a_failure() -> None:
+    """One served a version before it failed on the other, by a clock that is ahead."""
+    world = World()
+    world.promote("1")
+    world.serve(1)
+    world.promote("2")
+    world.words[1]["2"] = "served", world.now + timedelta(minutes=1, microseconds=1)
+    world.fail(0)
+    world.promote("3")
+    world.words[0] = {}
+    assert world.target().version == "1"
+    # The one that served it is replaced as well.
+    world.promote("4")
+    world.words[1] = {}
+    assert world.target().version == "1"
+    # News of it that is later than all before.
+    world.words[1]["2"] = "served", world.now + timedelta(minutes=2)
+    assert world.target().version == "2"
+
+
 def test_a_move_that_nobody_recorded_shows_and_may_be_meant() -> None:
     world = World(hosts=1)
     for number in "123":
@@ -371,8 +391,27 @@ def test_a_record_of_the_release_before_goes_on_in_the_new_form() -> None:
     assert len(world.tags) == len(moves(world.tags, ALIAS)) == promotion.KEPT
 
 
+def entry(**changes: Any) -> str:
+    """A readable entry, but for the changes."""
+    return json.dumps({"version": "1", "by": "ana", "at": BEGAN.isoformat()} | changes)
+
+
 @pytest.mark.parametrize(
-    "text", ["no list", '{"a": 1}', '[1, {"version": "2"}, {"at": "x"}]', "[[]]", "null", ""]
+    "text",
+    [
+        "no list",
+        '{"a": 1}',
+        '[1, {"version": "2"}, {"at": "x"}]',
+        "[[]]",
+        "null",
+        "",
+        "[" * 100_000,
+        entry(at="0001-01-01T00:00:00+14:00"),
+        entry(at="9999-12-31T23:59:59.999999Z"),
+        entry(served={"1": "0001-01-01T00:00:00+14:00"}),
+        f"[{entry(at='9999-12-31T23:59:59-10:00')}]",
+    ],
+    ids=lambda text: text[:60],
 )
 def test_what_is_no_record_is_passed_over(text: str) -> None:
     tags = {TAG: text, f"{TAG}/x": text, "lastro.history.other": "[]", "team": "a"}
@@ -382,6 +421,13 @@ def test_what_is_no_record_is_passed_over(text: str) -> None:
     tags[written.key] = written.value
     told = [(move.version, move.by) for move in moves(tags, ALIAS)]
     assert told == [("1", "unknown"), ("2", "ana")]
+
+
+@pytest.mark.parametrize("after", [[], {}, 5, "unknown"])
+def test_an_entry_that_names_no_entry_before_it_is_read(after: Any) -> None:
+    tags = {f"{TAG}/x": entry(before="7", after=after)}
+    assert [move.version for move in moves(tags, ALIAS)] == ["1"]
+    assert record(tags, ALIAS, "2", before="1", by="ana").key.startswith(TAG)
 
 
 @pytest.mark.parametrize(

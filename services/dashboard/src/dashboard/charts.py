@@ -515,8 +515,11 @@ def _histograms(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
     parts = [_shown(feature, sample) for sample in (feature.reference, feature.recent)]
     both = pd.concat(parts).to_numpy(dtype=float)
     # A few extreme values would leave all others in one bin.
-    low, high = np.quantile(both, [0.001, 0.999])
-    edges = np.linspace(low, high, 25) if high > low else np.array([low - 0.5, low + 0.5])
+    low, high = np.quantile(both, [0.001, 0.999], method="nearest")
+    # Never the difference of two values: it may be more than a float holds.
+    steps = np.linspace(0, 1, 25)
+    edges = np.maximum.accumulate(low * (1 - steps) + high * steps)
+    edges = edges if high > low else np.array([low - 0.5, low + 0.5])
     moments = feature.kind is Kind.MOMENT
     ends = pd.to_datetime(edges, unit="us") if moments else edges
     rows = []

@@ -19,7 +19,11 @@ range
 new values
     For everything else, the share of rows with a value that the reference never had. Some are
     new without drift: about as many as the share of reference rows whose value occurs once (Good,
-    Biometrika 40, 1953). Fisher's exact test compares the two shares.
+    Biometrika 40, 1953). Fisher's exact test compares the two shares. It takes rows as
+    independent, but one absent value makes all its rows new. So the share must also be larger
+    than if rows had been dealt to the samples at random: a value of c rows then misses the
+    reference with a probability of (n / (n + m))**c, and the sum over all values has an exact
+    distribution. The larger p counts.
 
 A column has drifted if a check is both significant and large: with thousands of rows, differences
 that nobody cares about are significant. Significance is corrected for all checks of all columns
@@ -73,6 +77,9 @@ _SMALLEST_EXPECTED = 5
 _MOST_VALUES = 20
 _EXAMPLES = 3
 _LEAST_COMPARED = 0.25
+_NEAR_THE_END = 0.05
+_NEVER = 1e-14
+_EXACT_IN_FLOATS = 2**53
 
 
 class Verdict(StrEnum):
@@ -305,6 +312,17 @@ class _Sample:
         sizes = np.unique(self.groups, return_counts=True)[1].astype(float)
         return sizes.sum() ** 2 / (sizes**2).sum()
 
+    def count_once_a_request(self, codes: np.ndarray, size: int) -> np.ndarray:
+        """How many rows each value has, rows of one request with the same value taken as one.
+
+        Args:
+            codes: the value of each row, 0 to `size` - 1.
+            size: how many values there are.
+        """
+        if self.groups is not None:
+            codes = np.unique(self.groups * size + codes) % size
+        return np.bincount(codes, minlength=size)
+
     def effective(self, codes: np.ndarray, bins: int) -> tuple[float, float]:
         """The effective number of rows, and of requests where rows share them, else infinity.
 
@@ -325,7 +343,11 @@ class _Sample:
         there = shares > 0
         spread = ((counts - sizes[:, None] * shares) ** 2).sum(axis=0)
         spread *= len(sizes) / (len(sizes) - 1) / rows**2
-        design = (spread[there] / shares[there]).sum() * rows / max(1, there.sum() - 1)
+        design = (spread[there] / shares[there]).sum() * rows
+        # A bin without rows says nothing of how alike those of one request are: it counts as if a
+        # request had all its rows in it or none.
+        design += (~there).sum() * rows / requests
+        design /= max(1, bins - 1)
         return float(np.clip(rows / max(design, 1.0), requests, rows)), requests
 
 
@@ -342,9 +364,16 @@ def _test(
     )
     kinds, columns = (old_kind, new_kind), (before_values, after_values)
     kind, columns, mismatch = _common(kinds, _same_precision((reference, recent), columns))
+    present = [column[~gap] for column, gap in zip((reference, recent), gaps, strict=True)]
+    values = _exact(present, columns) if kind is Kind.NUMBER else None
     before, after = (
-        _Sample(column.to_numpy(), None if group is None else group[~gap])
-        for column, group, gap in zip(columns, (old_groups, groups), gaps, strict=True)
+        _Sample(exact, None if group is None else group[~gap])
+        for exact, group, gap in zip(
+            values or [column.to_numpy() for column in columns],
+            (old_groups, groups),
+            gaps,
+            strict=True,
+        )
     )
     feature = Feature(
         name,
@@ -363,7 +392,8 @@ def _test(
     else:
         feature, check, untested = _values_check(feature, before, after)
         ordered = feature.numeric and len(np.unique(before.values)) > _MOST_VALUES
-        strange = _range_check(feature, before, after) if ordered else _new_check(before, after)
+        check_outside = _range_check if ordered else _new_check
+        strange = check_outside(feature, before, after)
         checks += [check, strange]
     if len(reference) == 0 or len(recent) == 0:
         untested = f"no rows in the {'reference' if len(reference) == 0 else 'recent sample'}"
@@ -475,9 +505,12 @@ def _range_check(feature: Feature, before: _Sample, after: _Sample) -> Check | N
         return None
     low, high = before.values.min(), before.values.max()
     below, above = after.values < low, after.values > high
+    # How alike the extreme rows of one request are shows in those near either end.
+    ranked = np.sort(before.values)
+    near = int(_NEAR_THE_END * (len(ranked) - 1))
+    ends = before.values <= ranked[near], before.values >= ranked[-1 - near]
     tails = []
-    for outside in (below, above):
-        hits = np.zeros(len(before.values), dtype=bool), outside
+    for hits in zip(ends, (below, above), strict=True):
         sizes = _share_sizes(hits, (before, after))
         if sizes is None:
             return None
@@ -486,12 +519,13 @@ def _range_check(feature: Feature, before: _Sample, after: _Sample) -> Check | N
         ways = special.gammaln([n + m - count + 1, n + 1, n - count + 1, n + m + 1])
         tails.append(float(np.exp(ways[0] + ways[1] - ways[2] - ways[3])))
     share = float((below | above).mean())
-    shown = [_moment(end) if feature.kind is Kind.MOMENT else f"{end:.4g}" for end in (low, high)]
+    moments = feature.kind is Kind.MOMENT
+    shown = [_moment(end) if moments else _short(end, digits=4) for end in (low, high)]
     text = f"{_percent(share)} outside the reference's range, {shown[0]} to {shown[1]}"
     return Check("range", share, SHARE, share, min(1.0, 2 * min(tails)), text)
 
 
-def _new_check(before: _Sample, after: _Sample) -> Check | None:
+def _new_check(feature: Feature, before: _Sample, after: _Sample) -> Check | None:
     if min(len(before.values), len(after.values)) == 0:
         return None
     codes, _ = pd.factorize(np.concatenate([before.values, after.values]))
@@ -504,16 +538,44 @@ def _new_check(before: _Sample, after: _Sample) -> Check | None:
     (old, m), (count, n) = sizes
     expected, share = float(once.mean()), float(new.mean())
     exact = stats.fisher_exact([[count, n - count], [old, m - old]], alternative="greater").pvalue
-    # What the reference has not seen varies more than a proportion where values repeat.
-    twice = float((old_counts == 2).mean())
-    pooled = (old + count) / (m + n)
-    spread = np.sqrt((expected + twice) / m + pooled * (1 - pooled) / n)
-    normal = stats.norm.sf((share - expected) / spread) if spread else 1.0
-    p = max(exact, float(normal))
-    examples = ", ".join(_short(value) for value in pd.unique(after.values[new])[:_EXAMPLES])
+    of_values = [
+        sample.count_once_a_request(part, len(counts))
+        for sample, part in zip((before, after), np.split(codes, [len(before.values)]), strict=True)
+    ]
+    p = max(float(exact), _new_by_chance(*of_values))
+    name = _moment if feature.kind is Kind.MOMENT else _short
+    examples = ", ".join(name(value) for value in pd.unique(after.values[new])[:_EXAMPLES])
     chance = f", {_percent(expected)} expected" if old else ""
     text = f"{_percent(share)} with values that the reference never had{chance}: {examples}"
     return Check("new values", share - expected, SHARE, share, float(p), text)
+
+
+def _new_by_chance(old: np.ndarray, new: np.ndarray) -> float:
+    """The probability of so many recent rows, or more, whose value the reference lacks.
+
+    Rows are dealt to the samples at random. The distribution of the sum over all values is the
+    inverse Fourier transform of its characteristic function.
+
+    Args:
+        old: rows of each value in the reference.
+        new: rows of the same values in the recent sample.
+    """
+    found, both = int(new[old == 0].sum()), old + new
+    if found == 0:
+        return 1.0
+    absent = (new.sum() / both.sum()) ** both.astype(float)
+    possible = absent > _NEVER
+    if (new[(old == 0) & ~possible] > 0).any():
+        return 0.0
+    rows, values = np.unique(both[possible], return_counts=True)
+    length = int((rows * values).sum()) + 1
+    frequencies = np.arange(length // 2 + 1)
+    turns = np.exp(-2j * np.pi * np.arange(length) / length)
+    transform = np.ones(len(frequencies), dtype=complex)
+    for count, times in zip(rows, values, strict=True):
+        p = (new.sum() / both.sum()) ** float(count)
+        transform *= (1 - p + p * turns[count * frequencies % length]) ** times
+    return float(np.clip(np.fft.irfft(transform, length)[found:].sum(), 0.0, 1.0))
 
 
 # ---- bins -------------------------------------------------------------------------------------
@@ -649,6 +711,16 @@ _OBJECTS: tuple[tuple[tuple[type, ...], Kind, Callable[[pd.Series], pd.Series]],
 )
 
 
+def _exact(sources: Sequence[pd.Series], columns: Sequence[pd.Series]) -> list[np.ndarray] | None:
+    """Whole numbers beyond what floats tell apart, as they are; None where floats are enough."""
+    if all(column.abs().max() <= _EXACT_IN_FLOATS for column in columns if len(column)):
+        return None
+    objects = [source.astype(object) for source in sources]
+    if not all(isinstance(value, numbers.Integral) for column in objects for value in column):
+        return None
+    return [np.array([int(value) for value in column], dtype=object) for column in objects]
+
+
 def _same_precision(
     sources: Sequence[pd.Series], columns: Sequence[pd.Series]
 ) -> Sequence[pd.Series]:
@@ -718,6 +790,6 @@ def _moment(microseconds: int) -> str:
     return f"{pd.Timestamp(int(microseconds), unit='us'):%d %b %Y %H:%M}"
 
 
-def _short(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+def _short(value: object, digits: int = 6) -> str:
+    text = f"{value:.{digits}g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"

@@ -207,11 +207,17 @@ async def _set_cookie(request: Request) -> Response:
 
 def _is_own(origin: str, host: str | None) -> bool:
     """Whether an origin is this dashboard's, by the rule of Streamlit's own websocket."""
-    if urlsplit(origin).scheme not in ("http", "https"):
+    try:
+        parts = urlsplit(origin)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https"):
         return False
     allowed = st.get_option("server.corsAllowedOrigins") or []
-    return urlsplit(origin).netloc == host or origin in allowed
+    return parts.netloc == host or origin in allowed
 
 
 def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    # JSON can hold half a character.
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

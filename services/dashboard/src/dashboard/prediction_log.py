@@ -131,9 +131,9 @@ class PredictionLog:
             table = table.sort_by("at")
         rows = table.drop_columns([name for name in _OWN if name in table.column_names])
         if not table.num_rows:
-            return Sample(rows.to_pandas(), len(files), len(chosen))
+            return Sample(_as_frame(rows), len(files), len(chosen))
         return Sample(
-            rows.to_pandas(),
+            _as_frame(rows),
             len(files),
             len(chosen),
             kept.seen,
@@ -288,6 +288,11 @@ def _unified(table: pa.Table, mixed: Mapping[str, set[pa.DataType]]) -> pa.Table
     return table
 
 
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    # Whole numbers with gaps would become floats, which do not tell those beyond 2**53 apart.
+    return table.to_pandas(integer_object_nulls=True)
+
+
 def _is_number(kind: pa.DataType) -> bool:
     types = pa.types
     return types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)
@@ -304,7 +309,7 @@ def read_reference(content: bytes) -> pd.DataFrame:
         Refused: it is no Parquet file.
     """
     try:
-        rows = pq.read_table(io.BytesIO(content)).to_pandas()
+        rows = _as_frame(pq.read_table(io.BytesIO(content)))
     except pa.ArrowException:
         raise Refused("The run's reference is not a Parquet file.") from None
     return rows if len(rows) <= MAX_ROWS else rows.sample(MAX_ROWS, random_state=0)

@@ -24,6 +24,10 @@ _RESAMPLES = 1999
 _MOST_RESAMPLED = 5000
 _DRAWN_AT_ONCE = 100_000
 _SEED = 0
+# Sums in another order differ by less, relative to what is added.
+_ROUNDING = 1e-12
+# How far from 0, 1 and each other's complement probabilities may be: those of single precision.
+_IMPRECISION = 1e-3
 
 type Losses = NDArray[np.float64]
 """One loss a row, shape (rows,); lower is better."""
@@ -78,25 +82,57 @@ def log_losses(truth: ArrayLike, probabilities: ArrayLike, classes: ArrayLike) -
         classes: what the columns stand for, shape (classes,).
 
     Raises:
-        ValueError: a row's class is not among the classes.
+        ValueError: the shapes do not fit, a row's class is not among the classes, or the
+            probabilities are none: outside 0 to 1, or a row's do not add up to 1.
     """
     truth, classes = np.asarray(truth), np.asarray(classes)
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    if truth.ndim != 1 or probabilities.shape != (len(truth), len(classes)):
+        raise ValueError(
+            f"the probabilities are of shape {probabilities.shape}, the truth of {truth.shape}, and"
+            f" there are {len(classes)} classes: it takes a column for each class"
+        )
     hit = truth[:, None] == classes[None, :]
     if not hit.any(axis=1).all():
-        unknown = sorted(set(truth.tolist()) - set(classes.tolist()))
+        unknown = sorted(set(truth.tolist()) - set(classes.tolist()), key=repr)
         raise ValueError(f"the model does not know the classes {unknown}")
-    chosen = np.asarray(probabilities, dtype=np.float64)[hit]
+    # Scores that are no probabilities would look like a perfect model. NaN is `compare`'s matter.
+    outside = (probabilities < -_IMPRECISION) | (probabilities > 1 + _IMPRECISION)
+    if outside.any() or (np.abs(probabilities.sum(axis=1) - 1) > _IMPRECISION).any():
+        raise ValueError(
+            "the model's probabilities are outside 0 to 1 or do not add up to 1 in each row: are"
+            " they scores?"
+        )
+    chosen = probabilities[hit]
     return -np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0))
 
 
 def squared_errors(truth: ArrayLike, predicted: ArrayLike) -> Losses:
-    """Return (truth - predicted)**2, both of shape (rows,): for regression."""
-    return (np.asarray(truth, dtype=np.float64) - np.asarray(predicted, dtype=np.float64)) ** 2
+    """Return (truth - predicted)**2, both of shape (rows,): for regression.
+
+    Raises:
+        ValueError: they are not.
+    """
+    return _errors(truth, predicted) ** 2
 
 
 def absolute_errors(truth: ArrayLike, predicted: ArrayLike) -> Losses:
-    """Return abs(truth - predicted), both of shape (rows,): where outliers must not decide."""
-    return np.abs(np.asarray(truth, dtype=np.float64) - np.asarray(predicted, dtype=np.float64))
+    """Return abs(truth - predicted), both of shape (rows,): where outliers must not decide.
+
+    Raises:
+        ValueError: they are not.
+    """
+    return np.abs(_errors(truth, predicted))
+
+
+def _errors(truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
+    truth, predicted = (np.asarray(one, dtype=np.float64) for one in (truth, predicted))
+    if truth.ndim != 1 or predicted.shape != truth.shape:
+        raise ValueError(
+            f"the truth is of shape {truth.shape} and the predictions of {predicted.shape}: both"
+            " must have one value a row"
+        )
+    return truth - predicted
 
 
 def compare(
@@ -125,12 +161,13 @@ def compare(
     Raises:
         ValueError: the shapes differ, a loss is not finite, or a parameter is out of its range.
     """
+    challenger, champion = (np.asarray(one, dtype=np.float64) for one in (challenger, champion))
     if challenger.shape != champion.shape or challenger.ndim != 1:
         raise ValueError(
             f"the losses are of shapes {challenger.shape} and {champion.shape}:"
             " measure both models on the same rows"
         )
-    if not (margin >= 0 and 0 < significance < 1):
+    if not (0 <= margin < np.inf and 0 < significance < 1):
         raise ValueError(
             f"margin is {margin} and significance {significance}: set the margin to 0 or more,"
             " and the significance to a number between 0 and 1"
@@ -139,8 +176,12 @@ def compare(
     if not np.isfinite(gains).all():
         raise ValueError("a loss is not a finite number: does the model predict NaN?")
     rows = len(gains)
-    gain = float(gains.mean()) if rows else 0.0
-    p = _p_value(gains - margin) if rows >= MINIMUM_ROWS else None
+    # In units of the largest: squares of the losses of a model that diverged are no floats.
+    unit = max(float(np.abs(losses).max(initial=0)) for losses in (challenger, champion)) or 1.0
+    gain = float((gains / unit).mean()) * unit if rows else 0.0
+    excess = gains / unit - margin / unit
+    excess[np.abs(excess) <= _ROUNDING * max(1.0, margin / unit)] = 0.0
+    p = _p_value(excess) if rows >= MINIMUM_ROWS else None
     better = p is not None and p < significance
     return Comparison(rows, gain, margin, p, significance, better)
 

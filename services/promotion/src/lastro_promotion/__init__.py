@@ -217,7 +217,8 @@ def record(
 
 def _newest(words: Mapping[str, datetime]) -> dict[str, str]:
     newest = sorted(words.items(), key=lambda word: word[1])[-KEPT:]
-    return {version: at.isoformat(timespec="milliseconds") for version, at in newest}
+    # To the microsecond: a report of the same moment must not look later than its record.
+    return {version: at.isoformat(timespec="microseconds") for version, at in newest}
 
 
 def _recorded(tags: Mapping[str, str], alias: str) -> list[Move]:
@@ -237,10 +238,10 @@ def _recorded(tags: Mapping[str, str], alias: str) -> list[Move]:
                         served={str(v): _time(at) for v, at in entry.get("served", {}).items()},
                         failed={str(v): _time(at) for v, at in entry.get("failed", {}).items()},
                         key=key,
-                        after=entry.get("after"),
+                        after=None if entry.get("after") is None else str(entry["after"]),
                     )
                 )
-            except (LookupError, TypeError, ValueError, AttributeError):
+            except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
                 continue
     return sorted(found, key=lambda move: (move.at, move.key))
 
@@ -249,7 +250,7 @@ def _legacy(text: str | None, key: str) -> list[Move]:
     """Return the moves in the one tag that the release before kept."""
     try:
         entries = json.loads(text or "[]")
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     found: list[Move] = []
     for entry in entries if isinstance(entries, list) else ():
@@ -377,8 +378,12 @@ def _barred(
     """Return version -> why no rollback may return to it, as the end of a sentence."""
     left = _left(record_, served)
     failed: dict[str, datetime] = {}
+    seen: dict[str, datetime] = {}
     for move in record_:
-        failed |= move.failed
+        seen |= {v: max(at, seen.get(v, at)) for v, at in move.served.items()}
+        # Hosts' clocks differ: what one has reported as served by then is no news after a failure
+        # of another, whatever its time.
+        failed |= {v: max(at, seen.get(v, at)) for v, at in move.failed.items()}
         if move.key and not move.back:
             failed.pop(move.version, None)
     barred = {
@@ -413,6 +418,13 @@ def _number(version: str) -> tuple[int, str]:
 
 
 def _time(text: str) -> datetime:
-    """Return a time of ISO 8601, in UTC where it names no zone."""
+    """Return a time of ISO 8601, in UTC where it names no zone.
+
+    Raises:
+        ValueError: it is none, or so near the first or last time there is that no other one could
+            be put before or after it.
+    """
     at = datetime.fromisoformat(text)
+    if not datetime.min.year < at.year < datetime.max.year:
+        raise ValueError(f"{text!r} is no time of a record")
     return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)

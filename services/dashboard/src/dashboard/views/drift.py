@@ -206,7 +206,7 @@ def logged_reference(logged: pd.DataFrame) -> Reference:
     if PREDICTION not in columns:
         return Reference(columns, "training data", len(logged))
     held_out = (
-        logged[HELD_OUT].fillna(False).astype(bool)
+        logged[HELD_OUT].isin([True])
         if HELD_OUT in logged.columns
         else pd.Series(False, index=logged.index)
     )

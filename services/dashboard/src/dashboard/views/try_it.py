@@ -199,6 +199,9 @@ def _show(alias: str, outcome: Outcome) -> None:
         st.error(f"**No prediction of {plain(alias)}.**", icon=":material/error:")
         st.markdown("\n".join(f"- {plain(line)}" for line in str(outcome).splitlines()))
         return
+    if not outcome.predictions:
+        st.info(f"**{plain(alias)} predicted nothing:** no row was sent.", icon=":material/info:")
+        return
     st.metric("Prediction", _value(outcome.predictions[0]))
     run = f", run {outcome.run_id[:8]}" if outcome.run_id else ""
     st.caption(f"{plain(alias)}, version {plain(outcome.version)}{plain(run)}")

@@ -1,5 +1,6 @@
 """Records as Arrow tables: one for each model, version and day."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,9 @@ _OWN = (
     ("row", pa.int32()),
     ("alias", pa.string()),
 )
+# Readers of Parquet refuse a schema that nests some 50 levels, and each leaf is a column.
+_DEEPEST = 8
+_MOST_LEAVES = 200
 _RESERVED = {name for name, _ in _OWN} | {"prediction"}
 
 
@@ -73,10 +77,11 @@ class Tables:
         for key, content in raw.items():
             try:
                 record = self._record(content)
-            except msgspec.MsgspecError:
+                date = datetime.fromtimestamp(record.at, UTC).date().isoformat()
+            # The last three are of a time that is no date.
+            except (msgspec.MsgspecError, ValueError, OverflowError, OSError):
                 strange.append(key)
                 continue
-            date = datetime.fromtimestamp(record.at, UTC).date().isoformat()
             groups.setdefault(Group(record.name, record.version, date), {})[key] = record
         return groups, strange
 
@@ -160,11 +165,41 @@ def _array(values: list[Any], mlflow_type: str) -> pa.Array:
 def _inferred(values: list[Any]) -> pa.Array:
     """Return the values in the type that they have in common, at last as JSON."""
     try:
-        array = pa.array(values)
+        # The type alone at first: of objects with many different keys, such as ids, the array has
+        # a place for each key in each row.
+        type_ = pa.infer_type(values)
+        if _shape(type_).readable:
+            array = pa.array(values, type_)
+            # JSON has no NaN: where there is nothing but null, that is what it was.
+            return array.cast(pa.float64()) if pa.types.is_null(array.type) else array
     except (pa.ArrowException, OverflowError):
-        return pa.array([_json(value) for value in values], pa.string())
-    # JSON has no NaN: where there is nothing but null, that is what it was.
-    return array.cast(pa.float64()) if pa.types.is_null(array.type) else array
+        pass
+    if {type(value) for value in values} <= {int, float, type(None)} and any(
+        isinstance(value, float) for value in values
+    ):
+        with suppress(OverflowError):
+            # Arrow refuses whole numbers that a float rounds, next to floats.
+            return pa.array([None if v is None else float(v) for v in values], pa.float64())
+    return pa.array([_json(value) for value in values], pa.string())
+
+
+class _Shape(NamedTuple):
+    """How a type nests: whether Parquet and its readers take it, and how many leaves it has."""
+
+    readable: bool
+    leaves: int
+
+
+def _shape(type_: pa.DataType, depth: int = 0) -> _Shape:
+    children = [type_.field(i).type for i in range(type_.num_fields)]
+    if depth > _DEEPEST or len(children) > _MOST_LEAVES:
+        return _Shape(False, 0)
+    if not children:
+        # Parquet has no object without members.
+        return _Shape(not pa.types.is_struct(type_), 1)
+    shapes = [_shape(child, depth + 1) for child in children]
+    leaves = sum(shape.leaves for shape in shapes)
+    return _Shape(all(shape.readable for shape in shapes) and leaves <= _MOST_LEAVES, leaves)
 
 
 def _json(value: Any) -> str:

@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -120,7 +121,10 @@ class Writer:
         while not self._pause():
             self._flush_all()
         self._end(receiver)
-        self._settings.socket.unlink(missing_ok=True)
+        # Where it cannot be removed, such as from a read-only disk, the next process says so; what
+        # waits must be written now.
+        with suppress(OSError):
+            self._settings.socket.unlink()
         self._flush_all(last=True)
         logger.info(
             "written %d rows; dropped %d records that did not fit, %d that could not be decoded;"
