@@ -124,6 +124,55 @@ def test_requests_of_one_value_each_raise_no_alarm(of_normal: Callable) -> None:
     assert alarms <= stats.binom.isf(1e-4, 2 * runs, drift.SIGNIFICANCE)
 
 
+def _batches(draw: np.random.Generator, sizes: list[int], kind: str) -> np.ndarray:
+    """Rows of requests of these sizes, of which some requests are unlike the others."""
+    requests = np.repeat(np.arange(len(sizes)), sizes)
+    odd, values = draw.random(len(sizes)), draw.normal(size=len(requests))
+    if kind == "missing in whole requests":
+        return np.where((odd < 0.04)[requests], np.nan, values)
+    if kind == "one class in whole requests":
+        return np.where((odd < 0.05)[requests], "c", np.where(values < 0, "a", "b"))
+    return values * np.where(odd < 0.03, 10 ** (1 + 3 * draw.random(len(sizes))), 1.0)[requests]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "earlier"),
+    [
+        ("missing in whole requests", [50] * 20 + [1] * 400, [1] * 1000),
+        ("one class in whole requests", [50] * 20 + [1] * 400, None),
+        ("outliers in whole requests", [100] * 40, None),
+    ],
+)
+def test_a_few_large_requests_that_are_odd_raise_no_alarm(
+    kind: str, sizes: list[int], earlier: list[int] | None
+) -> None:
+    draw, alarms, runs = np.random.default_rng(0), 0, 150
+    earlier = earlier or sizes
+    requests, old_requests = (np.repeat(np.arange(len(s)), s) for s in (sizes, earlier))
+    for _ in range(runs):
+        before, after = _batches(draw, earlier, kind), _batches(draw, sizes, kind)
+        found = verdict(before, after, requests=requests, reference_requests=old_requests)
+        alarms += found.verdict is Verdict.DRIFTED
+    assert alarms <= stats.binom.isf(1e-3, runs, drift.SIGNIFICANCE)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda draw, x: x + 0.5,
+        lambda draw, x: np.where(draw.random(len(x)) < 0.05, 9.0, x),
+        lambda draw, x: np.where(draw.random(len(x)) < 0.1, np.nan, x),
+    ],
+    ids=["shifted", "outliers", "missing"],
+)
+def test_a_change_is_found_between_batches_of_independent_rows(changed: Callable) -> None:
+    draw, requests = np.random.default_rng(0), np.repeat(np.arange(40), 100)
+    before, after = draw.normal(size=(2, 4000))
+    options = {"requests": requests, "reference_requests": requests}
+    assert verdict(before, after, **options).verdict is Verdict.STABLE
+    assert verdict(before, changed(draw, after), **options).verdict is Verdict.DRIFTED
+
+
 def test_a_value_that_a_small_reference_lacks_by_chance_raises_no_alarm() -> None:
     """Each of 20 equally frequent values is missing in 100 rows with a probability of 0.6%."""
     draw, runs = np.random.default_rng(0), 300

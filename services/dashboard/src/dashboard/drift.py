@@ -35,8 +35,9 @@ been significant in about 4 of 5 cases, were it the only column. The rest is not
 Rows of one request depend on each other, so that a thousand rows of one batch may say no more
 than one row. Every test therefore uses an effective number of rows: n divided by the design effect,
 the variance of the shares between requests over that of as many independent rows (Rao and Scott,
-Annals of Statistics 12, 1984), with F instead of chi-squared. That variance cannot be estimated
-from few requests: below `FEWEST_REQUESTS`, rows of one request count as copies of each other.
+Annals of Statistics 12, 1984), with F instead of chi-squared. Where a sample cannot show how alike
+rows of one request are, as of a value that it lacks, the other sample tells; if that cannot either,
+rows of one request count as copies of each other. So they do below `FEWEST_REQUESTS`.
 
 PSI and range use ranks and counts only: infinities and outliers need no special treatment.
 """
@@ -312,6 +313,10 @@ class _Sample:
         sizes = np.unique(self.groups, return_counts=True)[1].astype(float)
         return sizes.sum() ** 2 / (sizes**2).sum()
 
+    def count_requests(self) -> int:
+        """How many requests the values came with."""
+        return len(self.values) if self.groups is None else len(np.unique(self.groups))
+
     def count_once_a_request(self, codes: np.ndarray, size: int) -> np.ndarray:
         """How many rows each value has, rows of one request with the same value taken as one.
 
@@ -323,32 +328,79 @@ class _Sample:
             codes = np.unique(self.groups * size + codes) % size
         return np.bincount(codes, minlength=size)
 
-    def effective(self, codes: np.ndarray, bins: int) -> tuple[float, float]:
-        """The effective number of rows, and of requests where rows share them, else infinity.
+    def likeness(self, codes: np.ndarray, bins: int) -> _Likeness:
+        """How alike the rows of one request are, bin by bin.
 
         Args:
             codes: the bin of each row.
             bins: how many there are.
         """
-        rows, requests = len(codes), self.requests
-        if requests == rows:
-            return float(rows), np.inf
-        if requests < FEWEST_REQUESTS:
-            return requests, requests
+        rows = len(codes)
+        if self.requests == rows:
+            shares = np.bincount(codes, minlength=bins) / rows
+            return _Likeness(shares, np.zeros(bins), np.zeros(bins), 0.0)
         _, groups = np.unique(self.groups, return_inverse=True)
         sizes = np.bincount(groups)
         counts = np.bincount(groups * bins + codes, minlength=len(sizes) * bins)
         counts = counts.reshape(len(sizes), bins).astype(float)
         shares = counts.sum(axis=0) / rows
-        there = shares > 0
+        pairs = (sizes * (sizes - 1.0)).sum()
         spread = ((counts - sizes[:, None] * shares) ** 2).sum(axis=0)
-        spread *= len(sizes) / (len(sizes) - 1) / rows**2
-        design = (spread[there] / shares[there]).sum() * rows
-        # A bin without rows says nothing of how alike those of one request are: it counts as if a
-        # request had all its rows in it or none.
-        design += (~there).sum() * rows / requests
-        design /= max(1, bins - 1)
-        return float(np.clip(rows / max(design, 1.0), requests, rows)), requests
+        spread *= len(sizes) / (len(sizes) - 1) if len(sizes) > 1 else 1.0
+        there = (shares > 0) & (shares < 1)
+        binomial = np.where(there, shares * (1 - shares), 1.0)
+        alike = np.where(there, np.clip((spread / binomial - rows) / pairs, 0, 1), 0.0)
+        # Where only small requests have rows in a bin, the large ones may all do so next time.
+        weight = ((counts > 0) * (sizes * (sizes - 1.0))[:, None]).sum(axis=0) / pairs
+        known = np.where(there, np.minimum(1.0, weight / np.where(there, shares, 1.0)), 0.0)
+        return _Likeness(shares, alike, known, pairs / rows)
+
+
+@dataclass(frozen=True)
+class _Likeness:
+    """The intraclass correlation of each bin in one sample.
+
+    `shares` and `alike` are the share of rows and the correlation, `known` how much the sample
+    tells of it, from 0 to 1; `others` is how many other rows the request of a row has on average.
+    """
+
+    shares: np.ndarray
+    alike: np.ndarray
+    known: np.ndarray
+    others: float
+
+    def design(self, other: _Likeness) -> float:
+        """The design effect, 1 or more; what this sample does not tell, the other one may.
+
+        What neither tells counts as if a request had all its rows in a bin or none.
+        """
+        unknown = other.known * other.alike + (1 - other.known)
+        alike = self.known * self.alike + (1 - self.known) * unknown
+        effects = (1 - self.shares) * (1 + alike * self.others)
+        return max(1.0, float(effects.sum()) / max(1, len(self.shares) - 1))
+
+
+def _effective(
+    samples: Sequence[_Sample], codes: Sequence[np.ndarray], bins: int
+) -> list[tuple[float, float]]:
+    """For each of two samples the effective rows, and requests where rows share them, or infinity.
+
+    Args:
+        samples: the reference and the recent one.
+        codes: the bin of each row of either.
+        bins: how many there are.
+    """
+    found = [sample.likeness(part, bins) for sample, part in zip(samples, codes, strict=True)]
+    sizes = []
+    for sample, part, own, other in zip(samples, codes, found, found[::-1], strict=True):
+        rows, requests = len(part), sample.requests
+        if requests == rows:
+            sizes.append((float(rows), np.inf))
+        elif requests < FEWEST_REQUESTS:
+            sizes.append((requests, requests))
+        else:
+            sizes.append((float(np.clip(rows / own.design(other), requests, rows)), requests))
+    return sizes
 
 
 def _test(
@@ -418,10 +470,7 @@ def _values_check(
         return feature, None, f"every value is missing in the {which}"
     bins = _bins(before, after, feature.numeric)
     size = bins.count
-    (m, old_requests), (n, requests) = (
-        sample.effective(codes, size)
-        for sample, codes in ((before, bins.before), (after, bins.after))
-    )
+    (m, old_requests), (n, requests) = _effective((before, after), (bins.before, bins.after), size)
     if few := _too_few(before, after, m, n, rows_needed(bins.fewest)):
         return feature, None, few
     if bins.compared < _LEAST_COMPARED:
@@ -477,9 +526,11 @@ def _share_sizes(
     hits: Sequence[np.ndarray], samples: Sequence[_Sample]
 ) -> list[tuple[int, int]] | None:
     """Effective (hits, rows) of both samples; None if either has too few rows for any check."""
+    if min(len(hit) for hit in hits) == 0:
+        return None
     sizes = []
-    for hit, sample in zip(hits, samples, strict=True):
-        rows, _ = sample.effective(hit.astype(int), 2)
+    effective = _effective(samples, [hit.astype(int) for hit in hits], 2)
+    for hit, (rows, _) in zip(hits, effective, strict=True):
         if rows < MINIMUM_ROWS:
             return None
         sizes.append((round(float(hit.mean()) * int(rows)), int(rows)))
@@ -515,14 +566,24 @@ def _range_check(feature: Feature, before: _Sample, after: _Sample) -> Check | N
         if sizes is None:
             return None
         (_, m), (count, n) = sizes
-        # The logarithm of C(n + m - count, m) / C(n + m, m).
-        ways = special.gammaln([n + m - count + 1, n + 1, n - count + 1, n + m + 1])
-        tails.append(float(np.exp(ways[0] + ways[1] - ways[2] - ways[3])))
+        p = _largest_by_chance(m, n, count)
+        if before.groups is not None:
+            # One odd request can have all the extreme rows, so requests must differ as well.
+            odd = len(np.unique(after.groups[hits[1]])) if after.groups is not None else count
+            p = max(p, _largest_by_chance(before.count_requests(), after.count_requests(), odd))
+        tails.append(p)
     share = float((below | above).mean())
     moments = feature.kind is Kind.MOMENT
     shown = [_moment(end) if moments else _short(end, digits=4) for end in (low, high)]
     text = f"{_percent(share)} outside the reference's range, {shown[0]} to {shown[1]}"
     return Check("range", share, SHARE, share, min(1.0, 2 * min(tails)), text)
+
+
+def _largest_by_chance(m: int, n: int, count: int) -> float:
+    """The probability that the `count` largest of n + m are all among the n."""
+    # The logarithm of C(n + m - count, m) / C(n + m, m).
+    ways = special.gammaln([n + m - count + 1, n + 1, n - count + 1, n + m + 1])
+    return float(np.exp(ways[0] + ways[1] - ways[2] - ways[3]))
 
 
 def _new_check(feature: Feature, before: _Sample, after: _Sample) -> Check | None:
