@@ -118,11 +118,16 @@ def test_one_try_of_a_repeated_command_is_bounded() -> None:
             assert task["ansible.builtin.command"]["argv"][0] == "timeout", where
 
 
+def script_files() -> list[Path]:
+    """Everything in scripts/, without the bytecode of those that are imported."""
+    return sorted(path for path in (PROJECT / "scripts").iterdir() if path.is_file())
+
+
 def python_files() -> list[Path]:
     """Our Python that runs on the controller and on the hosts."""
     scripts = [
         path
-        for path in sorted((PROJECT / "scripts").iterdir())
+        for path in script_files()
         if path.suffix == ".py" or path.read_text().startswith("#!/usr/bin/env python3")
     ]
     services = (PROJECT / "services").glob("*/src/**/*.py")
@@ -159,7 +164,7 @@ def test_clients_of_aws_and_http_say_how_long_they_wait() -> None:
 
 
 def test_scripts_in_shell_make_no_aws_client_of_their_own() -> None:
-    for path in (PROJECT / "scripts").iterdir():
+    for path in script_files():
         if path.name != "lastro_aws.py":
             assert not re.search(r"boto3\.(client|resource|Session)", path.read_text()), path.name
 
