@@ -34,6 +34,8 @@ class TestService(ServiceContract):
         assert environment["PGSSLMODE"] == "verify-full"
         assert environment["PGCONNECT_TIMEOUT"] == "30"
         assert environment["MLFLOW_WORKERS"] == "2"
+        # Each worker keeps a cache of its own: a removed webhook would still get events.
+        assert environment["MLFLOW_WEBHOOK_CACHE_TTL"] == "0"
 
     def test_a_worker_that_starts_slowly_is_not_killed(self, host: Host) -> None:
         # Of the process that watches the workers: MLflow's own only starts it.
