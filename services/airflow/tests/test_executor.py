@@ -168,3 +168,10 @@ def test_a_deferred_task_keeps_its_slot_when_its_earlier_worker_dies(tmp_path: P
 
 def test_a_task_that_crashes_in_native_code_ends(tmp_path: Path) -> None:
     assert_ends("crash.py", tmp_path, status=-signal.SIGSEGV)
+
+
+def test_a_scheduler_ends_though_the_garbage_collector_took_its_signal(
+    database: Path, tmp_path: Path
+) -> None:
+    shutil.copy(database, tmp_path)
+    assert_ends("swallowed.py", tmp_path)
