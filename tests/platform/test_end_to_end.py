@@ -148,7 +148,7 @@ SAID = {
     "dashboard-experiments": ("Parallel coordinates", "have a value on every axis"),
     "dashboard-models": ("serves v", "agrees with scikit-learn", "Who promoted what"),
     "dashboard-try": ("Prediction", "champion, version", "The same from a shell"),
-    "dashboard-drift": ("Last day", "logged rows", "held-out rows"),
+    "dashboard-drift": ("Last day", "logged row", "held-out rows"),
     "dashboard-pipelines": ("Success", "Tick one to see its tasks", "Tasks of"),
 }
 

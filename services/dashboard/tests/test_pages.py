@@ -49,7 +49,7 @@ def test_overview_tells_the_health_of_every_service(
     log_predictions(log, "wine-classifier", "1", now, wines(3))
     airflow.health["triggerer"] = {"status": "unhealthy"}
     text = shown(app(world.alice))
-    assert "1 models, 1 experiments" in text and "**Unhealthy**" in text
+    assert "1 model, 1 experiment" in text and "**Unhealthy**" in text
     assert ":red[●]&nbsp;triggerer" in text and ":green[●]&nbsp;dag&nbsp;processor" in text
     assert "**Readable**" in text and f"newest {now:%d %b}" in text
 

@@ -286,9 +286,15 @@ def _trouble(
     return None
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: ``1 model``, ``2,000 models``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _mlflow_health(session: Session) -> Health:
     try:
-        held = f"{len(registered_models(session))} models, {len(experiments(session))} experiments"
+        models = counted(len(registered_models(session)), "model")
+        held = f"{models}, {counted(len(experiments(session)), 'experiment')}"
     except Away as error:
         return _trouble("MLflow", MLFLOW, session, error)
     return _trouble("MLflow", MLFLOW, session) or Health("MLflow", "healthy", True, held)

@@ -328,14 +328,14 @@ def _p(value: float) -> str:
 
 
 def _about(reference: Reference, recent: Sample) -> None:
-    rows = f"{len(recent.rows):,} logged rows"
+    rows = board.counted(len(recent.rows), "logged row")
     if recent.files_read < recent.files or len(recent.rows) < recent.logged:
         rows = (
             f"An even sample of {rows}, drawn from {recent.logged:,} in {recent.files_read} of "
             f"{recent.files} files"
         )
     requests = len(np.unique(recent.requests))
-    batches = f" of {requests:,} requests" if requests < len(recent.rows) else ""
+    batches = f" of {board.counted(requests, 'request')}" if requests < len(recent.rows) else ""
     st.caption(
         f"{rows}{batches}, against {reference.rows:,} rows of {reference.label}. "
         f"{reference.predictions} "
