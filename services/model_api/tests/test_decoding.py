@@ -242,6 +242,37 @@ def test_nan_means_null_and_text_stays_as_it_is(
     assert outcome(math.nan) == outcome(None)
 
 
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "n": st.sampled_from([1.5, 2, None, math.nan, "1", True, 10**400]),
+                "t": st.sampled_from(["a", "NaN", None, 1, []]),
+                "at": st.sampled_from(["2026-11-24", "x", None, 5]),
+            }
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_columns_are_refused_as_rows_are(rows: list[dict[str, Any]]) -> None:
+    decoder = Decoder(
+        [column("double", "n"), column("string", "t", required=False), column("datetime", "at")]
+    )
+
+    def outcome(body: Any) -> Any:
+        try:
+            return decode(decoder, body).columns()
+        except Problem as problem:
+            # Those after the last that is shown are counted by row.
+            shown = problem.members["errors"]
+            return shown, len(shown) < 20 and problem.members["count"]
+
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    assert outcome({"inputs": columns}) == outcome({"inputs": rows})
+
+
 @settings(max_examples=examples(100), deadline=None)
 @given(st.binary())
 def test_whatever_bytes_come_are_refused(body: bytes) -> None:
@@ -372,6 +403,13 @@ def rows_of(width: int, rows: int, **changes: Any) -> list[dict[str, Any]]:
     return [dict.fromkeys(WIDE[:width], 1.5) | changes] * rows
 
 
+def columns_of(width: int, rows: int, last: Any) -> dict[str, Any]:
+    """Columns, the last value of the last of which is ``last``."""
+    columns = {name: [1.5] * rows for name in WIDE[:width]}
+    columns[WIDE[width - 1]][-1] = last
+    return {"inputs": columns}
+
+
 def split_of(width: int, rows: int, last: Any) -> dict[str, Any]:
     """A frame as pandas splits it, whose last value is ``last``."""
     data = [[1.5] * width] * (rows - 1) + [[1.5] * (width - 1) + [last]]
@@ -388,6 +426,9 @@ def split_of(width: int, rows: int, last: Any) -> dict[str, Any]:
         (50, rows_of(50, 500), rows_of(50, 499) + rows_of(50, 1, **{WIDE[49]: math.nan})),
         (50, split_of(50, 500, 1.5), split_of(50, 500, "x")),
         (50, split_of(50, 500, 1.5), split_of(50, 500, math.nan)),
+        (50, columns_of(50, 500, 1.5), columns_of(50, 500, "x")),
+        (50, columns_of(50, 500, 1.5), columns_of(50, 500, math.nan)),
+        (50, columns_of(50, 500, 1.5), {"inputs": {n: ["x"] * 500 for n in WIDE[:50]}}),
         (50, rows_of(50, 500), [dict.fromkeys(WIDE[:50], "x")] * 500),
         (50, rows_of(50, 500), [dict.fromkeys(WIDE[:50], "x" * 1000)] * 20),
         (50, rows_of(50, 500), [{"k" * 1000 + str(i): 1 for i in range(100)}] * 10),
@@ -401,6 +442,9 @@ def split_of(width: int, rows: int, last: Any) -> dict[str, Any]:
         "last-nan",
         "split-last",
         "split-nan",
+        "columns-last",
+        "columns-last-nan",
+        "columns-text",
         "text",
         "long",
         "names",

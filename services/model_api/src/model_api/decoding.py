@@ -18,6 +18,7 @@ from msgspec.structs import astuple
 
 from model_api.batch import Batch, as_tensor, series_from, series_of
 from model_api.checking import (
+    ERRORS_SHOWN,
     MISSING,
     Faults,
     Names,
@@ -177,7 +178,11 @@ class Decoder:
             plain = changed
             batch = self._tried(plain) if self._nullable else None
         if batch is None:
-            batch = self._explain_apart(plain, max_rows) or self._explain(body, max_rows)
+            batch = (
+                self._explain_columns(plain, max_rows)
+                or self._explain_apart(plain, max_rows)
+                or self._explain(body, max_rows)
+            )
         if batch.rows > max_rows:
             raise too_many_rows(batch.rows, max_rows)
         if batch.rows == 0:
@@ -323,6 +328,50 @@ class Decoder:
         batch.params = checked
         return batch
 
+    def _explain_columns(self, body: bytes, max_rows: int) -> Batch | None:
+        """Explain columns one by one: those that are right are decoded as fast as ever.
+
+        Returns None where the body is something else, or a column is not there or not a list.
+        """
+        if self._by_column is None or self.tensors:
+            return None
+        try:
+            envelope = self._envelope.decode(body)
+            given = msgspec.json.decode(envelope.inputs, type=dict[str, msgspec.Raw])
+            if given.keys() != self._names:
+                return None
+            wrong, columns = {}, []
+            for place, column in enumerate(self.columns):
+                content = given[column.name]
+                values, right = self._column(column, content)
+                columns.append(values)
+                if not right:
+                    wrong[place] = column
+            [rows] = set(map(len, columns))
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError, Problem):
+            return None
+        params = self._parameters(envelope.params)
+        if not rows:
+            return None
+        if rows > max_rows:
+            raise too_many_rows(rows, max_rows)
+        _explain_values(wrong, columns).raise_any()
+        values = list(zip(*columns, strict=True))
+        return Batch(self.layout, rows, values, params=params)
+
+    def _column(self, column: Column, content: msgspec.Raw) -> tuple[list[Any], bool]:
+        """Return a column's values, as they came if one of them is wrong, and whether none is."""
+        try:
+            values = msgspec.json.decode(content, type=list[column_type(column)])
+            if column.type == "datetime":
+                values = [None if value is None else parse_datetime(value) for value in values]
+            return values, True
+        except (msgspec.MsgspecError, ValueError):
+            values = parse(bytes(content))
+            if not isinstance(values, list):
+                raise
+            return values, False
+
     def _explain_apart(self, body: bytes, max_rows: int) -> Batch | None:
         """Explain a list of rows one by one: those that are right are decoded as fast as ever.
 
@@ -385,6 +434,9 @@ class Decoder:
                     # There may be very many: the first is enough.
                     faults.add_unknown(number, {unknown[1]}, self._names)
                     return ()
+        elif faults.full and len(self.columns) > 1 and row[:1] not in (b"[", b"{"):
+            faults.count += 1
+            return ()
         given = parse(row)
         if names is not None:
             if not isinstance(given, list) or len(given) != len(names):
@@ -646,6 +698,37 @@ class _Split(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: msgspec.Raw
     columns: list[str | int] | None = None
     index: list[Any] | None = None
+
+
+def _explain_values(wrong: dict[int, Column], columns: list[list[Any]]) -> Faults:
+    """Return what is wrong in some columns, row by row; put what is right into their places.
+
+    The first faults are named; of the rows after them, those with one are counted.
+    """
+    notes: list[tuple[int, int, str]] = []
+    rows_at_fault: set[int] = set()
+    for place, column in wrong.items():
+        last = sorted(notes)[ERRORS_SHOWN - 1][0] if len(notes) >= ERRORS_SHOWN else math.inf
+        values, found = columns[place], 0
+        for row, value in enumerate(values):
+            named = row <= last and found < ERRORS_SHOWN
+            if not named and row in rows_at_fault:
+                continue
+            try:
+                values[row] = checked_value(column, value)
+            except ValueError as error:
+                rows_at_fault.add(row)
+                found += 1
+                if named:
+                    notes.append((row, place, str(error)))
+    faults = Faults()
+    for row, place, detail in sorted(notes)[:ERRORS_SHOWN]:
+        faults.add(row, wrong[place].name, detail)
+        rows_at_fault.discard(row)
+    if faults.full:
+        last_shown = faults.shown[-1]["row"]
+        faults.count += sum(row > last_shown for row in rows_at_fault)
+    return faults
 
 
 def _plainly_right(tensor: Tensor, value: Any) -> bool:
