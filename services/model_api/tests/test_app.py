@@ -339,6 +339,8 @@ def test_a_client_that_goes_away_is_no_failure(
         connection.close()
         eventually(lines)
     assert [(line.fields["status"], line.levelno) for line in lines()] == [(499, logging.INFO)]
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not [record for record in errors if record.name != "model_api.requests"]
 
 
 # ---- ids, metrics, logs -----------------------------------------------------------------------

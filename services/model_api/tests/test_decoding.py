@@ -535,6 +535,7 @@ def test_a_category_never_seen_is_named() -> None:
         (b"{}", 422, "invalid-body", "exactly one of inputs"),
         (b'{"rows": []}', 422, "invalid-body", "it has rows"),
         (b'{"inputs": [], "instances": []}', 422, "invalid-body", "it has inputs, instances"),
+        (b'{"inputs": {"x": [1]}, "instances": [[2]]}', 422, "invalid-body", "inputs, instances"),
         (b'{"inputs": [{"x": 1}], "more": 1}', 422, "invalid-body", "has 'more'"),
         (b'{"inputs": [{"x": 1}], "params": 5}', 422, "invalid-body", "params must be an object"),
         (b'{"inputs": [{"x": 1}], "params": {"k": 1}}', 422, "invalid-body", "it takes none"),

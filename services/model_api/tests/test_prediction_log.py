@@ -594,6 +594,7 @@ def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) 
         log.offer("sum %", "1", "\udc80", "id", b"{}", answer)
         offer("sum %", "1", None, "id", b'{"inputs":[{"a":5.0}]}', answer)
         assert (log.sent, log.dropped["failed"]) == (6, 1)
+        assert log.dropped.keys() <= {"failed", "full"}
         assert stop(process) == 0
     assert [row["a"] for row in host.rows()] == [5.0]
     output = host.output.read_text()

@@ -220,16 +220,19 @@ class Decoder:
             return self._list(body)
         if body.lstrip()[:1] == b"[":
             return self._list(body, self._parameters(None))
-        envelope = self._envelope.decode(body)
-        given = [name for name in FORMATS if getattr(envelope, name) is not msgspec.UNSET]
-        [name] = given
-        params = self._parameters(envelope.params)
-        content = bytes(getattr(envelope, name))
+        name, content, given = self._opened(body)
+        params = self._parameters(given)
         if name == "dataframe_split":
             return self._decode_split(content, params)
         if content[:1] == b"{" and name == "inputs" and self._by_column is not None:
             return self._decode_columns(content, params)
         return self._list(content, params)
+
+    def _opened(self, body: bytes) -> tuple[str, bytes, dict[str, Any] | None]:
+        """Return the one format of a body that is an object, its content, and the parameters."""
+        envelope = self._envelope.decode(body)
+        [name] = [name for name in FORMATS if getattr(envelope, name) is not msgspec.UNSET]
+        return name, bytes(getattr(envelope, name)), envelope.params
 
     def _list(self, content: bytes, params: dict[str, Any] | None = None) -> Batch:
         if self.tensors:
@@ -336,21 +339,22 @@ class Decoder:
         if self._by_column is None or self.tensors:
             return None
         try:
-            envelope = self._envelope.decode(body)
-            given = msgspec.json.decode(envelope.inputs, type=dict[str, msgspec.Raw])
+            name, content, params = self._opened(body)
+            if name != "inputs":
+                return None
+            given = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
             if given.keys() != self._names:
                 return None
             wrong, columns = {}, []
             for place, column in enumerate(self.columns):
-                content = given[column.name]
-                values, right = self._column(column, content)
+                values, right = self._column(column, given[column.name])
                 columns.append(values)
                 if not right:
                     wrong[place] = column
             [rows] = set(map(len, columns))
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError, Problem):
             return None
-        params = self._parameters(envelope.params)
+        params = self._parameters(params)
         if not rows:
             return None
         if rows > max_rows:
@@ -382,17 +386,11 @@ class Decoder:
         try:
             params, names = None, None
             if body.lstrip()[:1] != b"[":
-                envelope = self._envelope.decode(body)
-                [(name, content)] = (
-                    (name, bytes(getattr(envelope, name)))
-                    for name in FORMATS
-                    if getattr(envelope, name) is not msgspec.UNSET
-                )
-                body, params = content, envelope.params
+                name, body, params = self._opened(body)
                 if name == "dataframe_split":
                     if not self.named:
                         return None
-                    split = self._split.decode(content)
+                    split = self._split.decode(body)
                     body, names = bytes(split.data), tuple(self._as_text(split.columns))
                     self._lists_of(names)
             rows = msgspec.json.decode(body, type=list[msgspec.Raw])

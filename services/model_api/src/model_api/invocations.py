@@ -172,12 +172,10 @@ class _CommonDecoder(Decoder):
         """Return the rows; None, or any error of decoding, if the body is not read alike."""
         if body.lstrip()[:1] != b"{":
             return None
-        envelope = self._envelope.decode(body)
-        if envelope.params:
+        name, content, given = self._opened(body)
+        if given:
             return None
-        [name] = [name for name in FORMATS if getattr(envelope, name) is not msgspec.UNSET]
         params = self._parameters(None)
-        content = bytes(getattr(envelope, name))
         if name == "dataframe_split":
             split = self._split.decode(content)
             if self.tensors or not self._split_alike(split):
