@@ -50,8 +50,8 @@ RETURN = """
 _value:
   description:
     - version (empty if there is none), current (what the alias points to now, empty if nothing),
-      reason (why this version, or why none), key and value of the tag to set, and surplus, the tags
-      to delete.
+      reason (why this version, or why none), key and value of the tag to set, surplus, the tags to
+      delete, and back, the version that a rollback returns to after this move (empty if to none).
   type: dict
 """
 
@@ -97,7 +97,11 @@ def promotion_plan(
             tags, alias, plan["version"], before=current, by=by, back=back, reports=reports
         )
         plan |= {"key": writing.key, "value": writing.value, "surplus": list(writing.surplus)}
-    return plan
+        tags[writing.key] = writing.value
+    afterwards = promotion.rollback_target(
+        tags, alias, plan["version"], reports, set(map(str, existing))
+    )
+    return plan | {"back": afterwards.version or ""}
 
 
 class FilterModule:

@@ -259,7 +259,7 @@ def _untested(features: list[Feature], untested: list[Feature]) -> str:
 
 
 def _columns(count: int) -> str:
-    return f"{count} column{'' if count == 1 else 's'}"
+    return board.counted(count, "column")
 
 
 def _names(features: list[Feature]) -> str:
