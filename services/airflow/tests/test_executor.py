@@ -158,8 +158,9 @@ def test_a_killed_idle_worker_does_not_keep_the_others_from_their_work(tmp_path:
     assert_ends("workers.py", tmp_path, "idle_workers_are_killed")
 
 
-def test_a_task_ends_with_its_worker(tmp_path: Path) -> None:
-    assert_ends("workers.py", tmp_path, "busy_worker_is_killed")
+@pytest.mark.parametrize("scenario", ["busy_worker_is_killed", "worker_is_killed_as_it_forks"])
+def test_a_task_ends_with_its_worker(scenario: str, tmp_path: Path) -> None:
+    assert_ends("workers.py", tmp_path, scenario)
 
 
 def test_a_deferred_task_keeps_its_slot_when_its_earlier_worker_dies(tmp_path: Path) -> None:

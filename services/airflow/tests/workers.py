@@ -28,14 +28,26 @@ WORKLOAD = SimpleNamespace(
     failure_state="failed",
 )
 
+holding = False
+
 
 def until(condition: Callable[[], object]) -> None:
     while not condition():
         time.sleep(0.05)
 
 
+def outlive_the_worker() -> None:
+    """Hold up a task, as a busy machine may, from its fork until its worker is dead."""
+    if holding:
+        worker = int(os.environ["WORKER"])
+        until(lambda: os.getppid() != worker)
+
+
 def work(workload, **_options: object) -> int:
     """Do as a supervisor does: run the task in a process of its own, and wait for it."""
+    global holding
+    os.environ["WORKER"] = str(os.getpid())
+    holding = SCENARIO == "worker_is_killed_as_it_forks"
     task = os.fork()
     if task == 0:
         until(RELEASE.exists)
@@ -107,6 +119,9 @@ def busy_worker_is_killed(executor) -> None:
     until(lambda: not process.exists() or process.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
+worker_is_killed_as_it_forks = busy_worker_is_killed
+
+
 def earlier_worker_of_a_deferred_task_is_killed(executor) -> None:
     earlier = executor.workers[run(executor)]
     finish(executor)
@@ -120,6 +135,8 @@ def earlier_worker_of_a_deferred_task_is_killed(executor) -> None:
 
 
 def main() -> None:
+    # Before the hooks of the workers.
+    os.register_at_fork(after_in_child=outlive_the_worker)
     BaseExecutor.run_workload = staticmethod(work)
     executor = ExecutorLoader.get_default_executor()
     executor.start()

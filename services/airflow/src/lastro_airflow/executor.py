@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import multiprocessing
 import os
 import signal
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 _TAKEN = "taken by a worker"
 # Option of prctl(2): the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
+# Looked up early: a fork of a process with threads may copy a held lock of the dynamic loader.
+_prctl = ctypes.CDLL(None).prctl
 
 
 class _AnnouncedQueue:
@@ -51,19 +51,33 @@ class _AnnouncedQueue:
         return workload
 
 
-def _run_worker(**arguments: Any) -> None:
-    os.register_at_fork(after_in_child=functools.partial(_end_with, os.getpid()))
-    local_executor._run_worker(**arguments)
+class _Tether:
+    """Ends the processes that a worker forks, which run tasks, when the worker dies.
 
-
-def _end_with(worker: int) -> None:
-    """Let the kernel end this process, which runs a task, when its worker dies.
-
-    Without a worker nobody notes its result, so the scheduler would start the next try next to it.
+    Without a worker nobody notes a task's result, so the scheduler would start the next try next to
+    it. Made in the worker; its hooks are inherited by the processes that a task forks, and leave
+    those alone.
     """
-    # The processes that a task forks inherit this hook.
-    if os.getppid() == worker:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def __init__(self) -> None:
+        self._worker = self._forking = os.getpid()
+        os.register_at_fork(before=self._before, after_in_child=self._in_child)
+
+    def _before(self) -> None:
+        self._forking = os.getpid()
+
+    def _in_child(self) -> None:
+        if self._forking != self._worker:
+            return
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The kernel sends nothing for a worker that died before that call.
+        if os.getppid() != self._worker:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run_worker(**arguments: Any) -> None:
+    _Tether()
+    local_executor._run_worker(**arguments)
 
 
 class BoundedLocalExecutor(local_executor.LocalExecutor):
