@@ -141,6 +141,7 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
         "mlflow MLFLOW_AUTH_ADMIN_PASSWORD",
         "mlflow.ready_headers",
         "mlflow.mlflow_admin_password",
+        "dashboard.ready_headers",
     },
     ("mlflow", "flask_secret_key"): {"mlflow MLFLOW_FLASK_SERVER_SECRET_KEY"},
     ("mlflow_webhooks", "fernet_key"): {"mlflow MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -278,6 +279,54 @@ class TestReconfiguration:
         assert task_of(platform, "slow", run)["try_number"] == 1
         # What was set only once before is as the inventory says again.
         assert platform.predict(*[platform.example()] * 6).status_code == 200
+
+    def test_settings_that_the_release_refuses_change_nothing(self, platform: Platform) -> None:
+        settings = {"dashboard_extra_environment": {"DASHBOARD_LOGIN_IDLE_HOURS": "forever"}}
+        before = self._dashboard(platform)
+        output = self._configure_dashboard(platform, **settings)
+        assert "of dashboard refuses its settings; nothing was changed" in output
+        assert "DASHBOARD_LOGIN_IDLE_HOURS" in output
+        assert self._dashboard(platform) == before
+
+    @pytest.mark.full
+    def test_a_release_whose_page_raises_is_taken_back(
+        self, platform: Platform, tmp_path: Path
+    ) -> None:
+        tracked = ["git", "ls-files", "-z", "ansible", "services", "locks"]
+        for name in subprocess.check_output(tracked, cwd=PROJECT, text=True).split("\0")[:-1]:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, tmp_path / name)
+        (tmp_path / ".venv").symlink_to(PROJECT / ".venv")
+        page = tmp_path / "services/dashboard/src/dashboard/views/models.py"
+        page.write_text(page.read_text() + "\nraise RuntimeError\n")
+        before = self._dashboard(platform)["release"]
+        output = self._configure_dashboard(
+            platform,
+            lastro_project_dir=str(tmp_path),
+            lastro_state=str(PROJECT / ".lastro" / platform.environment),
+            _python_service_ready_timeout=20,
+        )
+        assert "the previous release runs again" in output
+        assert "Models raises" in output
+        assert self._dashboard(platform)["release"] == before
+        login = "admin", platform.secret("mlflow")["admin_password"]
+        answer = platform.ask("dashboard", "/health/ready", auth=login)
+        assert answer.text == "Ready: all 6 pages can be drawn.\n"
+
+    @staticmethod
+    def _configure_dashboard(platform: Platform, **settings: Any) -> str:
+        limit = f"localhost,{platform.host_of('dashboard')}"
+        arguments = ("--limit", limit, "-e", json.dumps(settings))
+        return platform.playbook("site.yml", *arguments, check=False)
+
+    @staticmethod
+    def _dashboard(platform: Platform) -> dict[str, Any]:
+        host = platform.host("dashboard")
+        return {
+            "release": host.check_output("readlink /opt/lastro/dashboard/current"),
+            "environment": host.file("/etc/lastro/dashboard.env").content_string,
+            "process": platform.main_pids("dashboard"),
+        }
 
 
 def test_dags_follow_their_bucket_and_a_broken_one_keeps_its_last_good_version(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import runpy
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +15,15 @@ from typing import Any
 import pytest
 import yaml
 from ansible.plugins.loader import lookup_loader
-from wiring import ROLES, play
+from wiring import PROJECT, ROLES, play
 
-# Seconds that the service has to get ready, and that each of its answers takes.
-LIMIT, ANSWER = 6, 2
+# Seconds that a service has to get ready: where it will, where it will not; and that an answer
+# takes.
+AMPLE, LIMIT, ANSWER = 300, 6, 2
+
+READ_ANSWER = runpy.run_path(str(PROJECT / "ansible/plugins/action/wait_until_ready.py"))[
+    "read_answer"
+]
 
 
 class Service(ThreadingHTTPServer):
@@ -23,9 +31,10 @@ class Service(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, ready_after: int) -> None:
+    def __init__(self, ready_after: int, body: str = "") -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.ready_after = ready_after
+        self.body = body
         self.asked = 0
 
 
@@ -41,6 +50,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(ANSWER)
         self.send_response(200 if ready else 503)
         self.end_headers()
+        self.wfile.write(self.server.body.encode())
 
     def log_message(self, *_: Any) -> None:
         """Keep the output of the tests short."""
@@ -51,8 +61,8 @@ def start() -> Iterator[Any]:
     """Start a service."""
     services = []
 
-    def start(ready_after: int) -> Service:
-        services.append(Service(ready_after))
+    def start(ready_after: int, body: str = "") -> Service:
+        services.append(Service(ready_after, body))
         threading.Thread(target=services[-1].serve_forever, daemon=True).start()
         return services[-1]
 
@@ -62,18 +72,25 @@ def start() -> Iterator[Any]:
         service.server_close()
 
 
-def wait(folder: Path, service: Service) -> tuple[int, str]:
+def wait(
+    folder: Path,
+    service: Service,
+    pattern: str = "",
+    units: tuple[str, ...] = (),
+    seconds: int = AMPLE,
+) -> tuple[int, str]:
     """Wait for a service as the role `_python_service` does; the play's status and output."""
     tasks = yaml.safe_load((ROLES / "_python_service/tasks/run.yml").read_text())
     (block,) = [task["block"] for task in tasks if "rescue" in task]
-    names = [task["name"] for task in block]
-    begin = names.index("Set the deadline, {{ _python_service_name }}")
+    [task] = [task for task in block if "wait_until_ready" in task]
     variables = {
         "_python_service_name": "slow",
         "_python_service_ready_url": f"http://127.0.0.1:{service.server_port}",
         "_python_service_ready_headers": {},
-        "_python_service_ready_when": True,
-        "_python_service_ready_timeout": LIMIT,
+        "_python_service_ready_pattern": pattern,
+        "_python_service_ready_restarts": 3,
+        "_python_service_ready_timeout": seconds,
+        "__python_service_daemons": [{"name": name} for name in units],
     }
     book = [
         {
@@ -81,7 +98,7 @@ def wait(folder: Path, service: Service) -> tuple[int, str]:
             "connection": "local",
             "gather_facts": False,
             "vars": variables,
-            "tasks": block[begin : begin + 2],
+            "tasks": [task],
         }
     ]
     (folder / "play.yml").write_text(yaml.safe_dump(book))
@@ -96,11 +113,57 @@ def test_a_service_that_gets_ready_ends_the_wait(tmp_path: Path, start: Any) -> 
 
 def test_a_service_that_answers_slowly_gets_no_more_time(tmp_path: Path, start: Any) -> None:
     service = start(1000)
-    status, output = wait(tmp_path, service)
+    status, output = wait(tmp_path, service, seconds=LIMIT)
     assert status == 2, output
     assert "503" in output
     # Each try takes its answer's time and the second between two tries; one may begin at the end.
     assert 1 <= service.asked <= LIMIT / (ANSWER + 1) + 1
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ({"metadatabase": "healthy", "scheduler": "healthy", "triggerer": None}, ""),
+        ({"metadatabase": "healthy", "scheduler": "unhealthy", "triggerer": None}, "not healthy"),
+        ({}, "not healthy"),
+    ],
+    ids=["healthy", "a part is not", "another service's answer"],
+)
+def test_airflow_is_ready_once_all_of_its_parts_are(
+    statuses: dict[str, str | None], expected: str
+) -> None:
+    [run] = [
+        task
+        for task in yaml.safe_load((ROLES / "airflow/tasks/service.yml").read_text())
+        if task["name"] == "Run the service"
+    ]
+    pattern = run["vars"]["_python_service_ready_pattern"]
+    body = json.dumps({part: {"status": status} for part, status in statuses.items()})
+    state = READ_ANSWER({"status": 200, "content": body}, pattern)
+    assert state.startswith(expected) and bool(state) == bool(expected)
+
+
+def test_a_unit_that_keeps_exiting_ends_the_wait_before_its_time(
+    tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = tmp_path / "count"
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.parent.mkdir()
+    # As systemd shows it; the first unit was restarted long ago, the second is now at every look.
+    systemctl.write_text(
+        f"""#!/bin/sh
+echo >>{count}
+printf 'Id=steady.service\nNRestarts=50\n\nId=broken.service\nNRestarts=%d\n' $(wc -l <{count})
+"""
+    )
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
+    service = start(1000)
+    monkeypatch.setattr("test_waits.ANSWER", 0)
+    status, output = wait(tmp_path, service, units=("steady", "broken"))
+    assert status == 2, output
+    assert "broken exited 3 times" in output
+    assert service.asked == 4
 
 
 def test_the_clock_goes_on() -> None:

@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -230,6 +231,52 @@ def wait_until(
         if time.monotonic() > end or not alive():
             pytest.fail(complaint())
         time.sleep(0.2)
+
+
+@dataclass
+class Process:
+    """A running dashboard: its URL, process and log."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@contextmanager
+def running(home: Path, mlflow_url: str, **environment: str) -> Iterator[Process]:
+    """Run `python -m dashboard` as the hosts do; its model API does not answer.
+
+    Args:
+        home: an empty folder.
+        mlflow_url: MLflow's address.
+        environment: further settings.
+    """
+    port = free_port()
+    env = os.environ | {
+        "HOME": str(home),
+        "MLFLOW_TRACKING_URI": mlflow_url,
+        "MODEL_API_URL": "http://127.0.0.1:9",
+        "MODEL_API_KEY": "key-of-the-process-test",
+        "DASHBOARD_PORT": str(port),
+        "DASHBOARD_COOKIE_SECRET": "cookie-secret-of-the-process-test",
+        **environment,
+    }
+    log = home / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dashboard"], cwd=home, env=env, stdout=output, stderr=output
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(
+            lambda: answers(f"{url}/_stcore/health"),
+            lambda: f"the dashboard did not start:\n{log.read_text()}",
+            alive=lambda: process.poll() is None,
+        )
+        yield Process(url, process, log)
+    finally:
+        process.terminate()
+        process.wait(120)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,40 +9,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import answers, free_port, wait_until
+from conftest import running
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The running dashboard's URL; its services need not answer for what is tested here."""
-    home, port = tmp_path_factory.mktemp("service"), free_port()
-    env = os.environ | {
-        "HOME": str(home),
-        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-        "MODEL_API_URL": "http://127.0.0.1:9",
-        "MODEL_API_KEY": "key-of-the-process-test",
-        "DASHBOARD_PORT": str(port),
-        "DASHBOARD_COOKIE_SECRET": "cookie-secret-of-the-process-test",
-    }
-    log = home / "log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard"], cwd=home, env=env, stdout=output, stderr=output
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(
-            lambda: answers(f"{url}/_stcore/health"),
-            lambda: f"the dashboard did not start:\n{log.read_text()}",
-            alive=lambda: process.poll() is None,
-        )
-        arguments = Path(f"/proc/{process.pid}/cmdline").read_text()
+    with running(tmp_path_factory.mktemp("service"), "http://127.0.0.1:9") as process:
+        arguments = Path(f"/proc/{process.process.pid}/cmdline").read_text()
         assert "secret" not in arguments and "key-of" not in arguments
-        yield url
-    finally:
-        process.terminate()
-        assert process.wait(120) == 0
-    assert "Traceback" not in log.read_text()
+        yield process.url
+    assert process.process.returncode == 0
+    assert "Traceback" not in process.log.read_text()
 
 
 def test_health_answers(service: str) -> None:

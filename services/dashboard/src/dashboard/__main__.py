@@ -1,4 +1,4 @@
-"""`python -m dashboard`: check the settings, then run Streamlit's server."""
+"""`python -m dashboard [--check]`: check the settings, then run Streamlit's server."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from dashboard.settings import Settings, SettingsError
 
 
 def main() -> None:
-    """Serve until the process is stopped; exit with status 2 when a setting is wrong."""
+    """Serve until the process is stopped; exit with status 2 when a setting is wrong.
+
+    With `--check`, end once the settings are checked.
+    """
     try:
         settings = Settings.from_env()
     except SettingsError as error:
         print(f"dashboard: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    if sys.argv[1:] == ["--check"]:
+        return
     if settings.cookie_secret:
         os.environ["STREAMLIT_SERVER_COOKIE_SECRET"] = settings.cookie_secret
     # Not at the top: a wrong setting is told at once, and Streamlit takes seconds to import.
     from streamlit.starlette import App
 
-    from dashboard import logins
+    from dashboard import logins, readiness
 
     # uvicorn shuts down cleanly and then raises the signal again: it would end as killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    app = App(Path(__file__).with_name("app.py"), routes=[logins.route()])
+    app = App(Path(__file__).with_name("app.py"), routes=[logins.route(), readiness.route()])
     app.run(config={"server.address": settings.host, "server.port": settings.port})
 
 

@@ -7,19 +7,11 @@ import json
 import streamlit as st
 
 from dashboard import board, logins, signin
+from dashboard.pages import PAGES, START
 from dashboard.services import ServiceError, SignInRefused
 from dashboard.session import Session, State, current, hold, resume, sign_out
 from dashboard.settings import Settings
 from dashboard.ui import LOGO, MARK, away, plain
-
-PAGES = {
-    "overview": ("Overview", ":material/dashboard:"),
-    "experiments": ("Experiments", ":material/science:"),
-    "models": ("Models", ":material/deployed_code:"),
-    "try_it": ("Try it", ":material/play_circle:"),
-    "drift": ("Drift", ":material/query_stats:"),
-    "pipelines": ("Pipelines", ":material/account_tree:"),
-}
 
 
 def main() -> None:
@@ -32,7 +24,7 @@ def main() -> None:
     # the sign-in instead of to "page not found".
     page = st.navigation(
         [
-            st.Page(f"views/{name}.py", title=title, icon=icon, default=name == "overview")
+            st.Page(f"views/{name}.py", title=title, icon=icon, default=name == START)
             for name, (title, icon) in PAGES.items()
         ],
         position="sidebar" if session else "hidden",

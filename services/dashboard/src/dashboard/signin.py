@@ -8,7 +8,7 @@ import threading
 
 import streamlit as st
 
-from dashboard.logins import logins
+from dashboard.logins import Login, logins
 from dashboard.services import ServiceError, SignInRefused, Slow
 from dashboard.session import open_session
 from dashboard.settings import Settings
@@ -29,11 +29,11 @@ def warm_up() -> None:
     threading.Thread(target=importlib.import_module, args=("dashboard.charts",)).start()
 
 
-def sign_in(settings: Settings, username: str, password: str) -> str | None:
-    """Verify a login against MLflow and open the session.
+def log_in(settings: Settings, username: str, password: str) -> Login | str:
+    """Verify a login against MLflow.
 
     Returns:
-        None when signed in, else what to tell the visitor.
+        The login, or what to tell the visitor.
     """
     username = username.strip()
     if not username or not password:
@@ -54,7 +54,18 @@ def sign_in(settings: Settings, username: str, password: str) -> str | None:
     finally:
         tracking.close()
     throttle().succeeded(username)
-    login = logins().begin(name, password)
+    return logins().begin(name, password)
+
+
+def sign_in(settings: Settings, username: str, password: str) -> str | None:
+    """Verify a login against MLflow and open the session.
+
+    Returns:
+        None when signed in, else what to tell the visitor.
+    """
+    login = log_in(settings, username, password)
+    if isinstance(login, str):
+        return login
     open_session(settings, login, logins().ticket(login))
     return None
 
