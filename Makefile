@@ -89,7 +89,7 @@ rollback: running ## Go back to the version that served before: make rollback MO
 
 .PHONY: tunnel
 tunnel: running ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
-	@scripts/tunnel $(if $(ONE_MACHINE),--direct) $(call quoted,ENV) $(call quoted,SERVICE) $(if $(PORT),$(call quoted,PORT))
+	@lastro-ops tunnel $(if $(ONE_MACHINE),--direct) -- $(call quoted,ENV) $(call quoted,SERVICE) $(if $(PORT),$(call quoted,PORT))
 
 .PHONY: verify
 verify: running ## Check the running platform from outside, host by host
@@ -106,7 +106,7 @@ destroy: setup ## Remove every trace of this environment, data included: make de
 ifneq ($(ONE_MACHINE),)
 	$(LOCAL_PLAYBOOK) ansible/playbooks/local/destroy.yml
 else
-	scripts/terraform $(ENV) destroy
+	lastro-ops terraform $(ENV) destroy
 	rm -f inventory/$(ENV)/hosts.aws_ec2.yml inventory/$(ENV)/group_vars/all/platform.json
 endif
 
@@ -144,12 +144,12 @@ aws: one-machine setup ## Start the AWS API of this machine
 .PHONY: plan
 plan: setup ## Show what Terraform would change, and save it
 	@$(SAY) plan "Planning $(ENV)"
-	scripts/terraform $(ENV) plan
+	lastro-ops terraform $(ENV) plan
 
 .PHONY: apply-plan
 apply-plan: setup ## Apply the plan that `make plan` saved, and write the inventory
 	@$(SAY) apply "Applying the saved plan to $(ENV)"
-	scripts/terraform $(ENV) apply-plan
+	lastro-ops terraform $(ENV) apply-plan
 	$(MAKE) inventory
 
 .PHONY: apply
@@ -162,7 +162,7 @@ ifneq ($(ONE_MACHINE),)
 	  trap 'kill $$environments 2>/dev/null || true' EXIT
 	fi
 endif
-	scripts/terraform $(ENV) apply $(if $(ONE_MACHINE)$(AUTO_APPROVE),--yes)
+	lastro-ops terraform $(ENV) apply $(if $(ONE_MACHINE)$(AUTO_APPROVE),--yes)
 	if [ -n "$${environments:-}" ]; then
 	  printf 'Waiting for the environments of the services (.lastro/$(ENV)/environments.log)\n'
 	  wait $$environments || printf 'They could not be built ahead: each host builds its own. Why: .lastro/$(ENV)/environments.log\n'
@@ -187,7 +187,7 @@ access: setup ## Let this machine in on the hosts of an environment in AWS, for 
 ##@ AWS
 .PHONY: cost
 cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
-	@scripts/cost $(ENV) $(if $(PLAN),--plan $(call quoted,PLAN)) $(ARGS)
+	@lastro-ops cost $(ENV) $(if $(PLAN),--plan=$(call quoted,PLAN)) $(ARGS)
 
 ACCOUNT_PLAYBOOK := ansible-playbook -i inventory/common/localhost.yml
 
@@ -195,30 +195,30 @@ ACCOUNT_PLAYBOOK := ansible-playbook -i inventory/common/localhost.yml
 bootstrap: ## Prepare an AWS account, once: make bootstrap [GITHUB_REPOSITORY=owner/name] [REGION=eu-west-1]
 	@if [ -z $(call quoted,AUTO_APPROVE) ] && [ ! -t 0 ]; then printf 'There is no terminal to ask on: say AUTO_APPROVE=yes to apply without a question\n' >&2; exit 2; fi
 	scripts/setup
-	region=$$(scripts/state_region $(call quoted,REGION))
+	region=$$(lastro-ops state-region -- $(call quoted,REGION))
 	$(SAY) bootstrap "Preparing the AWS account: the bucket of Terraform's states, and the roles of CI"
 	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap.yml -e bootstrap_region="$$region"
-	scripts/bootstrap "$$region" apply-for $(call quoted,GITHUB_REPOSITORY) $(if $(AUTO_APPROVE),-auto-approve)
+	lastro-ops bootstrap --repository=$(call quoted,GITHUB_REPOSITORY) "$$region" apply $(if $(AUTO_APPROVE),-auto-approve)
 
 .PHONY: bootstrap-destroy
 bootstrap-destroy: ## Take that away again, with every state: make bootstrap-destroy CONFIRM=<account id>
 	@scripts/setup
-	region=$$(scripts/state_region '')
+	region=$$(lastro-ops state-region)
 	CONFIRM=$(call quoted,CONFIRM) $(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_region="$$region"
 
 ##@ The pipeline
 .PHONY: plan-comment
 plan-comment: setup ## Show the plans in .lastro/plans on the pull request: one comment, updated in place
-	@scripts/github comment $(wildcard .lastro/plans/*/summary.md)
+	@lastro-ops github comment $(wildcard .lastro/plans/*/summary.md)
 
 .PHONY: drift
 drift: running ## Compare what runs with what this checkout says, and change nothing
 	@$(SAY) drift "Looking for what has drifted in $(ENV)"
-	scripts/drift $(ENV)
+	lastro-ops drift $(ENV)
 
 .PHONY: drift-issue
 drift-issue: setup ## Open, update or close the issue about what has drifted
-	@scripts/github issue $(ENV) .lastro/$(ENV)/drift.md
+	@lastro-ops github issue $(ENV) .lastro/$(ENV)/drift.md
 
 ##@ Development
 .PHONY: test
@@ -248,7 +248,7 @@ bench: setup ## Measure a running environment: the figures of the README
 
 .PHONY: lock
 lock: setup ## Resolve every environment anew into its hashed lock
-	@scripts/lock
+	@lastro-ops lock
 
 .PHONY: help
 help: ## Explain the targets
