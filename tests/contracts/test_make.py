@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from lastro_ops.cli import COMMANDS
 from wiring import PROJECT
 
 MAKEFILE = (PROJECT / "Makefile").read_text()
@@ -51,6 +52,8 @@ def test_what_a_target_runs_exists() -> None:
         assert (PROJECT / path).exists(), path
     for path in scripts:
         assert (PROJECT / path).stat().st_mode & 0o111, f"{path} is not executable"
+    commands = re.findall(r"\blastro-ops ([a-z-]+)", MAKEFILE)
+    assert commands and set(commands) <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("target", ["up", "configure", "apply", "destroy", "status"])
@@ -100,6 +103,7 @@ def test_a_document_names_only_targets_and_files_that_exist(document: Path) -> N
     assert named <= targets
     for script in re.findall(r"\bscripts/[a-z_]+", code):
         assert (PROJECT / script).exists(), script
+    assert set(re.findall(r"\blastro-ops ([a-z-]+)", code)) <= COMMANDS.keys()
     for link in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):
         assert (document.parent / link).exists(), f"link to {link}"
 
