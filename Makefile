@@ -1,21 +1,31 @@
 # Lastro: everything that people and CI do. `make help` explains the targets.
 SHELL := bash
-.SHELLFLAGS := -euo pipefail -c
+.SHELLFLAGS := -efuo pipefail -c
 .DEFAULT_GOAL := help
 .ONESHELL:
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 
+# What a caller sets on the command line reaches recipes as it was typed, by the environment: without this line make would read
+# dollars in it. A recipe writes "$$NAME", or $$ARGS for words (-f above: no word is a pattern of files).
+literally = $(eval override export $(1) := $$(value $(1)))
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(call literally,$(name))))
+
 ENV ?= local
+export GIVEN_ENV := $(value ENV)
+# An environment is data: one tfvars file and one inventory folder.
+ENVIRONMENTS := $(strip $(foreach name,$(filter-out common,$(notdir $(patsubst %/,%,$(wildcard inventory/*/)))),\
+	$(if $(wildcard terraform/environments/$(name).tfvars),$(name))))
+# One of these names, or nothing: environment-exists ends the rest. Two strings are equal if each is in the other.
+override ENV := $(strip $(foreach name,$(ENVIRONMENTS),\
+	$(if $(and $(findstring <$(name)>,<$(GIVEN_ENV)>),$(findstring <$(GIVEN_ENV)>,<$(name)>)),$(name))))
+# One machine stands in for AWS where the inventory says so.
+ONE_MACHINE := $(wildcard inventory/$(ENV)/group_vars/all/01_one_machine.yml)
+
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Container images often set it: each of the thousands of processes that begin would then compile all its modules again.
 unexport PYTHONDONTWRITEBYTECODE
-
-# An environment is data: one tfvars file and one inventory folder.
-ENVIRONMENTS := $(filter-out common,$(notdir $(patsubst %/,%,$(wildcard inventory/*/))))
-# One machine stands in for AWS where the inventory says so.
-ONE_MACHINE := $(wildcard inventory/$(ENV)/group_vars/all/01_one_machine.yml)
 
 # `make bootstrap` is for an account, whatever ENV is.
 ifneq ($(and $(ONE_MACHINE),$(filter-out bootstrap bootstrap-destroy,$(or $(MAKECMDGOALS),help))),)
@@ -23,14 +33,11 @@ ifneq ($(and $(ONE_MACHINE),$(filter-out bootstrap bootstrap-destroy,$(or $(MAKE
 unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
 endif
 
-# A variable as one word of the shell, whatever the caller put into it: quotes, dollars, blanks.
-quoted = '$(subst ','\'',$(value $(1)))'
-
 PLAYBOOK := ansible-playbook -i inventory/$(ENV)
 # Before Terraform has run there is no inventory but the controller.
 LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
 # A heading. `make up` says at its end where the time went, by the short names.
-SAY = scripts/step $(call quoted,ENV)
+SAY := scripts/step '$(ENV)'
 
 ##@ The platform
 .PHONY: up
@@ -44,7 +51,7 @@ begin: environment-exists
 .PHONY: configure
 configure: running ## Configure the hosts: site.yml, as often as you like
 	@$(SAY) configure "Configuring the hosts of $(ENV)"
-	$(PLAYBOOK) site.yml $(ARGS)
+	$(PLAYBOOK) site.yml $${ARGS-}
 
 .PHONY: publish-dags
 publish-dags: running ## Publish dags/ to its bucket; a file that does not import keeps its last good version
@@ -55,7 +62,7 @@ publish-dags: running ## Publish dags/ to its bucket; a file that does not impor
 prove: running ## Train with Airflow unless a run has succeeded (AGAIN=yes: anyway), and predict over REST
 	@$(SAY) "train and predict" "Proving that it works together"
 	if [ ! -f dags/wine.py ]; then printf 'dags/wine.py, the example, is not there: nothing to prove. make status shows what runs.\n'; exit 0; fi
-	$(PLAYBOOK) ansible/playbooks/prove.yml $(if $(AGAIN),-e prove_again=true)
+	$(PLAYBOOK) ansible/playbooks/prove.yml $(if $(value AGAIN),-e prove_again=true)
 
 .PHONY: status
 status: running ## Show what runs, and whether it is ready
@@ -63,7 +70,7 @@ status: running ## Show what runs, and whether it is ready
 
 .PHONY: logs
 logs: running ## Show the journal of a service: make logs SERVICE=airflow [LINES=100]
-	@SERVICE=$(call quoted,SERVICE) LINES=$(call quoted,LINES) $(PLAYBOOK) ansible/playbooks/logs.yml
+	@$(PLAYBOOK) ansible/playbooks/logs.yml
 
 .PHONY: login
 login: $(if $(ONE_MACHINE),running,has-inventory) ## Show the administrator's passwords and the API's key
@@ -71,13 +78,9 @@ login: $(if $(ONE_MACHINE),running,has-inventory) ## Show the administrator's pa
 
 .PHONY: user
 user: running ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
-	@NAME=$(call quoted,NAME) ROLE=$(call quoted,ROLE) $(PLAYBOOK) ansible/playbooks/user.yml
+	@$(PLAYBOOK) ansible/playbooks/user.yml
 
-# By the environment: Ansible reads JSON, quotes and templates in what -e gives it, and a model may have any name.
-PROMOTE = MODEL=$(call quoted,MODEL) VERSION=$(call quoted,VERSION) ALIAS=$(call quoted,ALIAS) \
-	USER_NAME="$${USER_NAME:-$$(id -un)}" $(PLAYBOOK) ansible/playbooks/promote.yml
-# Nor does make read dollars in it.
-unexport MODEL
+PROMOTE = USER_NAME="$${USER_NAME:-$$(id -un)}" $(PLAYBOOK) ansible/playbooks/promote.yml
 
 .PHONY: promote
 promote: running ## Let a version of a model serve, and see that it does: make promote MODEL=wine-classifier VERSION=3 [ALIAS=champion]
@@ -89,7 +92,7 @@ rollback: running ## Go back to the version that served before: make rollback MO
 
 .PHONY: tunnel
 tunnel: running ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
-	@lastro-ops tunnel $(if $(ONE_MACHINE),--direct) -- $(call quoted,ENV) $(call quoted,SERVICE) $(if $(PORT),$(call quoted,PORT))
+	@lastro-ops tunnel $(if $(ONE_MACHINE),--direct) -- $(ENV) "$${SERVICE-}" $${PORT:+"$$PORT"}
 
 .PHONY: verify
 verify: running ## Check the running platform from outside, host by host
@@ -117,7 +120,7 @@ setup: environment-exists ## Find or install what is needed, inside .venv and .l
 
 .PHONY: environment-exists
 environment-exists:
-	@if [ -z '$(filter $(ENV),$(ENVIRONMENTS))' ] || [ ! -f terraform/environments/$(call quoted,ENV).tfvars ]; then printf "There is no environment '%s'. Choose one of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" $(call quoted,ENV) $(call quoted,ENV) $(call quoted,ENV) >&2; exit 2; fi
+	@$(if $(ENV),:,printf "There is no environment '%s'. Choose one of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" "$$GIVEN_ENV" "$$GIVEN_ENV" "$$GIVEN_ENV" >&2; exit 2)
 
 .PHONY: one-machine
 one-machine: environment-exists
@@ -162,7 +165,7 @@ ifneq ($(ONE_MACHINE),)
 	  trap 'kill $$environments 2>/dev/null || true' EXIT
 	fi
 endif
-	lastro-ops terraform $(ENV) apply $(if $(ONE_MACHINE)$(AUTO_APPROVE),--yes)
+	lastro-ops terraform $(ENV) apply $(if $(ONE_MACHINE)$(value AUTO_APPROVE),--yes)
 	if [ -n "$${environments:-}" ]; then
 	  printf 'Waiting for the environments of the services (.lastro/$(ENV)/environments.log)\n'
 	  wait $$environments || printf 'They could not be built ahead: each host builds its own. Why: .lastro/$(ENV)/environments.log\n'
@@ -187,24 +190,24 @@ access: setup ## Let this machine in on the hosts of an environment in AWS, for 
 ##@ AWS
 .PHONY: cost
 cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
-	@lastro-ops cost $(ENV) $(if $(PLAN),--plan=$(call quoted,PLAN)) $(ARGS)
+	@lastro-ops cost $(ENV) $${PLAN:+"--plan=$$PLAN"} $${ARGS-}
 
 ACCOUNT_PLAYBOOK := ansible-playbook -i inventory/common/localhost.yml
 
 .PHONY: bootstrap
 bootstrap: ## Prepare an AWS account, once: make bootstrap [GITHUB_REPOSITORY=owner/name] [REGION=eu-west-1]
-	@if [ -z $(call quoted,AUTO_APPROVE) ] && [ ! -t 0 ]; then printf 'There is no terminal to ask on: say AUTO_APPROVE=yes to apply without a question\n' >&2; exit 2; fi
+	@if [ -z "$${AUTO_APPROVE-}" ] && [ ! -t 0 ]; then printf 'There is no terminal to ask on: say AUTO_APPROVE=yes to apply without a question\n' >&2; exit 2; fi
 	scripts/setup
-	region=$$(lastro-ops state-region -- $(call quoted,REGION))
+	region=$$(lastro-ops state-region -- "$${REGION-}")
 	$(SAY) bootstrap "Preparing the AWS account: the bucket of Terraform's states, and the roles of CI"
 	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap.yml -e bootstrap_region="$$region"
-	lastro-ops bootstrap --repository=$(call quoted,GITHUB_REPOSITORY) "$$region" apply $(if $(AUTO_APPROVE),-auto-approve)
+	lastro-ops bootstrap --repository="$${GITHUB_REPOSITORY-}" "$$region" apply $(if $(value AUTO_APPROVE),-auto-approve)
 
 .PHONY: bootstrap-destroy
 bootstrap-destroy: ## Take that away again, with every state: make bootstrap-destroy CONFIRM=<account id>
 	@scripts/setup
 	region=$$(lastro-ops state-region)
-	CONFIRM=$(call quoted,CONFIRM) $(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_region="$$region"
+	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_region="$$region"
 
 ##@ The pipeline
 .PHONY: plan-comment
@@ -223,24 +226,24 @@ drift-issue: setup ## Open, update or close the issue about what has drifted
 ##@ Development
 .PHONY: test
 test: ## Run everything: lint, unit, Terraform, Molecule, the platform end to end; or one STAGE
-	@scripts/test $(STAGE)
+	@scripts/test $${STAGE-}
 
 .PHONY: test-full
 test-full: ## Run everything and the long proofs: before an issue is closed, and every night
-	@LASTRO_FULL=yes scripts/test $(STAGE)
+	@LASTRO_FULL=yes scripts/test $${STAGE-}
 
 .PHONY: test-platform
 test-platform: ## Test the platform end to end; or some tests: make test-platform ONLY=<name> (LASTRO_KEEP=1 leaves it running)
-	@ONLY=$(call quoted,ONLY) scripts/test platform pipeline
+	@scripts/test platform pipeline
 
 .PHONY: molecule
 molecule: ## Test the roles on hosts of their own; or one ROLE
 	@scripts/setup machine
-	scripts/molecule $(ROLE)
+	scripts/molecule $${ROLE-}
 
 .PHONY: bench-serving
 bench-serving: setup ## Measure the model API beside other servers: the table of the README [PART=promotion]
-	@python tests/bench/serving/bench.py $(PART)
+	@python tests/bench/serving/bench.py $${PART-}
 
 .PHONY: bench
 bench: setup ## Measure a running environment: the figures of the README

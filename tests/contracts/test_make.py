@@ -76,7 +76,7 @@ def test_an_environment_that_does_not_exist_changes_nothing(target: str, tmp_pat
 
 def test_what_a_caller_gives_is_one_word_of_the_shell() -> None:
     given = set(re.findall(r"'\$\(([A-Z_]+)\)'", MAKEFILE)) - {"ENV"}
-    assert not given, f"write $(call quoted,NAME) for {given}: a quote in it would end the string"
+    assert not given, f'write "$$NAME" for {given}: a quote in it would end the string'
     told = [line for line in MAKEFILE.splitlines() if " -e " in line and "$(" in line]
     assert not [line for line in told if re.search(r"-e \S*\$\([A-Z]", line)], "use the environment"
 
