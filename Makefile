@@ -39,46 +39,11 @@ LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
 # A heading. `make up` says at its end where the time went, by the short names.
 SAY := scripts/step '$(ENV)'
 
-##@ The platform
-.PHONY: up
-up: begin setup $(if $(ONE_MACHINE),aws) apply $(if $(ONE_MACHINE),machines) configure publish-dags prove ## Bring up the whole platform and end with a prediction
-	@scripts/step '$(ENV)' --summary
-
-.PHONY: begin
-begin: environment-exists
-	@scripts/step '$(ENV)' --begin "set-up"
-
-.PHONY: configure
-configure: running ## Configure the hosts: site.yml, as often as you like
-	@$(SAY) configure "Configuring the hosts of $(ENV)"
-	$(PLAYBOOK) site.yml $${ARGS-}
-
+##@ Work with models and DAGs
 .PHONY: publish-dags
 publish-dags: running ## Publish dags/ to its bucket; a file that does not import keeps its last good version
 	@$(SAY) publish "Publishing the DAGs"
 	$(PLAYBOOK) ansible/playbooks/publish_dags.yml
-
-.PHONY: prove
-prove: running ## Train with Airflow unless a run has succeeded (AGAIN=yes: anyway), and predict over REST
-	@$(SAY) "train and predict" "Proving that it works together"
-	if [ ! -f dags/wine.py ]; then printf 'dags/wine.py, the example, is not there: nothing to prove. make status shows what runs.\n'; exit 0; fi
-	$(PLAYBOOK) ansible/playbooks/prove.yml $(if $(value AGAIN),-e prove_again=true)
-
-.PHONY: status
-status: running ## Show what runs, and whether it is ready
-	@$(PLAYBOOK) ansible/playbooks/status.yml
-
-.PHONY: logs
-logs: running ## Show the journal of a service: make logs SERVICE=airflow [LINES=100]
-	@$(PLAYBOOK) ansible/playbooks/logs.yml
-
-.PHONY: login
-login: $(if $(ONE_MACHINE),running,has-inventory) ## Show the administrator's passwords and the API's key
-	@$(PLAYBOOK) ansible/playbooks/login.yml
-
-.PHONY: user
-user: running ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
-	@$(PLAYBOOK) ansible/playbooks/user.yml
 
 PROMOTE = USER_NAME="$${USER_NAME:-$$(id -un)}" $(PLAYBOOK) ansible/playbooks/promote.yml
 
@@ -94,55 +59,43 @@ rollback: running ## Go back to the version that served before: make rollback MO
 tunnel: running ## Open a service on this machine, without any public port: make tunnel SERVICE=airflow ENV=prod [PORT=8080]
 	@lastro-ops tunnel $(if $(ONE_MACHINE),--direct) -- $(ENV) "$${SERVICE-}" $${PORT:+"$$PORT"}
 
-.PHONY: verify
-verify: running ## Check the running platform from outside, host by host
-	@$(SAY) verify "Verifying $(ENV)"
-	LASTRO_ENVIRONMENT=$(ENV) pytest tests/platform/verify -q
+.PHONY: logs
+logs: running ## Show the journal of a service: make logs SERVICE=airflow [LINES=100]
+	@$(PLAYBOOK) ansible/playbooks/logs.yml
 
-.PHONY: down
-down: one-machine setup ## Stop the machines of this environment; `make up` brings everything back
-	@$(LOCAL_PLAYBOOK) ansible/playbooks/local/down.yml
+.PHONY: status
+status: running ## Show what runs, and whether it is ready
+	@$(PLAYBOOK) ansible/playbooks/status.yml
 
-.PHONY: destroy
-destroy: setup ## Remove every trace of this environment, data included: make destroy CONFIRM=<ENV>
-	@if [ "$${CONFIRM:-}" != "$(ENV)" ]; then printf 'This removes $(ENV) with all its data. Say: make destroy ENV=$(ENV) CONFIRM=$(ENV)\n' >&2; exit 2; fi
-ifneq ($(ONE_MACHINE),)
-	$(LOCAL_PLAYBOOK) ansible/playbooks/local/destroy.yml
-else
-	lastro-ops terraform $(ENV) destroy
-	rm -f inventory/$(ENV)/hosts.aws_ec2.yml inventory/$(ENV)/group_vars/all/platform.json
-endif
+.PHONY: prove
+prove: running ## Train with Airflow unless a run has succeeded (AGAIN=yes: anyway), and predict over REST
+	@$(SAY) "train and predict" "Proving that it works together"
+	if [ ! -f dags/wine.py ]; then printf 'dags/wine.py, the example, is not there: nothing to prove. make status shows what runs.\n'; exit 0; fi
+	$(PLAYBOOK) ansible/playbooks/prove.yml $(if $(value AGAIN),-e prove_again=true)
 
-##@ Its parts
-.PHONY: setup
-setup: environment-exists ## Find or install what is needed, inside .venv and .lastro
-	@scripts/setup $(if $(ONE_MACHINE),machine)
+##@ Operate an environment
+.PHONY: up
+up: begin setup $(if $(ONE_MACHINE),aws) apply $(if $(ONE_MACHINE),machines) configure publish-dags prove ## Bring up the whole platform and end with a prediction
+	@scripts/step '$(ENV)' --summary
 
-.PHONY: environment-exists
-environment-exists:
-	@$(if $(ENV),:,printf "There is no environment '%s'. Choose one of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" "$$GIVEN_ENV" "$$GIVEN_ENV" "$$GIVEN_ENV" >&2; exit 2)
+.PHONY: configure
+configure: running ## Configure the hosts: site.yml, as often as you like
+	@$(SAY) configure "Configuring the hosts of $(ENV)"
+	$(PLAYBOOK) site.yml $${ARGS-}
 
-.PHONY: one-machine
-one-machine: environment-exists
-	@$(if $(ONE_MACHINE),:,printf '$(ENV) is in AWS: make $(firstword $(MAKECMDGOALS)) is for an environment on one machine\n' >&2; exit 2)
+.PHONY: login
+login: $(if $(ONE_MACHINE),running,reachable) ## Show the administrator's passwords and the API's key
+	@$(PLAYBOOK) ansible/playbooks/login.yml
 
-# One machine's environment that stands still answers nothing: say so, and not what Ansible's inventory makes of it.
-.PHONY: running
-running: setup ## Check that this environment is up; in AWS, let this machine in
-ifneq ($(ONE_MACHINE),)
-	@if [ "$$(podman container inspect --format '{{.State.Running}}' lastro-$(ENV)-aws 2>/dev/null)" != true ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi
-else
-	@$(MAKE) has-inventory access
-endif
+.PHONY: user
+user: running ## Make a login for a colleague in MLflow and Airflow: make user NAME=ana [ROLE=Op]
+	@$(PLAYBOOK) ansible/playbooks/user.yml
 
-.PHONY: has-inventory
-has-inventory: setup
-	@if [ ! -f inventory/$(ENV)/hosts.aws_ec2.yml ]; then printf 'There is no inventory of $(ENV) in this checkout: make inventory ENV=$(ENV), once $(ENV) has been made\n' >&2; exit 2; fi
-
-.PHONY: aws
-aws: one-machine setup ## Start the AWS API of this machine
-	@$(SAY) "AWS API" "Starting the AWS API of this machine (the first time builds its images: a minute or two)"
-	$(LOCAL_PLAYBOOK) ansible/playbooks/local/up.yml
+.PHONY: access
+access: setup ## Let this machine in on the hosts of an environment in AWS, for twelve hours
+	@$(if $(ONE_MACHINE),printf 'make access is for an environment in AWS; the hosts of $(ENV) are on this machine\n' >&2; exit 2,:)
+	scripts/setup aws
+	$(LOCAL_PLAYBOOK) ansible/playbooks/access.yml
 
 .PHONY: plan
 plan: setup ## Show what Terraform would change, and save it
@@ -156,7 +109,7 @@ apply-plan: setup ## Apply the plan that `make plan` saved, and write the invent
 	$(MAKE) inventory
 
 .PHONY: apply
-apply: setup ## Let Terraform make the cloud, and write the inventory
+apply: setup ## Let Terraform make the environment, and write the inventory
 	@$(SAY) Terraform "Applying Terraform to $(ENV) (a new environment takes minutes, most of it the database)"
 ifneq ($(ONE_MACHINE),)
 	# Terraform waits most of the time. Meanwhile the environments of the services are built, unless there are hosts that have them.
@@ -176,22 +129,35 @@ endif
 inventory: setup ## Write the inventory and the contract from Terraform's outputs
 	@$(LOCAL_PLAYBOOK) ansible/playbooks/inventory.yml
 
-.PHONY: machines
-machines: one-machine setup ## Make real what Terraform made in the AWS API of this machine
-	@$(SAY) machines "Starting the machines"
-	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
+.PHONY: verify
+verify: running ## Check the running platform from outside, host by host
+	@$(SAY) verify "Verifying $(ENV)"
+	LASTRO_ENVIRONMENT=$(ENV) pytest tests/platform/verify -q
 
-.PHONY: access
-access: setup ## Let this machine in on the hosts of an environment in AWS, for some hours
-	@$(if $(ONE_MACHINE),printf 'make access is for an environment in AWS; the hosts of $(ENV) are on this machine\n' >&2; exit 2,:)
-	scripts/setup aws
-	$(LOCAL_PLAYBOOK) ansible/playbooks/access.yml
+.PHONY: drift
+drift: running ## Compare what runs with what this checkout says, and change nothing
+	@$(SAY) drift "Looking for what has drifted in $(ENV)"
+	lastro-ops drift $(ENV)
 
-##@ AWS
 .PHONY: cost
 cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
 	@lastro-ops cost $(ENV) $${PLAN:+"--plan=$$PLAN"} $${ARGS-}
 
+.PHONY: down
+down: one-machine setup ## Stop the machines of this environment; `make up` brings everything back
+	@$(LOCAL_PLAYBOOK) ansible/playbooks/local/down.yml
+
+.PHONY: destroy
+destroy: setup ## Remove every trace of this environment, data included: make destroy CONFIRM=<ENV>
+	@if [ "$${CONFIRM:-}" != "$(ENV)" ]; then printf 'This removes $(ENV) with all its data. Say: make destroy ENV=$(ENV) CONFIRM=$(ENV)\n' >&2; exit 2; fi
+ifneq ($(ONE_MACHINE),)
+	$(LOCAL_PLAYBOOK) ansible/playbooks/local/destroy.yml
+else
+	lastro-ops terraform $(ENV) destroy
+	rm -f inventory/$(ENV)/hosts.aws_ec2.yml inventory/$(ENV)/group_vars/all/platform.json
+endif
+
+##@ Prepare an AWS account
 ACCOUNT_PLAYBOOK := ansible-playbook -i inventory/common/localhost.yml
 
 .PHONY: bootstrap
@@ -204,26 +170,16 @@ bootstrap: ## Prepare an AWS account, once: make bootstrap [GITHUB_REPOSITORY=ow
 	lastro-ops bootstrap --repository="$${GITHUB_REPOSITORY-}" "$$region" apply $(if $(value AUTO_APPROVE),-auto-approve)
 
 .PHONY: bootstrap-destroy
-bootstrap-destroy: ## Take that away again, with every state: make bootstrap-destroy CONFIRM=<account id>
+bootstrap-destroy: ## Remove that again, with every state: make bootstrap-destroy CONFIRM=<account id>
 	@scripts/setup
 	region=$$(lastro-ops state-region)
 	$(ACCOUNT_PLAYBOOK) ansible/playbooks/bootstrap_destroy.yml -e bootstrap_region="$$region"
 
-##@ The pipeline
-.PHONY: plan-comment
-plan-comment: setup ## Show the plans in .lastro/plans on the pull request: one comment, updated in place
-	@lastro-ops github comment $(wildcard .lastro/plans/*/summary.md)
+##@ Develop
+.PHONY: setup
+setup: environment-exists ## Find or install what is needed, inside .venv and .lastro
+	@scripts/setup $(if $(ONE_MACHINE),machine)
 
-.PHONY: drift
-drift: running ## Compare what runs with what this checkout says, and change nothing
-	@$(SAY) drift "Looking for what has drifted in $(ENV)"
-	lastro-ops drift $(ENV)
-
-.PHONY: drift-issue
-drift-issue: setup ## Open, update or close the issue about what has drifted
-	@lastro-ops github issue $(ENV) .lastro/$(ENV)/drift.md
-
-##@ Development
 .PHONY: test
 test: ## Run everything: lint, unit, Terraform, Molecule, the platform end to end; or one STAGE
 	@scripts/test $${STAGE-}
@@ -241,19 +197,70 @@ molecule: ## Test the roles on hosts of their own; or one ROLE
 	@scripts/setup machine
 	scripts/molecule $${ROLE-}
 
-.PHONY: bench-serving
-bench-serving: setup ## Measure the model API beside other servers: the table of the README [PART=promotion]
-	@python tests/bench/serving/bench.py $${PART-}
-
 .PHONY: bench
 bench: setup ## Measure a running environment: the figures of the README
 	@LASTRO_ENVIRONMENT=$(ENV) python tests/bench/bench.py
 
+.PHONY: bench-serving
+bench-serving: setup ## Compare the speed of the model API with other servers: the table of the README [PART=promotion]
+	@python tests/bench/serving/bench.py $${PART-}
+
 .PHONY: lock
-lock: setup ## Resolve every environment anew into its hashed lock
+lock: setup ## Resolve the dependencies of every environment into its hashed lock
 	@lastro-ops lock
 
 .PHONY: help
 help: ## Explain the targets
-	@printf 'usage: make TARGET [ENV=local]\n'
-	awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+	@printf 'usage: make TARGET [ENV=local] [NAME=value]\n'
+	awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' Makefile
+
+##@ Parts of the above, and of the pipeline
+.PHONY: aws
+aws: one-machine setup ## Start the AWS API of this machine
+	@$(SAY) "AWS API" "Starting the AWS API of this machine (the first time builds its images: a minute or two)"
+	$(LOCAL_PLAYBOOK) ansible/playbooks/local/up.yml
+
+.PHONY: machines
+machines: one-machine setup ## Start a container for each instance that Terraform made in the AWS API of this machine
+	@$(SAY) machines "Starting the machines"
+	$(LOCAL_PLAYBOOK) ansible/playbooks/local/machines.yml
+
+.PHONY: plan-comment
+plan-comment: setup ## Show the plans in .lastro/plans on the pull request: one comment, updated in place
+	@lastro-ops github comment $(wildcard .lastro/plans/*/summary.md)
+
+.PHONY: drift-issue
+drift-issue: setup ## Open, update or close the issue about what has drifted
+	@lastro-ops github issue $(ENV) .lastro/$(ENV)/drift.md
+
+# ---- What other targets need first; nobody calls these ----------------------------------------------------------------------
+.PHONY: begin
+begin: environment-exists
+	@scripts/step '$(ENV)' --begin "set-up"
+
+.PHONY: environment-exists
+environment-exists:
+	@$(if $(ENV),:,printf "There is no environment '%s'. Choose one of: $(ENVIRONMENTS); or add terraform/environments/%s.tfvars and inventory/%s/\n" "$$GIVEN_ENV" "$$GIVEN_ENV" "$$GIVEN_ENV" >&2; exit 2)
+
+.PHONY: one-machine
+one-machine: environment-exists
+	@$(if $(ONE_MACHINE),:,printf '$(ENV) is in AWS: make $(firstword $(MAKECMDGOALS)) is for an environment on one machine\n' >&2; exit 2)
+
+# An environment that is down, or an AWS API that is: say so, and not what Ansible makes of it.
+.PHONY: running
+running: setup
+ifneq ($(ONE_MACHINE),)
+	@if [ "$$(podman container inspect --format '{{.State.Running}}' lastro-$(ENV)-aws 2>/dev/null)" != true ] ||
+	  [ ! -f inventory/$(ENV)/hosts.aws_ec2.yml ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi
+	lastro-ops reachable $(ENV)
+else
+	@$(MAKE) has-inventory access
+endif
+
+.PHONY: has-inventory
+has-inventory: setup
+	@if [ ! -f inventory/$(ENV)/hosts.aws_ec2.yml ]; then printf 'There is no inventory of $(ENV) in this checkout: make inventory ENV=$(ENV), once $(ENV) has been made\n' >&2; exit 2; fi
+
+.PHONY: reachable
+reachable: has-inventory
+	@lastro-ops reachable $(ENV)

@@ -17,7 +17,7 @@ from wiring import PROJECT
 MAKEFILE = (PROJECT / "Makefile").read_text()
 RULES = re.findall(r"^([a-z][a-z-]*):(?!=)([^\n]*)$", MAKEFILE, re.MULTILINE)
 # What other targets need, and nobody calls.
-INTERNAL = {"begin", "environment-exists", "has-inventory", "one-machine"}
+INTERNAL = {"begin", "environment-exists", "has-inventory", "one-machine", "reachable", "running"}
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 
 
@@ -33,6 +33,16 @@ def test_every_target_is_explained_by_make_help() -> None:
         if target not in INTERNAL:
             assert re.search(r"## \S", rest), f"{target} has no help text"
             assert re.search(rf"^  {target}\s+\S", explained, re.MULTILINE), target
+        else:
+            assert "##" not in rest and not re.search(rf"^  {target}\s", explained, re.MULTILINE)
+
+
+def test_make_help_groups_targets_by_who_uses_them() -> None:
+    groups = re.findall(r"^(\w.+)\n((?:  .+\n)+)", make("help").stdout, re.MULTILINE)
+    found = {title: re.findall(r"^  (\S+)", lines, re.MULTILINE) for title, lines in groups}
+    assert "promote" in found["Work with models and DAGs"]
+    assert {"up", "plan", "cost"} <= set(found["Operate an environment"])
+    assert {"test", "molecule"} <= set(found["Develop"])
 
 
 def test_make_alone_explains() -> None:

@@ -81,6 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(STAND_IN)
         program.chmod(0o755)
+    (folder / "inventory/local/hosts.aws_ec2.yml").touch()
     podman = folder / ".venv/bin/podman"
     podman.write_text("#!/bin/sh\necho true\n")
     podman.chmod(0o755)
@@ -187,7 +188,7 @@ def test_a_tunnel_gets_service_and_port(make: Make, value: str) -> None:
     made = make("tunnel", SERVICE=value, PORT=value)
     port = [value] if value else []
     expected = ["tunnel", "--direct", "--", "local", value, *port]
-    assert made.call("lastro-ops").arguments == expected
+    assert made.call("lastro-ops", "tunnel").arguments == expected
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -6,15 +6,18 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.config
 import pytest
 import yaml
-from lastro_ops import cli, drift
+from lastro_ops import aws, cli, drift, reachable
 from lastro_ops.access import authorize
 from lastro_ops.errors import OpsError
 from lastro_ops.locks import locks
@@ -238,6 +241,99 @@ def test_on_one_machine_a_tunnel_prints_the_address(
 ) -> None:
     assert cli.main(["tunnel", "--direct", "--", "local", "model-api"], project) == 0
     assert "model_api of local opens directly: http://" in capsys.readouterr().out
+
+
+# ---- the AWS API ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def emulator(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A port of this machine at which the AWS API of `local` is expected; nobody answers yet."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_REGION", "of-the-test")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        file = project.environment("local").state / "aws.env"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"AWS_ENDPOINT_URL=http://127.0.0.1:{port.getsockname()[1]}\n")
+        yield port
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+
+
+def test_an_emulator_that_answers_is_reachable(
+    project: Project, emulator: socket.socket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emulator.listen()
+    asked = []
+
+    def answer() -> None:
+        connection, _ = emulator.accept()
+        asked.append(connection.recv(4096).split(b"\r\n")[0])
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        connection.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert cli.main(["reachable", "local"], project) == 0
+    thread.join()
+    assert asked == [b"GET /health HTTP/1.1"]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("state", ["closed", "silent"])
+def test_an_emulator_that_is_away_is_said_to_be_in_one_line(
+    project: Project,
+    emulator: socket.socket,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+) -> None:
+    if state == "silent":
+        emulator.listen()
+        monkeypatch.setattr(reachable, "SECONDS", 0.1)
+    assert cli.main(["reachable", "local"], project) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "lastro-ops reachable: local is not running: the AWS API of this machine does not answer"
+    )
+    assert ("refused" if state == "closed" else "timed out") in said
+    assert said.endswith("make up ENV=local\n") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("", "prod: there are no AWS credentials here"),
+        ("AKIAEXAMPLEEXAMPLE12", "prod: Could not connect to the endpoint URL"),
+    ],
+)
+def test_aws_that_is_away_is_said_to_be_in_one_line(
+    project: Project,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    key: str,
+    said: str,
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    # Where nobody listens; of the standard ports nobody may choose this one.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_REGION", "of-the-test")
+    if key:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    patience = botocore.config.Config(retries={"total_max_attempts": 1})
+    monkeypatch.setattr(aws, "PATIENCE", patience)
+    assert cli.main(["reachable", "prod"], project) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"lastro-ops reachable: {said}")
+    assert error.count("\n") == 1
 
 
 # ---- Terraform ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ COMMANDS = {
     "module": ("terraform.module", "run Terraform in a folder, without an environment"),
     "bootstrap": ("terraform.bootstrap", "run Terraform for what an AWS account needs once"),
     "state-region": ("terraform.state_region", "print the region of an account's Terraform states"),
+    "reachable": ("reachable", "check that the AWS API of an environment answers"),
     "cost": ("cost.command", "compute what an environment costs a month"),
     "drift": ("drift", "compare a running environment with this checkout"),
     "github": ("github", "report a pipeline's result on GitHub"),
