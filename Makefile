@@ -195,7 +195,7 @@ test-platform: ## Test the platform end to end; or some tests: make test-platfor
 .PHONY: molecule
 molecule: ## Test the roles on hosts of their own; or one ROLE
 	@scripts/setup machine
-	scripts/molecule $${ROLE-}
+	lastro-ops molecule $${ROLE-}
 
 .PHONY: bench
 bench: setup ## Measure a running environment: the figures of the README

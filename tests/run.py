@@ -147,7 +147,7 @@ def hosts() -> Iterator[Command]:
 
 def molecule() -> Iterator[Command]:
     """Each role on hosts of its own."""
-    yield Command(["scripts/molecule"])
+    yield Command([str(BIN / "lastro-ops"), "molecule"])
 
 
 def platform() -> Iterator[Command]:

@@ -26,7 +26,7 @@ EVERYTHING = (
 VALUES = [EVERYTHING, "--help", "%", ""]
 PROGRAMS = (
     *(".venv/bin/ansible-playbook", ".venv/bin/lastro-ops", ".venv/bin/python", ".venv/bin/pytest"),
-    *("scripts/setup", "scripts/test", "scripts/molecule"),
+    *("scripts/setup", "scripts/test"),
 )
 STAND_IN = """#!/bin/bash
 folder=$(mktemp -d -p "$CALLS")
@@ -137,7 +137,7 @@ AS_WORDS = {
     "cost": ("lastro-ops", "ARGS"),
     "test": ("test", "STAGE"),
     "test-full": ("test", "STAGE"),
-    "molecule": ("molecule", "ROLE"),
+    "molecule": ("lastro-ops", "ROLE"),
     "bench-serving": ("python", "PART"),
 }
 # Tested one by one below; ALLOW_DESTROY is read by lastro-ops alone.

@@ -27,6 +27,7 @@ COMMANDS = {
     "tunnel": ("access.tunnel", "open a service on this machine"),
     "role-readmes": ("role_readmes", "write the tables of variables in the roles' READMEs"),
     "lock": ("locks", "resolve the dependencies into the hashed locks"),
+    "molecule": ("molecule", "test the roles on hosts of their own"),
     "screenshots": ("screenshots", "take the screenshots of a running environment"),
 }
 
