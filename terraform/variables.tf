@@ -22,7 +22,7 @@ variable "environment" {
 }
 
 variable "region" {
-  description = "AWS region of everything. scripts/terraform sets it to lastro_region of the inventory."
+  description = "AWS region of everything. lastro-ops sets it to lastro_region of the inventory."
   type        = string
   default     = "eu-west-1"
   nullable    = false

@@ -95,15 +95,7 @@ def unit() -> Iterator[Command]:
 def terraform() -> Iterator[Command]:
     """Terraform's own tests: plans with a mocked provider."""
     for module in ("terraform", "terraform/bootstrap"):
-        settings = {
-            "TF_CLI_CONFIG_FILE": str(PROJECT / ".lastro/terraform.rc"),
-            "TF_DATA_DIR": str(STATE / module),
-            "TF_IN_AUTOMATION": "1",
-        }
-        terraform = [str(BIN / "terraform"), f"-chdir={module}"]
-        init = [*terraform, "init", "-input=false", "-no-color", "-backend=false"]
-        subprocess.run(init, cwd=PROJECT, env=os.environ | settings, stdout=subprocess.DEVNULL)
-        yield Command([*terraform, "test", "-no-color"], settings)
+        yield Command([str(BIN / "lastro-ops"), "module", module, "test", "-no-color"])
 
 
 def iam() -> Iterator[Command]:
@@ -155,7 +147,7 @@ def hosts() -> Iterator[Command]:
 
 def molecule() -> Iterator[Command]:
     """Each role on hosts of its own."""
-    yield Command(["scripts/molecule"])
+    yield Command([str(BIN / "lastro-ops"), "molecule"])
 
 
 def platform() -> Iterator[Command]:

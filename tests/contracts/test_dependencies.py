@@ -28,10 +28,14 @@ LOCK_ENTRY = re.compile(
 def sources() -> Iterator[tuple[Path, Path]]:
     """Every source of dependencies with its lock."""
     yield PROJECT / "requirements.in", PROJECT / "requirements.txt"
+    # The operator's tools are part of the controller's environment.
+    ops = PROJECT / "services/ops/pyproject.toml"
+    yield ops, PROJECT / "requirements.txt"
     for source in sorted(LOCKS.rglob("*.in")):
         yield source, source.with_suffix(".txt")
     for project in sorted(PROJECT.glob("services/*/pyproject.toml")):
-        if tomllib.loads(project.read_text())["project"]["dependencies"]:
+        dependencies = tomllib.loads(project.read_text())["project"]["dependencies"]
+        if dependencies and project != ops:
             yield project, LOCKS / f"{project.parent.name}.txt"
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from lastro_ops.cli import COMMANDS
 from wiring import PROJECT
 
 MAKEFILE = (PROJECT / "Makefile").read_text()
 RULES = re.findall(r"^([a-z][a-z-]*):(?!=)([^\n]*)$", MAKEFILE, re.MULTILINE)
 # What other targets need, and nobody calls.
-INTERNAL = {"begin", "environment-exists", "has-inventory", "one-machine"}
+INTERNAL = {"begin", "environment-exists", "has-inventory", "one-machine", "reachable", "running"}
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 
 
@@ -32,6 +33,16 @@ def test_every_target_is_explained_by_make_help() -> None:
         if target not in INTERNAL:
             assert re.search(r"## \S", rest), f"{target} has no help text"
             assert re.search(rf"^  {target}\s+\S", explained, re.MULTILINE), target
+        else:
+            assert "##" not in rest and not re.search(rf"^  {target}\s", explained, re.MULTILINE)
+
+
+def test_make_help_groups_targets_by_who_uses_them() -> None:
+    groups = re.findall(r"^(\w.+)\n((?:  .+\n)+)", make("help").stdout, re.MULTILINE)
+    found = {title: re.findall(r"^  (\S+)", lines, re.MULTILINE) for title, lines in groups}
+    assert "promote" in found["Work with models and DAGs"]
+    assert {"up", "plan", "cost"} <= set(found["Operate an environment"])
+    assert {"test", "molecule"} <= set(found["Develop"])
 
 
 def test_make_alone_explains() -> None:
@@ -51,6 +62,8 @@ def test_what_a_target_runs_exists() -> None:
         assert (PROJECT / path).exists(), path
     for path in scripts:
         assert (PROJECT / path).stat().st_mode & 0o111, f"{path} is not executable"
+    commands = re.findall(r"\blastro-ops ([a-z][a-z-]*)", MAKEFILE)
+    assert commands and set(commands) <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("target", ["up", "configure", "apply", "destroy", "status"])
@@ -73,7 +86,7 @@ def test_an_environment_that_does_not_exist_changes_nothing(target: str, tmp_pat
 
 def test_what_a_caller_gives_is_one_word_of_the_shell() -> None:
     given = set(re.findall(r"'\$\(([A-Z_]+)\)'", MAKEFILE)) - {"ENV"}
-    assert not given, f"write $(call quoted,NAME) for {given}: a quote in it would end the string"
+    assert not given, f'write "$$NAME" for {given}: a quote in it would end the string'
     told = [line for line in MAKEFILE.splitlines() if " -e " in line and "$(" in line]
     assert not [line for line in told if re.search(r"-e \S*\$\([A-Z]", line)], "use the environment"
 
@@ -100,6 +113,7 @@ def test_a_document_names_only_targets_and_files_that_exist(document: Path) -> N
     assert named <= targets
     for script in re.findall(r"\bscripts/[a-z_]+", code):
         assert (PROJECT / script).exists(), script
+    assert set(re.findall(r"\blastro-ops ([a-z][a-z-]*)", code)) <= COMMANDS.keys()
     for link in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):
         assert (document.parent / link).exists(), f"link to {link}"
 

@@ -7,14 +7,16 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import programs
 import pytest
 import yaml
+from lastro_ops.cost.bill import PRICE_FILE, Prices, total
+from lastro_ops.cost.plans import mocked_plan
+from lastro_ops.cost.pricing import PRICED, managed, price_all
+from lastro_ops.cost.report import as_markdown, as_text
+from lastro_ops.project import CHECKOUT
 from wiring import PROJECT
 
-cost = programs.load("cost")
-
-FILE = yaml.safe_load(cost.PRICES.read_text())
+FILE = yaml.safe_load((PROJECT / PRICE_FILE).read_text())
 ROWS = [
     pytest.param(row, id=f"{region}-{what}-{name}")
     for region, groups in FILE["regions"].items()
@@ -26,34 +28,32 @@ ROWS = [
 @pytest.fixture(scope="module")
 def plans() -> dict[str, Any]:
     """The plan of each environment, none of which asks AWS; two at a time."""
-    cost.initialize()
+    environments = [CHECKOUT.environment(name) for name in CHECKOUT.environments]
     with ThreadPoolExecutor(2) as pool:
-        return dict(
-            zip(cost.ENVIRONMENTS, pool.map(cost.mocked_plan, cost.ENVIRONMENTS), strict=True)
-        )
+        return dict(zip(CHECKOUT.environments, pool.map(mocked_plan, environments), strict=True))
 
 
-@pytest.mark.parametrize("environment", cost.ENVIRONMENTS)
+@pytest.mark.parametrize("environment", CHECKOUT.environments)
 def test_an_environment_can_be_priced_without_an_account(
     plans: dict[str, Any], environment: str
 ) -> None:
     plan = plans[environment]
-    price = cost.Prices(FILE, plan.region)
-    lines = cost.price_all(plan.after, price)
+    price = Prices(FILE, plan.region)
+    lines = price_all(plan.after, price)
     hosts = {of.address for of in plan.after if of.type == "aws_instance"}
     assert hosts and hosts <= {line.resource for line in lines}
-    services = cost.managed(plan.after, lines, price)
+    services = managed(plan.after, lines, price)
     assert all(service.usd > 0 for service in services)
-    for write in (cost.as_text, cost.as_markdown):
-        assert f"{cost.total(lines):,.2f}" in write(environment, plan, price, datetime.date.today())
+    for write in (as_text, as_markdown):
+        assert f"{total(lines):,.2f}" in write(environment, plan, price, datetime.date.today())
 
 
 def test_every_type_of_resource_is_priced_or_free() -> None:
     # In the files, not in plans: what only some settings make must not surprise who sets them.
     text = "".join(path.read_text() for path in PROJECT.glob("terraform/*.tf"))
     types = set(re.findall(r'^resource "(\w+)"', text, re.MULTILINE))
-    assert types and types <= set(cost.PRICED) | set(FILE["free"])
-    assert not set(cost.PRICED) & set(FILE["free"])
+    assert types and types <= set(PRICED) | set(FILE["free"])
+    assert not set(PRICED) & set(FILE["free"])
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -236,7 +236,7 @@ def test_the_inventory_of_an_environment_agrees_with_its_tfvars(environment: str
     )
     tfvars = parse(TERRAFORM / "environments" / f"{environment}.tfvars")
     assert tfvars["environment"] == variables["lastro_environment"] == environment
-    # scripts/terraform gives Terraform the region of the inventory.
+    # lastro-ops gives Terraform the region of the inventory.
     assert "region" not in tfvars
     assert re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", variables["lastro_region"])
     if (PROJECT / f"inventory/{environment}/group_vars/all/01_one_machine.yml").exists():

@@ -120,19 +120,14 @@ def test_one_try_of_a_repeated_command_is_bounded() -> None:
 
 
 def script_files() -> list[Path]:
-    """Everything in scripts/, without the bytecode of those that are imported."""
+    """Everything in scripts/."""
     return sorted(path for path in (PROJECT / "scripts").iterdir() if path.is_file())
 
 
 def python_files() -> list[Path]:
     """Our Python that runs on the controller and on the hosts."""
-    scripts = [
-        path
-        for path in script_files()
-        if path.suffix == ".py" or path.read_text().startswith("#!/usr/bin/env python3")
-    ]
     services = (PROJECT / "services").glob("*/src/**/*.py")
-    return [*scripts, *sorted(services), *sorted((PROJECT / "ansible").rglob("*.py"))]
+    return [*sorted(services), *sorted((PROJECT / "ansible").rglob("*.py"))]
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -164,9 +159,9 @@ def test_clients_of_aws_and_http_say_how_long_they_wait() -> None:
     assert found == set(wanted.values())
 
 
-def test_scripts_in_shell_make_no_aws_client_of_their_own() -> None:
-    for path in script_files():
-        if path.name != "lastro_aws.py":
+def test_only_one_module_of_the_operators_tools_makes_clients_of_aws() -> None:
+    for path in [*script_files(), *(PROJECT / "services/ops/src").rglob("*.py")]:
+        if path.name != "aws.py":
             assert not re.search(r"boto3\.(client|resource|Session)", path.read_text()), path.name
 
 

@@ -22,6 +22,8 @@ from typing import Any
 import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
+from lastro_ops.project import CHECKOUT
+from lastro_ops.terraform.process import Terraform
 from wiring import PROJECT
 
 ACCOUNT = "111122223333"
@@ -195,17 +197,13 @@ class Account:
         self, environment: str, *arguments: str, session: boto3.Session | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Terraform of one environment, with its state in the account's bucket."""
+        terraform = Terraform(CHECKOUT, "terraform", STATE / environment)
         return subprocess.run(
-            [PROJECT / ".venv/bin/terraform", "-chdir=terraform", *arguments],
+            terraform.argv(*arguments),
             cwd=PROJECT,
             capture_output=True,
             text=True,
-            env=self.environment(session)
-            | {
-                "TF_CLI_CONFIG_FILE": str(PROJECT / ".lastro/terraform.rc"),
-                "TF_DATA_DIR": str(STATE / environment),
-                "TF_IN_AUTOMATION": "1",
-            },
+            env=self.environment(session) | terraform.variables,
         )
 
     def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

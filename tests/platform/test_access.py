@@ -29,6 +29,7 @@ import pytest
 import requests
 from lastro_platform import PROJECT, Platform, wait_for
 
+OPS = str(PROJECT / ".venv/bin/lastro-ops")
 STAND_IN = Path(__file__).with_name("session_stand_in.py")
 KEYS = "/home/admin/.ssh/authorized_keys"
 OF_A_COLLEAGUE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICOLLEAGUEcolleagueCOLLEAGUEcolleagueCOL ana"
@@ -164,7 +165,7 @@ def test_a_key_that_is_about_to_end_is_replaced(access: Access) -> None:
     file = access.state / "access.json"
     soon = json.loads(file.read_text()) | {"valid_until": f"{in_seconds(1800):%Y%m%d%H%M%S}Z"}
     file.write_text(json.dumps(soon))
-    ran = access.run(sys.executable, "scripts/authorize", access.platform.environment, "3")
+    ran = access.run(OPS, "authorize", access.platform.environment, "3")
     assert ran.returncode == 0, ran.stderr
     assert (access.state / "ssh_key").read_bytes() != old
     until = datetime.strptime(json.loads(file.read_text())["valid_until"], "%Y%m%d%H%M%S%z")
@@ -349,7 +350,7 @@ def test_another_environments_instances_are_left_alone(access: Access) -> None:
 
         wait_for("its agent", is_online)
         (access.state / "access.json").unlink()
-        ran = access.run(sys.executable, "scripts/authorize", access.platform.environment, "12")
+        ran = access.run(OPS, "authorize", access.platform.environment, "12")
         assert ran.returncode == 0, ran.stderr
         assert "authorized on 3 hosts" in ran.stdout
         reached = ssm.list_command_invocations()["CommandInvocations"]
@@ -361,7 +362,7 @@ def test_a_host_that_does_not_let_it_in_is_named_and_the_others_do(access: Acces
     host.run("mkdir /root/keys && mv /etc/ssh/ssh_host_*.pub /root/keys/")
     try:
         (access.state / "access.json").unlink()
-        ran = access.run(sys.executable, "scripts/authorize", access.platform.environment, "12")
+        ran = access.run(OPS, "authorize", access.platform.environment, "12")
         assert ran.returncode == 1
         assert access.platform.host_of("mlflow") in ran.stderr
         assert "does not let this machine in: Failed" in ran.stderr
@@ -370,7 +371,7 @@ def test_a_host_that_does_not_let_it_in_is_named_and_the_others_do(access: Acces
     finally:
         host.run("mv /root/keys/*.pub /etc/ssh/ && rmdir /root/keys")
     # The next run sees that one is missing.
-    ran = access.run(sys.executable, "scripts/authorize", access.platform.environment, "12")
+    ran = access.run(OPS, "authorize", access.platform.environment, "12")
     assert ran.returncode == 0 and "authorized on 3 hosts" in ran.stdout
     assert access.ssh("true").returncode == 0
 
@@ -379,7 +380,7 @@ def test_a_tunnel_opens_a_service_and_ends(access: Access) -> None:
     port = "15000"
     url = f"http://127.0.0.1:{port}"
     tunnel = subprocess.Popen(
-        [sys.executable, "scripts/tunnel", access.platform.environment, "airflow", port],
+        [OPS, "tunnel", access.platform.environment, "airflow", port],
         cwd=PROJECT,
         env=access.environment,
         stdout=subprocess.PIPE,
@@ -405,9 +406,7 @@ def test_a_tunnel_opens_a_service_and_ends(access: Access) -> None:
         sent = urlsplit(urljoin(url, login.headers["Location"]))
         known = urlsplit(access.platform.public_url("airflow") if access.platform.domain else url)
         assert sent.netloc == known.netloc
-        taken = access.run(
-            sys.executable, "scripts/tunnel", access.platform.environment, "mlflow", port
-        )
+        taken = access.run(OPS, "tunnel", access.platform.environment, "mlflow", port)
         assert taken.returncode == 1 and f"port {port} of this machine is taken" in taken.stderr
     finally:
         tunnel.send_signal(signal.SIGINT)

@@ -170,7 +170,7 @@ def screenshots(
     """A folder with what each page looks like and says, in a browser; with a prediction to show."""
     folder = tmp_path_factory.mktemp("screenshots")
     (folder / "expected.json").write_text(json.dumps(SAID))
-    platform.run("scripts/screenshots", platform.environment, str(folder))
+    platform.run("lastro-ops", "screenshots", platform.environment, str(folder))
     return folder
 
 

@@ -485,7 +485,7 @@ def test_a_locked_state_names_who_and_since_when(checkout: Path, platform: Platf
     before = serial(platform)
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **credentials}
     other = subprocess.Popen(
-        ["scripts/terraform", ENVIRONMENT, "console"],
+        [checkout / ".venv/bin/lastro-ops", "terraform", ENVIRONMENT, "console"],
         cwd=checkout,
         env=environment,
         stdin=subprocess.PIPE,

@@ -1,18 +1,24 @@
-"""`scripts/cost`: what a plan costs, computed by hand here, and what cannot be priced."""
+"""`lastro-ops cost`: what a plan costs, computed by hand here, and what cannot be priced."""
 
 from __future__ import annotations
 
 import datetime
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import programs
 import pytest
 import yaml
+from lastro_ops import cli
+from lastro_ops.cost import command
+from lastro_ops.cost.bill import Prices
+from lastro_ops.cost.plans import read_plan
+from lastro_ops.cost.pricing import price_all
+from lastro_ops.project import Project
+from lastro_ops.terraform.process import Output, Terraform
 
-cost = programs.load("cost")
+type Run = Callable[..., int]
 
 TODAY = datetime.date(2026, 3, 1)
 # Round numbers, so that what comes out can be computed by hand.
@@ -97,33 +103,48 @@ def plan(*changes: dict[str, Any], region: str = "eu-west-1") -> dict[str, Any]:
     return {"resource_changes": list(changes), "output_changes": {"platform": platform}}
 
 
-@pytest.fixture(autouse=True)
-def price_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A price file of round numbers in place of the real one."""
-    file = tmp_path / "terraform" / "prices.yml"
-    file.parent.mkdir()
-    file.write_text(FILE)
-    settings = tmp_path / "inventory/prod/group_vars/all/environment.yml"
-    settings.parent.mkdir(parents=True)
-    settings.write_text("lastro_region: eu-west-1\n")
-    monkeypatch.setattr(cost, "ROOT", tmp_path)
-    monkeypatch.setattr(cost, "PRICES", file)
-    monkeypatch.setattr(cost, "ENVIRONMENTS", ["prod"])
-    return file
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A checkout with one environment, and with a price file of round numbers."""
+    files = {
+        "terraform/prices.yml": FILE,
+        "terraform/environments/prod.tfvars": "",
+        "inventory/prod/group_vars/all/environment.yml": "lastro_region: eu-west-1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def ask(project: Project, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`lastro-ops cost` on a given day."""
+
+    def ask(*arguments: str, today: datetime.date = TODAY) -> int:
+        monkeypatch.setattr(command, "today", lambda: today)
+        return cli.main(["cost", *arguments], project)
+
+    return ask
+
+
+@pytest.fixture
+def run(ask: Run, tmp_path: Path) -> Run:
+    """`lastro-ops cost` with a plan."""
+
+    def run(data: dict[str, Any], *arguments: str, today: datetime.date = TODAY) -> int:
+        file = tmp_path / "plan.json"
+        file.write_text(json.dumps(data))
+        return ask("prod", "--plan", str(file), *arguments, today=today)
+
+    return run
 
 
 def bill(*changes: dict[str, Any]) -> dict[tuple[str, str], str]:
     """What each thing costs, by resource and what."""
-    of = cost.read_plan(plan(*changes))
-    prices = cost.Prices(yaml.safe_load(cost.PRICES.read_text()), of.region)
-    return {(line.name, line.what): str(line.usd) for line in cost.price_all(of.after, prices)}
-
-
-def run(data: dict[str, Any], *arguments: str, today: datetime.date = TODAY) -> int:
-    """scripts/cost with a plan."""
-    file = cost.ROOT / "plan.json"
-    file.write_text(json.dumps(data))
-    return cost.main(["prod", "--plan", str(file), *arguments], today)
+    of = read_plan(plan(*changes))
+    prices = Prices(yaml.safe_load(FILE), of.region)
+    return {(line.name, line.what): str(line.usd) for line in price_all(of.after, prices)}
 
 
 def test_a_host_is_its_hours_its_disk_and_its_address() -> None:
@@ -213,7 +234,7 @@ def test_modules_count_and_data_sources_do_not() -> None:
     ) == {("module.more.aws_kms_key.a", "key"): "1.00"}
 
 
-def test_the_text_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_adds_up(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(plan(change("aws_instance.a", HOST), change("aws_db_instance.b", DATABASE))) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["aws_instance.a", "t3.small", "730", "hour", "0.02", "14.60"] in lines
@@ -225,7 +246,7 @@ def test_the_text_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["total", "with", "the", "serverless", "MLflow", "280.40"] in lines
 
 
-def test_markdown_says_what_changes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_markdown_says_what_changes(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     larger = HOST | {"root_block_device": [{"volume_type": "gp3", "volume_size": 50}]}
     assert (
         run(
@@ -250,14 +271,14 @@ def test_markdown_says_what_changes(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_markdown_of_a_plan_without_changes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_markdown_of_a_plan_without_changes(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(plan(change("aws_kms_key.a", {}, before={})), "--format=markdown") == 0
     output = capsys.readouterr().out
     assert "prod: 1.00 USD, unchanged\n" in output
     assert "| resource |" not in output
 
 
-def test_an_assumption_can_be_another(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_assumption_can_be_another(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     buckets = plan(change("aws_s3_bucket.main", {}))
     assert run(buckets, "--assume", "s3_gb=200", "--assume", "out_gb=100") == 0
     output = capsys.readouterr().out
@@ -273,7 +294,7 @@ def test_an_assumption_can_be_another(capsys: pytest.CaptureFixture[str]) -> Non
 )
 @pytest.mark.parametrize("format_", ["text", "markdown"])
 def test_old_prices_are_warned_of(
-    capsys: pytest.CaptureFixture[str], today: datetime.date, warned: bool, format_: str
+    run: Run, capsys: pytest.CaptureFixture[str], today: datetime.date, warned: bool, format_: str
 ) -> None:
     assert run(plan(change("aws_kms_key.a", {})), f"--format={format_}", today=today) == 0
     assert ("prices are of 2026-01-01, more than a year ago" in capsys.readouterr().out) is warned
@@ -285,7 +306,8 @@ def test_old_prices_are_warned_of(
         (
             plan(change("aws_lb.main", {}), change("aws_lb.other", {})),
             [],
-            "aws_lb is neither priced by scripts/cost nor listed as free in terraform/prices.yml",
+            "aws_lb is neither priced by lastro-ops cost nor listed as free in"
+            " terraform/prices.yml",
         ),
         (
             plan(change("aws_instance.a", HOST | {"instance_type": "m7i.large"})),
@@ -315,14 +337,18 @@ def test_old_prices_are_warned_of(
                 )
             ),
             [],
-            "aws_db_instance.b: scripts/cost prices Performance Insights of 7 days only",
+            "aws_db_instance.b: lastro-ops cost prices Performance Insights of 7 days only",
         ),
         (plan(), ["--assume", "s3=1"], "there is no assumption 's3'; choose of s3_gb, "),
         (plan(), ["--assume", "s3_gb=much"], "assumption s3_gb is 'much'; give a number"),
     ],
 )
 def test_what_cannot_be_priced_is_named(
-    capsys: pytest.CaptureFixture[str], data: dict[str, Any], arguments: list[str], said: str
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    data: dict[str, Any],
+    arguments: list[str],
+    said: str,
 ) -> None:
     assert run(data, *arguments) == 1
     output = capsys.readouterr()
@@ -332,6 +358,7 @@ def test_what_cannot_be_priced_is_named(
 
 
 def test_everything_that_cannot_be_priced_is_named_at_once(
+    run: Run,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     host = HOST | {"instance_type": "m7i.large"}
@@ -340,15 +367,15 @@ def test_everything_that_cannot_be_priced_is_named_at_once(
     assert "aws_lb.main" in output and "m7i.large" in output
 
 
-def test_names_that_do_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cost.main(["prdo"]) == 1
+def test_names_that_do_not_exist(ask: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("prdo") == 1
     assert "there is no environment 'prdo'; choose of prod" in capsys.readouterr().err
-    assert cost.main(["prod", "--plan", "no/such/plan"]) == 1
+    assert ask("prod", "--plan", "no/such/plan") == 1
     assert "there is no plan no/such/plan" in capsys.readouterr().err
 
 
 def test_without_a_plan_nobody_is_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ask: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Terraform's events are read; the command itself is run in tests/contracts."""
     events = [
@@ -356,19 +383,18 @@ def test_without_a_plan_nobody_is_asked(
         {"type": "test_plan", "test_plan": plan(change("aws_vpc.a", {}))},
     ]
 
-    def terraform(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def capture(terraform: Terraform, *arguments: str) -> Output:
         asked = arguments[0] == "test" and "-var=region=eu-west-1" in arguments
-        output = "\n".join(json.dumps(event) for event in events if asked)
-        return subprocess.CompletedProcess(arguments, 0, output, "")
+        return Output(0, "\n".join(json.dumps(event) for event in events if asked), "")
 
-    monkeypatch.setattr(cost, "terraform", terraform)
-    assert cost.main(["prod", "--format=markdown"], TODAY) == 0
+    monkeypatch.setattr(Terraform, "capture", capture)
+    assert ask("prod", "--format=markdown") == 0
     # What exists is not known, so nothing is said of a change.
     assert capsys.readouterr().out.startswith("### Monthly cost of prod: 0.00 USD\n")
 
     fault = {"summary": "Resource postcondition failed", "detail": 'host "a" has no such type'}
     events[:] = [{"type": "diagnostic", "diagnostic": fault}]
-    assert cost.main(["prod"], TODAY) == 1
+    assert ask("prod") == 1
     output = capsys.readouterr().err
     assert 'Resource postcondition failed: host "a" has no such type\n' in output
     assert "its price to terraform/prices.yml" in output

@@ -1,4 +1,4 @@
-"""`scripts/session`: what it asks of AWS, what it hands the plugin, what it says when it cannot."""
+"""`lastro-ops session`: its request to AWS, what it hands the plugin, its errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def aws() -> Iterator[Any]:
 
 @pytest.fixture
 def session(aws: Any, tmp_path: Path):
-    """Runs scripts/session with a plugin that writes down what it was given."""
+    """Runs lastro-ops session with a plugin that writes down what it was given."""
     folder = tmp_path / "bin"
     folder.mkdir()
     plugin = folder / "session-manager-plugin"
@@ -64,8 +64,8 @@ def session(aws: Any, tmp_path: Path):
         *arguments: str, with_plugin: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         # A Python of its own folder: this checkout may have the plugin beside its own.
-        program = "import runpy, sys; sys.executable = '/nowhere/python'; sys.argv.pop(0);"
-        program += "sys.path.insert(0, 'scripts'); runpy.run_path(sys.argv[0], run_name='__main__')"
+        program = "import sys; sys.executable = '/nowhere/python';"
+        program += "from lastro_ops.cli import main; sys.exit(main())"
         variables = {name: value for name, value in os.environ.items() if "AWS_" not in name}
         variables |= {
             "PATH": f"{folder}:/usr/bin:/bin" if with_plugin else "/usr/bin:/bin",
@@ -77,7 +77,7 @@ def session(aws: Any, tmp_path: Path):
             **environment,
         }
         return subprocess.run(
-            [sys.executable, "-c", program, "scripts/session", *arguments],
+            [sys.executable, "-P", "-c", program, "session", *arguments],
             cwd=PROJECT,
             env={name: value for name, value in variables.items() if value},
             input="through and through",

@@ -1,25 +1,19 @@
-"""What scripts/terraform makes of a plan, a state, and an error."""
+"""What lastro-ops makes of a plan, a state, and an error of Terraform."""
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import pytest
-from programs import load
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    """The script as a module."""
-    return load("terraform")
+from lastro_ops.terraform.explain import explain
+from lastro_ops.terraform.plan import changes_nothing, count, doomed_by, protection
 
 
 def change(type_: str, actions: list[str], **before: Any) -> dict[str, Any]:
     return {"type": type_, "change": {"actions": actions, "before": before}}
 
 
-def test_what_is_replaced_is_destroyed(script: ModuleType) -> None:
+def test_what_is_replaced_is_destroyed() -> None:
     plan = {
         "resource_changes": [
             change("aws_db_instance", ["delete", "create"], identifier="lastro-prod"),
@@ -28,14 +22,14 @@ def test_what_is_replaced_is_destroyed(script: ModuleType) -> None:
             change("aws_instance", ["delete"], id="i-1"),
         ]
     }
-    assert script.doomed_by(plan) == {"lastro-prod": "database", "lastro-prod-dags": "bucket"}
-    assert script.count(plan) == "2 to add, 1 to change, 3 to destroy"
+    assert doomed_by(plan) == {"lastro-prod": "database", "lastro-prod-dags": "bucket"}
+    assert count(plan) == "2 to add, 1 to change, 3 to destroy"
 
 
-def test_a_plan_of_outputs_alone_changes_something(script: ModuleType) -> None:
+def test_a_plan_of_outputs_alone_changes_something() -> None:
     untouched = {"resource_changes": [change("aws_vpc", ["no-op"]), change("aws_ami", ["read"])]}
-    assert script.count(untouched) == "nothing to change"
-    assert not script.changes_nothing(
+    assert count(untouched) == "nothing to change"
+    assert not changes_nothing(
         untouched | {"output_changes": {"platform": {"actions": ["update"]}}}
     )
 
@@ -45,7 +39,7 @@ def test_a_plan_of_outputs_alone_changes_something(script: ModuleType) -> None:
     [(True, False, 2), (True, True, 1), (False, False, 1), (False, True, 0)],
 )
 def test_what_is_protected_says_by_which_setting(
-    script: ModuleType, deletion_protection: bool, force_destroy: bool, settings: int
+    deletion_protection: bool, force_destroy: bool, settings: int
 ) -> None:
     values = [
         ("aws_db_instance", {"deletion_protection": deletion_protection}),
@@ -54,8 +48,8 @@ def test_what_is_protected_says_by_which_setting(
     ]
     resources = [{"type": type_, "values": value} for type_, value in values]
     state = {"values": {"root_module": {"resources": resources}}}
-    assert len(script.protection(state)) == settings
-    assert script.protection({}) == []
+    assert len(protection(state)) == settings
+    assert protection({}) == []
 
 
 LOCKED = """
@@ -85,12 +79,10 @@ LOCKED = """
         ("api error ExpiredToken: The provided token has expired", ["have expired", "Log in"]),
     ],
 )
-def test_what_everybody_meets_is_explained(
-    script: ModuleType, output: str, parts: list[str]
-) -> None:
-    said = script.explain(output, "prod")
+def test_what_everybody_meets_is_explained(output: str, parts: list[str]) -> None:
+    said = explain(output, "prod")
     assert all(part in said for part in parts), said
 
 
-def test_what_is_not_known_is_left_to_terraform(script: ModuleType) -> None:
-    assert script.explain("│ Error: Invalid index", "prod") is None
+def test_what_is_not_known_is_left_to_terraform() -> None:
+    assert explain("│ Error: Invalid index", "prod") is None

@@ -1,4 +1,4 @@
-# Not a test: the plan that scripts/cost prices where there is no AWS account. In a folder of its own, since `terraform
+# Not a test: the plan that lastro-ops cost prices where there is no AWS account. In a folder of its own, since `terraform
 # test` runs all that is in tests/.
 
 mock_provider "aws" {

@@ -1,37 +1,40 @@
-#!/usr/bin/env python3
-"""Tells people on GitHub what a run of the pipeline found.
+"""Tell people on GitHub what a run of the pipeline found.
 
-    scripts/github comment FILE...     one comment on the pull request, updated in place
-    scripts/github issue ENV FILE      one issue for what has drifted in ENV: opened, updated,
-                                       and closed when FILE is empty
+lastro-ops github comment FILE...   one comment on the pull request, updated in place
+lastro-ops github issue ENV FILE    one issue for the drift of ENV: opened, updated, and closed when
+                                    FILE is empty
 
-What it says is the text of the files, which other jobs have written. It runs in a job of GitHub
-Actions, whose environment names the repository, the event and a token.
+The text is that of the files, which other jobs have written. This runs in a job of GitHub Actions,
+whose environment names the repository, the event and a token.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import requests
+
+from lastro_ops.errors import OpsError
+from lastro_ops.project import Project
 
 # In the text, unseen: by this a comment or an issue of ours is found again.
 MARKER = "<!-- lastro: {} -->"
 PAGE = 100
 
 
-def die(message: str) -> NoReturn:
-    """End with a message for whoever reads the job's log."""
-    sys.exit(f"github: {message}")
-
-
 def required(variable: str) -> str:
-    """A variable that GitHub sets in every job."""
-    return os.environ.get(variable) or die(f"{variable} is not set; this runs in GitHub Actions")
+    """A variable that GitHub sets in every job.
+
+    Raises:
+        OpsError: it is not set.
+    """
+    if value := os.environ.get(variable):
+        return value
+    raise OpsError(f"{variable} is not set; this runs in GitHub Actions")
 
 
 class Repository:
@@ -40,21 +43,27 @@ class Repository:
     def __init__(self) -> None:
         self.url = f"{required('GITHUB_API_URL')}/repos/{required('GITHUB_REPOSITORY')}"
         self.session = requests.Session()
-        self.session.headers = {
-            "Authorization": f"Bearer {required('GITHUB_TOKEN')}",
-            "Accept": "application/vnd.github+json",
-            "X-GitHub-Api-Version": "2022-11-28",
-        }
+        self.session.headers.update(
+            {
+                "Authorization": f"Bearer {required('GITHUB_TOKEN')}",
+                "Accept": "application/vnd.github+json",
+                "X-GitHub-Api-Version": "2022-11-28",
+            }
+        )
 
     def call(self, method: str, path: str, **body: Any) -> Any:
-        """One call; its answer."""
+        """Call GitHub and return the answer.
+
+        Raises:
+            OpsError: GitHub refuses; the message has its words.
+        """
         answer = self.session.request(method, f"{self.url}/{path}", json=body or None, timeout=30)
         if not answer.ok:
-            die(f"{method} {path}: {answer.status_code} {answer.text}")
+            raise OpsError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json()
 
     def find(self, path: str, marker: str) -> dict[str, Any] | None:
-        """The first of a list whose text carries the marker."""
+        """The first of our comments or issues in a list: its text has the marker."""
         separator = "&" if "?" in path else "?"
         page = 1
         while items := self.call("GET", f"{path}{separator}per_page={PAGE}&page={page}"):
@@ -67,23 +76,30 @@ class Repository:
 
 
 def read(files: list[str]) -> str:
-    """The texts of the files, one below the other."""
+    """The texts of the files, one below the other.
+
+    Raises:
+        OpsError: a file is missing, or none was named.
+    """
     missing = [file for file in files if not Path(file).is_file()]
     if missing or not files:
-        die(f"there is no {', '.join(missing) or 'file to show'}; did the job before hand it on?")
+        what = ", ".join(missing) or "file to show"
+        raise OpsError(f"there is no {what}; did the job before hand it on?")
     return "\n".join(Path(file).read_text().strip() for file in sorted(files))
 
 
 def run_url() -> str:
-    """Where the run that speaks is to be seen."""
+    """The page of this run."""
     server, repository = required("GITHUB_SERVER_URL"), required("GITHUB_REPOSITORY")
     return f"{server}/{repository}/actions/runs/{required('GITHUB_RUN_ID')}"
 
 
 def comment(*files: str) -> None:
-    """Write the one comment of the pull request, or write it anew."""
+    """Write the one comment of the pull request, or update it."""
     event = json.loads(Path(required("GITHUB_EVENT_PATH")).read_text())
-    number = event.get("pull_request", {}).get("number") or die("this event is no pull request")
+    number = event.get("pull_request", {}).get("number")
+    if not number:
+        raise OpsError("this event is not a pull request")
     marker = MARKER.format("plan")
     body = f"{marker}\n## What this would change\n\n{read(list(files))}\n\n[The run]({run_url()})\n"
     repository = Repository()
@@ -120,11 +136,19 @@ def issue(environment: str, file: str) -> None:
         print(f"opened {made['html_url']}")
 
 
-if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["comment", *files]:
-            comment(*files)
-        case ["issue", environment, file]:
-            issue(environment, file)
-        case _:
-            sys.exit(__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `lastro-ops github`."""
+    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    comment_parser = commands.add_parser("comment", help="comment on the pull request")
+    comment_parser.add_argument("files", metavar="FILE", nargs="*")
+    issue_parser = commands.add_parser("issue", help="open, update or close the issue about drift")
+    issue_parser.add_argument("environment", metavar="ENV")
+    issue_parser.add_argument("file", metavar="FILE")
+
+
+def run(project: Project, options: argparse.Namespace) -> None:
+    """Write the comment or the issue."""
+    if options.what == "comment":
+        comment(*options.files)
+    else:
+        issue(options.environment, options.file)

@@ -1,9 +1,6 @@
-#!/usr/bin/env python3
 """Write the table of variables in each role's README from its argument specs.
 
-Usage: scripts/role_readmes [--check]
-
-With --check nothing is written: a README that differs is named, and so is a variable of which
+With --check nothing is written: each README that differs is named, and each variable of which
 defaults/main.yml and meta/argument_specs.yml disagree. Exit status 1 when there is any.
 """
 
@@ -12,15 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-ROLES = Path(__file__).resolve().parent.parent / "ansible" / "roles"
-BEGIN = "<!-- Variables: written by scripts/role_readmes -->"
+from lastro_ops.errors import OpsError
+from lastro_ops.project import Project
+
+BEGIN = "<!-- Variables: written by lastro-ops role-readmes -->"
 END = "<!-- End of variables -->"
 MISSING = object()
 
@@ -28,12 +26,15 @@ Options = dict[str, dict[str, Any]]
 
 
 def load(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    """A YAML file; one without content is an empty mapping."""
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return data
 
 
 def entry_points(role: Path) -> dict[str, dict[str, Any]]:
     """The argument specs of a role by entry point."""
-    return load(role / "meta" / "argument_specs.yml")["argument_specs"]
+    specs: dict[str, dict[str, Any]] = load(role / "meta" / "argument_specs.yml")["argument_specs"]
+    return specs
 
 
 def cell(text: str) -> str:
@@ -42,6 +43,7 @@ def cell(text: str) -> str:
 
 
 def default_of(option: dict[str, Any]) -> str:
+    """The default of an option as a cell shows it."""
     if option.get("required"):
         return "required"
     if "default" not in option:
@@ -91,7 +93,7 @@ def disagreements(role: Path) -> Iterator[str]:
     options = {name: option for spec in manual.values() for name, option in spec["options"].items()}
     for name in sorted(defaults.keys() | options.keys()):
         if name not in options:
-            yield f"{role.name}: {name} stands in the defaults and not in the specs"
+            yield f"{role.name}: {name} is in the defaults and not in the specs"
         elif name in defaults:
             specified = options[name].get("default", MISSING)
             if specified != defaults[name]:
@@ -104,15 +106,16 @@ def disagreements(role: Path) -> Iterator[str]:
             yield f"{role.name}: the defaults lack a comment line '# {name}: ...'"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `lastro-ops role-readmes`."""
     parser.add_argument("--check", action="store_true", help="write nothing; name what differs")
-    check = parser.parse_args().check
 
+
+def run(project: Project, options: argparse.Namespace) -> None:
+    """Write or check the README of every role."""
     faults: list[str] = []
-    for role in sorted(path.parent.parent for path in ROLES.glob("*/meta/argument_specs.yml")):
+    specs = (project.root / "ansible" / "roles").glob("*/meta/argument_specs.yml")
+    for role in sorted(path.parent.parent for path in specs):
         faults += disagreements(role)
         readme = role / "README.md"
         text = readme.read_text(encoding="utf-8")
@@ -123,16 +126,11 @@ def main() -> int:
         wanted = before + variables(role) + rest.partition(END)[2]
         if wanted == text:
             continue
-        if check:
+        if options.check:
             faults.append(
-                f"{role.name}: README.md differs from the specs; run scripts/role_readmes"
+                f"{role.name}: README.md differs from the specs; run lastro-ops role-readmes"
             )
         else:
             readme.write_text(wanted, encoding="utf-8")
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if faults:
+        raise OpsError("\n".join(faults))

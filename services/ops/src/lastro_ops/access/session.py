@@ -1,21 +1,21 @@
-#!/usr/bin/env python3
 """Connect standard input and output to a port of an instance, through Session Manager.
 
 The ProxyCommand of SSH (ansible/playbooks/access.yml): boto3 asks for the session, AWS's
 session-manager-plugin carries it, and the AWS CLI is not needed.
-
-Usage: session REGION INSTANCE_ID [PORT]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from lastro_aws import AWS_ERRORS, client, code, explain, give_up
+from lastro_ops import aws
+from lastro_ops.errors import OpsError
+from lastro_ops.project import Project
 
 PLUGIN = "session-manager-plugin"
 # The plugin takes the response, which holds a token, from the variable that its first argument
@@ -23,37 +23,42 @@ PLUGIN = "session-manager-plugin"
 RESPONSE = "AWS_SSM_START_SESSION_RESPONSE"
 
 
-def main() -> None:
-    if len(sys.argv) not in (3, 4):
-        give_up(__doc__.strip().splitlines()[-1])
-    region, instance, port = (*sys.argv[1:], "22")[:3]
-    # scripts/setup puts it beside the Python that runs this.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `lastro-ops session`."""
+    parser.add_argument("region", metavar="REGION")
+    parser.add_argument("instance", metavar="INSTANCE_ID")
+    parser.add_argument("port", metavar="PORT", nargs="?", default="22")
+
+
+def run(project: Project, options: argparse.Namespace) -> None:
+    """Start the session and become the plugin."""
+    region, instance = options.region, options.instance
+    # scripts/setup puts it next to the Python that runs this. SSH's PATH need not name that folder.
     beside = Path(sys.executable).parent
     plugin = shutil.which(PLUGIN, path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if plugin is None:
-        give_up(f"{PLUGIN} is not installed: `scripts/setup aws` fetches it into this checkout")
+        raise OpsError(
+            f"{PLUGIN} is not installed: `scripts/setup aws` fetches it into this checkout."
+        )
     request = {
         "Target": instance,
         "DocumentName": "AWS-StartSSHSession",
-        "Parameters": {"portNumber": [port]},
+        "Parameters": {"portNumber": [options.port]},
     }
-    try:
-        ssm = client("ssm", region)
-        response = ssm.start_session(**request)
-    except AWS_ERRORS as error:
-        if code(error) == "TargetNotConnected":
-            give_up(
+    with aws.explained():
+        ssm = aws.client("ssm", region)
+        try:
+            response = ssm.start_session(**request)
+        except aws.AWS_ERRORS as error:
+            if aws.code(error) != "TargetNotConnected":
+                raise
+            raise OpsError(
                 f"{instance} is not connected to Session Manager: it is stopped, still booting, or"
                 " its agent does not run. `aws ec2 get-console-output --latest"
-                f" --instance-id {instance}` shows its boot"
-            )
-        give_up(explain(error))
+                f" --instance-id {instance}` shows its boot."
+            ) from error
     response.pop("ResponseMetadata")
     # The plugin signs its first request itself, and finds credentials as boto3 does.
     arguments = [PLUGIN, RESPONSE, region, "StartSession", os.environ.get("AWS_PROFILE", "")]
     arguments += [json.dumps(request), ssm.meta.endpoint_url]
     os.execve(plugin, arguments, os.environ | {RESPONSE: json.dumps(response)})
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,17 @@
-"""What the scripts that talk to AWS share: the contract, and errors that say what to do."""
+"""Clients of AWS that give up in time, and errors of AWS that say what to do."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import boto3
+from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-PROJECT = Path(__file__).resolve().parents[1]
+from lastro_ops.errors import OpsError
+
 AWS_ERRORS = (BotoCoreError, ClientError)
 # By default botocore tries to connect five times, for a minute each: too long to learn that the
 # network is down.
@@ -35,15 +36,15 @@ _REFUSED = {
 }
 
 
-def client(service: str, region: str) -> Any:
+def client(service: str, region: str) -> BaseClient:
     """A client of an AWS service."""
     return boto3.client(service, region_name=region, config=PATIENCE)
 
 
 def code(error: Exception) -> str:
-    """The name of an error: AWS's own where it answered, boto3's where it did not come so far."""
+    """The name of an error: the code that AWS returned, or the class of an error of boto3."""
     if isinstance(error, ClientError):
-        return error.response["Error"]["Code"]
+        return str(error.response["Error"]["Code"])
     return type(error).__name__
 
 
@@ -69,25 +70,31 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def contract(environment: str) -> dict[str, Any]:
-    """Terraform's output `platform` of an environment.
+@contextmanager
+def explained(subject: str = "") -> Iterator[None]:
+    """Turn an error of AWS into an OpsError that says what to do.
 
-    Raises:
-        SystemExit: there is none; it says what to do.
+    Args:
+        subject: what the message begins with, such as the name of the environment.
     """
-    file = PROJECT / f"inventory/{environment}/group_vars/all/platform.json"
     try:
-        return json.loads(file.read_text())["platform"]
-    except FileNotFoundError:
-        give_up(f"{file} is missing: `make inventory ENV={environment}` writes it")
+        yield
+    except AWS_ERRORS as error:
+        prefix = f"{subject}: " if subject else ""
+        raise OpsError(f"{prefix}{explain(error)}.") from error
+
+
+def account_of(region: str) -> str:
+    """The number of the account that the credentials belong to."""
+    return str(client("sts", region).get_caller_identity()["Account"])
 
 
 def state_bucket(region: str) -> tuple[str, str, str | None]:
-    """The account of these credentials, its bucket of Terraform's states, and where that lies.
+    """The account of these credentials, its bucket of Terraform's states, and the bucket's region.
 
-    The region is None when there is no such bucket yet; ``region`` is where AWS is asked.
+    The bucket's region is None when there is no such bucket yet. ``region`` is where AWS is called.
     """
-    account = client("sts", region).get_caller_identity()["Account"]
+    account = account_of(region)
     bucket = f"lastro-terraform-state-{account}"
     try:
         found = client("s3", region).head_bucket(Bucket=bucket)
@@ -95,9 +102,4 @@ def state_bucket(region: str) -> tuple[str, str, str | None]:
         if code(error) != "404":
             raise
         return account, bucket, None
-    return account, bucket, found.get("BucketRegion", region)
-
-
-def give_up(message: str) -> NoReturn:
-    """End with a message and the status 1."""
-    raise SystemExit(f"{message}.")
+    return account, bucket, str(found.get("BucketRegion", region))

@@ -1,4 +1,6 @@
-"""Markdown that several scripts write for people on GitHub."""
+"""Markdown that several commands write for people on GitHub."""
+
+from __future__ import annotations
 
 import re
 
@@ -7,10 +9,10 @@ FOLDED_CHARACTERS = 25_000
 
 
 def folded(title: str, text: str) -> str:
-    """A long text under a title that unfolds it; what is beyond GitHub's limit is left out."""
+    """A long text under a title that unfolds it, cut at FOLDED_CHARACTERS."""
     text = text.strip()
     if len(text) > FOLDED_CHARACTERS:
-        text = text[:FOLDED_CHARACTERS] + "\n... (the rest stands in the log of the job)"
-    # Longer than any that the text holds itself.
+        text = text[:FOLDED_CHARACTERS] + "\n... (the log of the job has the rest)"
+    # Longer than any fence in the text.
     fence = "`" * (max(map(len, re.findall("`+", text)), default=2) + 1)
     return f"<details><summary>{title}</summary>\n\n{fence}\n{text}\n{fence}\n\n</details>"

@@ -1,16 +1,14 @@
-#!/usr/bin/env python3
 """Let this machine in by SSH on the running hosts of an environment, for some hours.
 
-A fresh key goes to all of them by one Run Command (terraform/access.tf), which returns the hosts'
-own keys. Nothing is done while a key is still good for an hour and the hosts are the same.
+One Run Command (terraform/access.tf) sends a new key to all of them and returns the hosts' own
+keys. If a key is still good for an hour and the hosts are the same, nothing happens.
 
 Writes in .lastro/<environment>: ssh_key, known_hosts (by instance id) and access.json.
-
-Usage: authorize ENVIRONMENT HOURS
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -21,7 +19,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lastro_aws import AWS_ERRORS, PROJECT, client, contract, explain, give_up
+from botocore.client import BaseClient
+
+from lastro_ops import aws
+from lastro_ops.errors import OpsError, UsageError
+from lastro_ops.project import Platform, Project
 
 MARGIN = timedelta(hours=1)
 # A host that has just been made installs its agent first.
@@ -31,7 +33,7 @@ FINAL = {"Success", "Failed", "TimedOut", "Cancelled"}
 DOCUMENTED = "%Y%m%d%H%M%SZ"
 
 
-def running(ec2: Any, platform: dict[str, Any]) -> dict[str, str]:
+def running(ec2: BaseClient, platform: Platform) -> dict[str, str]:
     """Instance id -> name, of the environment's running hosts."""
     pages = ec2.get_paginator("describe_instances").paginate(
         Filters=[
@@ -58,11 +60,11 @@ def still_good(state: Path, hosts: dict[str, str]) -> str | None:
     except (FileNotFoundError, ValueError, KeyError):
         return None
     good = until - datetime.now(UTC) > MARGIN and access["hosts"] == sorted(hosts)
-    return access["valid_until"] if good and (state / "ssh_key").exists() else None
+    return str(access["valid_until"]) if good and (state / "ssh_key").exists() else None
 
 
-def wait_for_agents(ssm: Any, hosts: dict[str, str]) -> None:
-    """Return when all hosts are online in Session Manager, or when that takes too long."""
+def wait_for_agents(ssm: BaseClient, hosts: dict[str, str]) -> None:
+    """Return when all hosts are online in Session Manager, or after BOOT_SECONDS."""
     deadline = time.monotonic() + BOOT_SECONDS
     while time.monotonic() < deadline:
         pages = ssm.get_paginator("describe_instance_information").paginate(
@@ -76,7 +78,7 @@ def wait_for_agents(ssm: Any, hosts: dict[str, str]) -> None:
 
 
 def new_key(file: Path) -> str:
-    """Make a key pair without a passphrase; its public half."""
+    """Make a key pair without a passphrase and return its public half."""
     file.unlink(missing_ok=True)
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(file)], check=True
@@ -84,10 +86,14 @@ def new_key(file: Path) -> str:
     return " ".join(Path(f"{file}.pub").read_text().split()[:2])
 
 
-def authorize(
-    ssm: Any, platform: dict[str, Any], hosts: dict[str, str], key: str, until: str
+def send_key(
+    ssm: BaseClient, platform: Platform, hosts: dict[str, str], key: str, until: str
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Send the key: the keys of the hosts that let it in, and why others do not, by instance id."""
+    """Send the key to the hosts.
+
+    Returns:
+        The SSH keys of the hosts that accepted it, and why the others did not, by instance id.
+    """
     command = ssm.send_command(
         DocumentName=platform["access"]["document"],
         Targets=[
@@ -96,7 +102,7 @@ def authorize(
         ],
         Parameters={"publicKey": [key], "validUntil": [until]},
         TimeoutSeconds=ANSWER_SECONDS,
-        # All at once, and one host that fails keeps no other from it.
+        # All at once, and a host that fails does not stop the others.
         MaxConcurrency="100%",
         MaxErrors="100%",
     )["Command"]["CommandId"]
@@ -131,37 +137,48 @@ def write(file: Path, text: str) -> None:
     new.replace(file)
 
 
-def main() -> None:
-    if len(sys.argv) != 3 or not sys.argv[2].isdecimal() or not 2 <= int(sys.argv[2]) <= 24:
-        give_up("usage: authorize ENVIRONMENT HOURS, with 2 to 24 hours")
-    environment, hours = sys.argv[1], int(sys.argv[2])
-    platform = contract(environment)
-    state = PROJECT / ".lastro" / environment
+def hours(text: str) -> int:
+    """The argument HOURS."""
+    if not text.isdecimal() or not 2 <= int(text) <= 24:
+        raise UsageError(f"HOURS is '{text}'; choose 2 to 24")
+    return int(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `lastro-ops authorize`."""
+    parser.add_argument("environment", metavar="ENV")
+    parser.add_argument("hours", metavar="HOURS", type=hours, help="2 to 24")
+
+
+def run(project: Project, options: argparse.Namespace) -> None:
+    """Let this machine in on every host, or name the hosts that refuse."""
+    environment = project.environment(options.environment)
+    platform, state = environment.contract(), environment.state
     state.mkdir(parents=True, exist_ok=True)
     os.umask(0o077)
-    lock = (state / "access.lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    ssm = client("ssm", platform["region"])
-    hosts = running(client("ec2", platform["region"]), platform)
-    if not hosts:
-        give_up(
-            f"{environment} has no running host: start its instances, or"
-            f" `make apply ENV={environment}`"
-        )
-    if good := still_good(state, hosts):
-        print(f"{len(hosts)} hosts let this machine in until {good}")
-        return
-    wait_for_agents(ssm, hosts)
-    until = (datetime.now(UTC) + timedelta(hours=hours)).strftime(DOCUMENTED)
-    fresh = state / "ssh_key.new"
-    let_in, refused = authorize(ssm, platform, hosts, new_key(fresh), until)
-    if let_in:
-        for suffix in ("", ".pub"):
-            Path(f"{fresh}{suffix}").replace(state / f"ssh_key{suffix}")
-        lines = [f"{host} {line}" for host, keys in sorted(let_in.items()) for line in keys]
-        write(state / "known_hosts", "\n".join(lines) + "\n")
-        access = {"valid_until": until, "hosts": sorted(let_in)}
-        write(state / "access.json", json.dumps(access) + "\n")
+    with (state / "access.lock").open("w") as lock, aws.explained():
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ssm = aws.client("ssm", platform["region"])
+        hosts = running(aws.client("ec2", platform["region"]), platform)
+        if not hosts:
+            raise OpsError(
+                f"{environment.name} has no running host: start its instances, or"
+                f" `make apply ENV={environment.name}`."
+            )
+        if good := still_good(state, hosts):
+            print(f"{len(hosts)} hosts let this machine in until {good}")
+            return
+        wait_for_agents(ssm, hosts)
+        until = (datetime.now(UTC) + timedelta(hours=options.hours)).strftime(DOCUMENTED)
+        fresh = state / "ssh_key.new"
+        let_in, refused = send_key(ssm, platform, hosts, new_key(fresh), until)
+        if let_in:
+            for suffix in ("", ".pub"):
+                Path(f"{fresh}{suffix}").replace(state / f"ssh_key{suffix}")
+            lines = [f"{host} {line}" for host, keys in sorted(let_in.items()) for line in keys]
+            write(state / "known_hosts", "\n".join(lines) + "\n")
+            access = {"valid_until": until, "hosts": sorted(let_in)}
+            write(state / "access.json", json.dumps(access) + "\n")
     for host, why in refused.items():
         print(
             f"{hosts[host]} ({host}) does not let this machine in: {why}."
@@ -170,12 +187,5 @@ def main() -> None:
             file=sys.stderr,
         )
     if refused:
-        sys.exit(1)
+        raise OpsError(f"{len(refused)} of {len(hosts)} hosts do not let this machine in")
     print(f"authorized on {len(hosts)} hosts until {until}")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except AWS_ERRORS as error:
-        give_up(explain(error))

@@ -1,0 +1,1 @@
+"""Terraform: for an environment, for an account, and in a folder alone."""
