@@ -10,8 +10,8 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.types as is_
-from model_api.signature import NUMERIC, Column
-from model_api.version import plain
+from model_api.model.answers import plain
+from model_api.model.signature import NUMERIC, Column
 
 
 def _listed(kind: pa.DataType) -> bool:
