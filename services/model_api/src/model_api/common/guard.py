@@ -51,8 +51,6 @@ class Guard:
         now = self._clock()
         if self.failures == 0 or now - self._logged_at >= REPEAT_SECONDS:
             self._logged_at = now
-            self._logger.error(
-                "%s: failed, will be tried again", self._work, exc_info=(kind, error, traceback)
-            )
+            self._logger.error("%s: failed, will be tried again", self._work, exc_info=error)
         self.failures += 1
         return True

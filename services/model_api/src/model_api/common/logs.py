@@ -48,7 +48,7 @@ def without_values(error: BaseException) -> dict[str, Any]:
     }
 
 
-class Repeats:
+class Repeats[Kind: Hashable]:
     """Tells which of many events that are alike have a line, and counts the others.
 
     Whoever has no key may ask as often as he likes: a line each would fill the journal, which then
@@ -65,10 +65,10 @@ class Repeats:
     ) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._since: dict[Hashable, float] = {}
-        self._counts: Counter[Hashable] = Counter()
+        self._since: dict[Kind, float] = {}
+        self._counts: Counter[Kind] = Counter()
 
-    def first(self, kind: Hashable) -> bool:
+    def first(self, kind: Kind) -> bool:
         """Count one, unless it is the first of its interval: that one is to have a line."""
         if kind in self._since:
             self._counts[kind] += 1
@@ -76,7 +76,7 @@ class Repeats:
         self._since[kind] = self._clock()
         return True
 
-    def due(self) -> Iterator[tuple[Hashable, int]]:
+    def due(self) -> Iterator[tuple[Kind, int]]:
         """Yield each kind whose interval is over with the number of those that were counted."""
         now = self._clock()
         for kind, since in list(self._since.items()):
@@ -94,7 +94,7 @@ class Sparse(logging.Filter):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._repeats = Repeats(clock=clock)
+        self._repeats: Repeats[object] = Repeats(clock=clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether the record is to have its line."""

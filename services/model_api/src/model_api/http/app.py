@@ -142,11 +142,11 @@ def _add_routes(app: FastAPI, store: Store) -> None:
     @app.get("/health/ready", tags=["health"], responses=problems.responses(503))
     async def ready() -> dict[str, str]:
         """Tell whether there are models to answer with."""
-        if not store.ready:
+        if (reason := store.not_ready_reason) is not None:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "not-ready",
-                store.not_ready_reason,
+                reason,
                 headers={"Retry-After": "2"},
             )
         return {"status": "ready"}

@@ -36,7 +36,7 @@ async def read_body(
             if message["type"] == "http.disconnect":
                 raise Disconnected
             if not message.get("more_body", False):
-                body = message.get("body", b"")
+                body: bytes = message.get("body", b"")
                 if len(body) > limit:
                     raise _too_large(limit)
                 return body

@@ -77,7 +77,8 @@ class PredictionExecutor:
             ) from None
         result, failed = outcome
         if not failed:
-            return result
+            answer: T = result
+            return answer
         outcome.clear()
         try:
             raise result

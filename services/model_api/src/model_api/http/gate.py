@@ -57,7 +57,7 @@ class Gate:
         self._rates = rates
         self._metrics = counted
         self._slow_seconds = slow_seconds
-        self._repeats = Repeats()
+        self._repeats: Repeats[tuple[str, int]] = Repeats()
         # Unique by the process's part, at the cost of a number.
         self._ids = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
 

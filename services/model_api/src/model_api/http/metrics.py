@@ -121,11 +121,11 @@ def expose(describe: Callable[[], dict[str, Any]]) -> bytes:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            mark_process_dead(pid, str(folder))
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
         except PermissionError:
             pass
     registry = CollectorRegistry()
-    _Files(registry, str(folder))
+    _Files(registry, str(folder))  # type: ignore[no-untyped-call]
     registry.register(_Models(describe))
     return generate_latest(registry)
 
@@ -145,7 +145,8 @@ class _Files(MultiProcessCollector):
             with suppress(FileNotFoundError):
                 if file.stat().st_size:
                     files.append(str(file))
-        return self.merge(files, accumulate=True)
+        merged: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return merged
 
 
 class _Models(Collector):

@@ -81,7 +81,8 @@ class Batch:
             raise TypeError("the model takes columns that are not numeric: use frame()")
         width = len(layout.columns)
         if self._frame is not None:
-            return self._frame.to_numpy(layout.dtype)
+            table: np.ndarray = self._frame.to_numpy(layout.dtype)
+            return table
         # Where None may come the type is one of floats, of which numpy makes it NaN.
         flat = chain.from_iterable(self.tuples())
         return np.fromiter(flat, layout.dtype, self.rows * width).reshape(self.rows, width)
@@ -212,7 +213,7 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
             return values.astype(dtype)
     if column.type == "datetime" and values.dtype.kind == "M":
         return values.astype("datetime64[ns]")
-    checked = []
+    checked: list[Any] = []
     for row, value in enumerate(values.tolist()):
         if column.nullable and missing[row]:
             checked.append(None)

@@ -46,7 +46,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    return msgspec.json.decode((folder / MANIFEST).read_bytes())
+    return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=dict[str, Any])
 
 
 def decoder_of(manifest: dict[str, Any]) -> Decoder:

@@ -5,7 +5,7 @@ that the result is the same to the last bit. `preparing.compiling` writes the pr
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,7 +28,11 @@ class Program:
     """
 
     def __init__(self, options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        kinds = {"numbers": _Numbers, "narrow": _Narrow, "categories": _Categories}
+        kinds: dict[str, type[_Block]] = {
+            "numbers": _Numbers,
+            "narrow": _Narrow,
+            "categories": _Categories,
+        }
         self._blocks = [kinds[block["kind"]](block, arrays) for block in options["blocks"]]
         self._operations = _operations(options["operations"], arrays)
         self._by_column = any(block.by_column for block in self._blocks)
@@ -76,6 +80,16 @@ def _run(operations: list[tuple[str, tuple[Any, ...]]], rows: np.ndarray) -> np.
 
 
 # ---- blocks -------------------------------------------------------------------------------------
+
+
+class _Block(Protocol):
+    """Some columns of the array that the predictor takes; ``by_column``, whether of ``columns``."""
+
+    by_column: bool
+
+    def __init__(self, options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None: ...
+
+    def rows(self, batch: Batch, columns: Columns) -> np.ndarray: ...
 
 
 class _Numbers:

@@ -1,8 +1,9 @@
 """A model's MLflow signature: its columns and tensors, and what they are to msgspec and to JSON."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import GenericAlias
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -120,9 +121,9 @@ def tensor_of(entry: dict[str, Any]) -> Tensor:
     return Tensor(entry.get("name"), dtype, tuple(spec["shape"]))
 
 
-def fits_struct(name: str) -> bool:
+def fits_struct(name: str | None) -> bool:
     """Tell whether msgspec can have a field of that name: one that JSON need not escape."""
-    return not any(character in '"\\' or character < " " for character in name)
+    return name is not None and not any(c in '"\\' or c < " " for c in name)
 
 
 def struct_of(
@@ -148,6 +149,16 @@ def struct_of(
     )
 
 
+def list_of(kind: Any) -> Any:
+    """Return the type of lists of what is a type only at runtime."""
+    return GenericAlias(list, (kind,))
+
+
+def tuple_of(kinds: Iterable[Any]) -> Any:
+    """Return the type of tuples of what are types only at runtime."""
+    return GenericAlias(tuple, tuple(kinds))
+
+
 def column_type(column: Column) -> Any:
     """Return what msgspec decodes one value of a column as."""
     kind = SCALARS[column.type][0]
@@ -169,7 +180,7 @@ def tensor_type(tensor: Tensor) -> Any:
     elif tensor.dtype.kind == "O":
         kind = Any
     for _ in tensor.shape:
-        kind = list[kind]
+        kind = list_of(kind)
     return kind
 
 

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,7 +227,7 @@ class Version:
         batch = self.warm()
         one, many = batch.row(0), batch.take([i % batch.rows for i in range(_MEASURED_ROWS)])
         try:
-            single, hundred = (shortest(lambda b=b: self.predict(b)) for b in (one, many))
+            single, hundred = (shortest(partial(self.predict, b)) for b in (one, many))
         except Exception:
             # A model that takes only batches of one size.
             single = hundred = shortest(lambda: self.predict(batch))

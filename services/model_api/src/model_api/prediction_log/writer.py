@@ -181,7 +181,7 @@ class Writer:
                 return True
             if not failures and (
                 self._waiting.ready >= self._settings.flush_records
-                or self._waiting.bytes >= min(_FLUSH_BYTES, self._settings.max_bytes // 2)
+                or self._waiting.size >= min(_FLUSH_BYTES, self._settings.max_bytes // 2)
             ):
                 break
         return self._stopping.is_set()

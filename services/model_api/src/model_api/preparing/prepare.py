@@ -126,7 +126,7 @@ def _write_manifest(work: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     # MLflow puts numpy's numbers into the objects of an input example.
     written = encode(manifest)
     (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
-    return msgspec.json.decode(written)
+    return msgspec.json.decode(written, type=dict[str, Any])
 
 
 def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:

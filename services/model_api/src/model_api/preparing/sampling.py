@@ -117,6 +117,10 @@ def _range(seen: np.ndarray, estimator: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return where each column's values lie: what the first scaler learnt, else the example."""
     first = _first_step(estimator)
     width = seen.shape[1]
+    mean: Any
+    scale: Any
+    low: Any
+    high: Any
     mean, scale = getattr(first, "mean_", None), getattr(first, "scale_", None)
     if np.shape(mean) == (width,) == np.shape(scale):
         return np.asarray(mean), np.abs(scale)
@@ -136,9 +140,10 @@ def _edges(estimator: Any, near: np.ndarray, random: np.random.Generator) -> np.
     drawn = near.copy()
     inverse = _inverse(estimator)
     if inverse is not None:
-        drawn = _forward(estimator, near)
-        if drawn is None or drawn.shape != near.shape:
+        moved = _forward(estimator, inverse, near)
+        if moved is None or moved.shape != near.shape:
             return None
+        drawn = moved
     for place, values in found.items():
         if place >= drawn.shape[1] or not len(values):
             continue
@@ -243,10 +248,12 @@ def _inverse(estimator: Any) -> Callable[[np.ndarray], np.ndarray] | None:
     return inverse
 
 
-def _forward(estimator: Any, rows: np.ndarray) -> np.ndarray | None:
+def _forward(
+    estimator: Any, inverse: Callable[[np.ndarray], np.ndarray], rows: np.ndarray
+) -> np.ndarray | None:
     try:
         moved = np.asarray(estimator[:-1].transform(rows), np.float64)
-        return moved if np.allclose(_inverse(estimator)(moved), rows, rtol=1e-6) else None
+        return moved if np.allclose(inverse(moved), rows, rtol=1e-6) else None
     except Exception:
         # A step that cannot go back, or that wants a frame.
         return None

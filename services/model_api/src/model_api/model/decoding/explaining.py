@@ -14,7 +14,7 @@ from model_api.model.decoding.reading import FORMATS, Reader
 from model_api.model.decoding.tensors import explain_tensors
 from model_api.model.errors import InvalidBody, RequestError, TooManyRows
 from model_api.model.faults import ERRORS_SHOWN, Faults
-from model_api.model.signature import Column, column_type
+from model_api.model.signature import Column, column_type, list_of
 from model_api.model.words import clean, short
 
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)` - at", re.DOTALL)
@@ -106,7 +106,7 @@ class Explainer:
     def _column(self, column: Column, content: msgspec.Raw) -> tuple[list[Any], bool]:
         """Return a column's values, as they came if one of them is wrong, and whether none is."""
         try:
-            values = msgspec.json.decode(content, type=list[column_type(column)])
+            values = msgspec.json.decode(content, type=list_of(column_type(column)))
             if column.type == "datetime":
                 values = [None if value is None else parse_datetime(value) for value in values]
             return values, True
@@ -131,6 +131,8 @@ class Explainer:
                     if not self._reader.named:
                         return None
                     split = self._reader.split.decode(body)
+                    if split.columns is None:
+                        return None
                     body, names = bytes(split.data), tuple(self._reader.as_text(split.columns))
                     self._reader.lists_of(names)
             rows = msgspec.json.decode(body, type=list[msgspec.Raw])

@@ -19,9 +19,11 @@ from model_api.model.signature import (
     column_of,
     column_type,
     fits_struct,
+    list_of,
     struct_of,
     tensor_of,
     tensor_type,
+    tuple_of,
 )
 from model_api.model.words import clean, short
 
@@ -75,7 +77,12 @@ class Reader:
         if len(self.names) != len(self.columns):
             raise SignatureError("two columns have the same name as text: rename one")
         self._envelope = msgspec.json.Decoder(_Envelope)
-        self.split = msgspec.json.Decoder(_Split)
+        self.split = msgspec.json.Decoder(Split)
+        # Whatever has no decoder is read the slow way.
+        self.row_type: Any = None
+        self.lists: msgspec.json.Decoder[Any] | None = None
+        self.records: msgspec.json.Decoder[Any] | None = None
+        self.by_column: msgspec.json.Decoder[Any] | None = None
         self._compile()
 
     # ---- what it is -----------------------------------------------------------------------------
@@ -83,39 +90,35 @@ class Reader:
     def _compile(self) -> None:
         if self.tensors:
             types = [tensor_type(tensor) for tensor in self.tensors]
-            self.records = None
             self.lists = msgspec.json.Decoder(types[0]) if len(types) == 1 else None
-            names = [tensor.name for tensor in self.tensors]
-            fits = self.named and all(map(fits_struct, names))
-            self.by_column = msgspec.json.Decoder(struct_of(names, types)) if fits else None
+            tensors = [tensor.name for tensor in self.tensors]
+            if self.named and all(map(fits_struct, tensors)):
+                self.by_column = msgspec.json.Decoder(struct_of(tensors, types))
             return
         if self.nested:
-            self.records = self.lists = self.by_column = None
             return
         values = [column_type(column) for column in self.columns]
-        self.row_type = tuple[tuple(values)]
-        self.lists = msgspec.json.Decoder(list[self.row_type])
-        self.records = self.by_column = None
+        self.row_type = tuple_of(values)
+        self.lists = msgspec.json.Decoder(list_of(self.row_type))
         names = [column.name for column in self.columns]
         if all(map(fits_struct, names)):
             required = [column.required for column in self.columns]
-            row, by_column = struct_of(names, values, required), [list[value] for value in values]
-            self.records = msgspec.json.Decoder(list[row])
-            self.by_column = msgspec.json.Decoder(struct_of(names, by_column))
+            self.records = msgspec.json.Decoder(list_of(struct_of(names, values, required)))
+            self.by_column = msgspec.json.Decoder(struct_of(names, list(map(list_of, values))))
         self._texts = [i for i, c in enumerate(self.columns) if c.type == "datetime"]
         # Clients write columns in one order or another, not in a thousand.
         self.lists_of = lru_cache(maxsize=16)(self._compile_order)
 
     def _compile_order(
         self, names: tuple[str, ...]
-    ) -> tuple[msgspec.json.Decoder, Callable[[Any], tuple[Any, ...]]]:
+    ) -> tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Any, ...]]]:
         """Return a decoder of rows in this order of columns, and what puts them into ours."""
         places = {name: place for place, name in enumerate(names)}
         if len(places) != len(names):
             raise ValueError("a column is there twice")
         if any(c.required and c.name not in places for c in self.columns):
             raise ValueError("a column is missing")
-        decoder = msgspec.json.Decoder(list[tuple[tuple(self._types_in_order(names))]])
+        decoder = msgspec.json.Decoder(list_of(tuple_of(self._types_in_order(names))))
         order = [places.get(column.name) for column in self.columns]
         return decoder, lambda row: tuple([None if i is None else row[i] for i in order])
 
@@ -127,6 +130,7 @@ class Reader:
         return [types[name] for name in names]
 
     def read(self, body: bytes) -> Batch:
+        """Return the rows of a body; any error of decoding, if it is not right."""
         if not self.params and body[:1] == b"[":
             return self.read_list(body)
         if body.lstrip()[:1] == b"[":
@@ -146,6 +150,7 @@ class Reader:
         return name, bytes(getattr(envelope, name)), envelope.params
 
     def read_list(self, content: bytes, params: dict[str, Any] | None = None) -> Batch:
+        """Return the rows of a list of objects, of lists, or of a tensor's parts."""
         if self.tensors:
             if self.lists is None:
                 raise ValueError("several tensors have names")
@@ -160,6 +165,7 @@ class Reader:
         return Batch(self.layout, len(values), self.times(values), params=params)
 
     def read_split(self, content: bytes, params: dict[str, Any] | None) -> Batch:
+        """Return the rows of ``dataframe_split``."""
         split = self.split.decode(content)
         names = split.columns
         if self.tensors or not self.named or (names or self.unsent) == self.layout.labels:
@@ -175,6 +181,9 @@ class Reader:
         return [str(name) if name in self.layout.labels else name for name in names]
 
     def read_columns(self, content: bytes, params: dict[str, Any] | None) -> Batch:
+        """Return the rows of an object that has a list for each column, or a tensor by name."""
+        if self.by_column is None:
+            raise ValueError("odd names are read the slow way")
         found = astuple(self.by_column.decode(content))
         if self.tensors:
             arrays = {
@@ -187,6 +196,7 @@ class Reader:
         return Batch(self.layout, len(values), self.times(values), params=params)
 
     def times(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return the rows with times where the signature has them; ValueError if one is none."""
         if not self._texts:
             return values
         rows = [list(astuple(v) if isinstance(v, msgspec.Struct) else v) for v in values]
@@ -196,6 +206,7 @@ class Reader:
         return rows
 
     def parameters(self, given: Any) -> dict[str, Any] | None:
+        """Return a request's parameters with the defaults; InvalidBody says what is wrong."""
         if not self.params and not given:
             return None
         given = {} if given is None else given
@@ -225,7 +236,9 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     params: dict[str, Any] | None = None
 
 
-class _Split(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class Split(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The content of ``dataframe_split``."""
+
     data: msgspec.Raw
     columns: list[str | int] | None = None
     index: list[Any] | None = None

@@ -40,11 +40,11 @@ def explain_tensors(
                 faults.add(row, None, f"must be an object, not {short(record)}")
                 continue
             faults.add_unknown(row, record, known)
-            for tensor in known:
-                if tensor in record:
-                    given[tensor].append(record[tensor])
+            for required in known:
+                if required in record:
+                    given[required].append(record[required])
                 else:
-                    faults.add(row, tensor, "is missing")
+                    faults.add(row, required, "is missing")
         faults.raise_any()
     elif isinstance(content, dict) and reader.named:
         given = content
@@ -92,4 +92,4 @@ def _plainly_right(tensor: Tensor, value: Any) -> bool:
         array = as_tensor(row, value)
     except (msgspec.ValidationError, ValueError, TypeError, OverflowError):
         return False
-    return array.dtype.kind in "biu" or (array.dtype.kind == "f" and np.isfinite(array).all())
+    return array.dtype.kind in "biu" or (array.dtype.kind == "f" and bool(np.isfinite(array).all()))

@@ -30,22 +30,27 @@ def linked(raw: np.ndarray, link: str | None, parts: int) -> np.ndarray:
         case None:
             return raw
         case "share":
-            return raw / parts
+            shares: np.ndarray = raw / parts
+            return shares
         case "logistic":
             with np.errstate(over="ignore"):
-                return 1 / (1 + np.exp(-raw))
+                logistic: np.ndarray = 1 / (1 + np.exp(-raw))
+            return logistic
         case "logistic32":
             # XGBoost adds 1e-16 to what it divides by, which 32 bits do not hold.
             power = np.exp(-np.maximum(raw, -88.7).astype(np.float64)).astype(np.float32)
-            return np.float32(1) / (power + np.float32(1))
+            logistic32: np.ndarray = np.float32(1) / (power + np.float32(1))
+            return logistic32
         case "softmax":
             powers = np.exp(raw - raw.max(axis=1, keepdims=True))
-            return powers / powers.sum(axis=1, keepdims=True)
+            softmax: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+            return softmax
         case "softmax32":
             powers = np.exp((raw - raw.max(axis=1, keepdims=True)).astype(np.float64))
             powers = powers.astype(np.float32)
             total = powers.sum(axis=1, keepdims=True, dtype=np.float64)
-            return powers / total.astype(np.float32)
+            softmax32: np.ndarray = powers / total.astype(np.float32)
+            return softmax32
     raise NotImplementedError(f"probabilities by {link}")
 
 

@@ -37,10 +37,11 @@ class _Compiled(Engine):
         if not self.indexed:
             return self._values(raw)
         rule = self._label
-        if rule in OF_TABLE and (self._link == "share" or len(undecided(raw))):
+        of_sums = OF_TABLE.get(rule or "")
+        if of_sums is not None and (self._link == "share" or len(undecided(raw))):
             return places(raw, self._table(raw), rule)
         # Of sums that are far apart, the probabilities have the same order.
-        return places(raw, raw, OF_TABLE.get(rule, rule))
+        return places(raw, raw, of_sums or rule)
 
     def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
         raw = self._raw(batch)
@@ -71,7 +72,8 @@ class LinearEngine(_Compiled):
         rows = self._program.rows(batch)
         if not np.isfinite(rows).all():
             raise ValueError("Input X contains NaN or infinity")
-        return rows @ self._coefficients + self._intercept
+        sums: np.ndarray = rows @ self._coefficients + self._intercept
+        return sums
 
     def _values(self, raw: np.ndarray) -> np.ndarray:
         # One target of two dimensions is answered in two.
@@ -98,8 +100,8 @@ class CompiledOnnxEngine(_Compiled):
     def _raw(self, batch: Batch) -> np.ndarray:
         given = self._program.rows(batch)
         rows = _narrowed(batch, given, self._missing).astype(np.float64)
-        [sums] = self._session.run(None, {"rows": rows})
-        sums = sums.astype(np.float64)
+        [found] = self._session.run(None, {"rows": rows})
+        sums: np.ndarray = found.astype(np.float64)
         if self.indexed:
             near = undecided(sums)
             if len(near):
@@ -133,7 +135,8 @@ class TreeliteEngine(_Compiled):
             rows = rows.astype(self._dtype, order="C", copy=False)
         if self._bounded and np.isinf(rows).any():
             raise beyond_float32(batch)
-        return self._run(self._model, rows, nthread=1, pred_margin=True)[:, 0, :]
+        sums: np.ndarray = self._run(self._model, rows, nthread=1, pred_margin=True)[:, 0, :]
+        return sums
 
 
 class ExactTrees:

@@ -102,9 +102,10 @@ class XgboostEngine(_BoosterEngine):
             rows = narrow(batch)
             if options["bounded"] and np.isinf(rows).any():
                 raise beyond_float32(batch)
-            return booster.inplace_predict(
+            scores: np.ndarray = booster.inplace_predict(
                 rows, iteration_range=span, missing=missing, validate_features=False
             )
+            return scores
 
         return score
 
@@ -125,12 +126,13 @@ class LightgbmEngine(_BoosterEngine):
         def score(batch: Batch) -> np.ndarray:
             rows = batch.array()
             # Of an array of whole numbers LightGBM keeps 32 bits, of a frame 64.
-            return booster.predict(
+            scores: np.ndarray = booster.predict(
                 rows if rows.dtype.kind == "f" else rows.astype(np.float64),
                 num_iteration=options["iterations"],
                 num_threads=1,
                 validate_features=False,
             )
+            return scores
 
         return score
 

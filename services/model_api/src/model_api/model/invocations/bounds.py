@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from model_api.model.checking import parse
@@ -85,6 +86,7 @@ def _check_table(content: Any, name: str, max_rows: int, decoder: Decoder) -> No
 def _columns_of(rows: list[Any]) -> dict[Any, list[Any]]:
     columns: dict[Any, list[Any]] = {}
     for row in rows:
+        items: Iterable[tuple[Any, Any]]
         if isinstance(row, dict):
             items = row.items()
         else:

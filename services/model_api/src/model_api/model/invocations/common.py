@@ -7,7 +7,7 @@ import msgspec
 from model_api.model.answers import encode
 from model_api.model.batch import Batch
 from model_api.model.decoding import Decoder, Reader
-from model_api.model.signature import column_type, struct_of
+from model_api.model.signature import column_type, list_of, struct_of
 
 # A decoder is made for each order of columns, those that the model does not have included.
 _UNKNOWN_FAST = 200
@@ -39,11 +39,11 @@ class CommonReader(Reader):
         )
         # What the engines were compared with: columns that may lack a value are floats in an array.
         self.layout = decoder.layout
-        self._frame = None
+        self._frame: msgspec.json.Decoder[Any] | None = None
         if self.records is not None and self.named:
             names = [column.name for column in self.columns]
             row = struct_of(names, list(map(column_type, self.columns)), closed=False)
-            self._frame = msgspec.json.Decoder(list[row])
+            self._frame = msgspec.json.Decoder(list_of(row))
         # MLflow takes for all columns without names the type of the first.
         self._lists_alike = bool(self.tensors) or (
             not self.named and len({column.type for column in self.columns}) == 1

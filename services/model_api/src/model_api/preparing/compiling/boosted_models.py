@@ -113,9 +113,9 @@ def _of_lightgbm(model: Any) -> tuple[Any, dict[str, Any]]:
     best = core.best_iteration if core.best_iteration > 0 else None
     lines = core.model_to_string(num_iteration=best).splitlines()
     [objective, *_] = [line for line in lines if line.startswith("objective=")] or [""]
-    how = _LIGHTGBM_OBJECTIVES.get(objective.removeprefix("objective=").split(" num_class:")[0])
+    rule = _LIGHTGBM_OBJECTIVES.get(objective.removeprefix("objective=").split(" num_class:")[0])
     classifies = hasattr(model, "classes_")
-    if how is None or (type(model) is not lightgbm.Booster and classifies == (how[1] is None)):
+    if rule is None or (type(model) is not lightgbm.Booster and classifies == (rule[1] is None)):
         raise NotCompiled(f"{name_of(model)} with {objective or 'no objective'} is not compiled")
     if "average_output" in lines or "is_linear=1" in lines:
         raise NotCompiled("LightGBM whose trees are averaged, or linear, is not compiled")
@@ -125,7 +125,7 @@ def _of_lightgbm(model: Any) -> tuple[Any, dict[str, Any]]:
         raise NotCompiled("LightGBM with columns of categories is not compiled")
     if any(kind >> 2 & 3 == _ZERO_IS_MISSING for kind in kinds):
         raise NotCompiled("LightGBM for which zero is missing is not compiled")
-    link, label = how
+    link, label = rule
     label = label if classifies else None
     how = {"link": link, "label": label, "iterations": best, "missing": None, "bounded": False}
     return core, how

@@ -183,7 +183,7 @@ class _Source:
             self.estimator = mlflow.lightgbm.load_model(str(self.work / MODEL_FOLDER))
             if conf.get("model_class", "lightgbm.basic.Booster") == "lightgbm.basic.Booster":
                 self.options["format"] = "text"
-        labels = getattr(self.estimator, "classes_", None)
+        labels: Any = getattr(self.estimator, "classes_", None)
         if (
             self.method == "predict"
             and hasattr(self.estimator, "predict_proba")

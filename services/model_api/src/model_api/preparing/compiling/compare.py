@@ -55,11 +55,11 @@ def agree(engine: Engine, answers: list[Answers], classes: list[Any] | None) -> 
             _compare_labels(engine.predict(known.batch), known, engine.indexed, classes)
             continue
         found = engine.predict(known.batch)
-        distance = _distance(_plain(found), _plain(known.predictions), usual)
-        if distance is None:
+        apart = _distance(_plain(found), _plain(known.predictions), usual)
+        if apart is None:
             continue
         numbers = True
-        farthest = max(farthest, distance)
+        farthest = max(farthest, apart)
     if classes is not None:
         return f"labels equal, probabilities {_within(farthest)}"
     return f"numbers {_within(farthest)}" if numbers else "answers equal"

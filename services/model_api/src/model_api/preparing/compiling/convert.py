@@ -42,7 +42,8 @@ def convert(estimator: Any, layout: Layout, folder: Path) -> tuple[str, dict[str
     made = predictor(model, seen)
     if made.narrow:
         drafted.blocks[:] = [{"kind": "narrow"}]
-    np.savez(folder / ARRAYS, **drafted.arrays, **made.arrays)
+    arrays: dict[str, Any] = drafted.arrays | made.arrays
+    np.savez(folder / ARRAYS, **arrays)
     made.write(folder)
     return made.engine, made.options | {"program": drafted.program()}
 
@@ -80,6 +81,7 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
 def _send(sender: Any, work: Callable[[], Any]) -> None:
     from model_api.model.words import first_line
 
+    message: tuple[str | None, Any]
     try:
         message = None, work()
     except Exception as error:

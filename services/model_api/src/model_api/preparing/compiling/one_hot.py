@@ -86,7 +86,7 @@ def _text_fills(step: Any, columns: tuple[Column, ...]) -> list[Any]:
     check(step, IMPUTE)
     if step._fit_dtype.kind != "O" or any(column.type != "string" for column in columns):
         raise NotCompiled("SimpleImputer before OneHotEncoder takes more than text")
-    fills = step.statistics_.tolist()
+    fills: list[Any] = step.statistics_.tolist()
     if len(fills) != len(columns) or not all(isinstance(value, str) for value in fills):
         raise NotCompiled("SimpleImputer has not learnt a text for each column")
     return fills

@@ -58,7 +58,8 @@ def tampered(step: Any) -> str | None:
 
 
 def _library(function: FunctionType) -> str:
-    return function.__globals__.get("__name__", "").partition(".")[0]
+    name: str = function.__globals__.get("__name__", "")
+    return name.partition(".")[0]
 
 
 def name_of(step: Any) -> str:

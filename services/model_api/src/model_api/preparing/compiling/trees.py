@@ -129,7 +129,8 @@ def graph(table: Table) -> bytes:
         opset_imports=[helper.make_opsetid(*opset) for opset in _OPSETS.items()],
         ir_version=_IR_VERSION,
     )
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _end(table: Table, tree: int) -> int:
