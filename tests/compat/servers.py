@@ -17,9 +17,9 @@ from typing import Any
 
 import mlflow.pyfunc
 from mlflow.pyfunc import scoring_server
-from model_api.app import create_app
-from model_api.preparing import prepare_downloaded
-from model_api.version import open_version
+from model_api.http.app import create_app
+from model_api.model.version import open_version
+from model_api.preparing.prepare import prepare_downloaded
 from models import MODELS
 from serving import KEY, MemoryStore, make_settings
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ import msgspec
 import uvicorn
 from mlflow.models import Model, ModelSignature
 
-from model_api.app import create_app
-from model_api.decoding import Batch, Decoder, invalid_rows
-from model_api.problems import Problem
-from model_api.settings import Settings
-from model_api.store import NotLoaded, UnknownModel
+from model_api.http.absence import NotLoaded, UnknownModel
+from model_api.http.app import create_app
+from model_api.http.settings import Settings
+from model_api.model.batch import Batch
+from model_api.model.decoding import Decoder
+from model_api.model.errors import InvalidRows, NoProbabilities
 
 KEY = "0123456789abcdef" * 4
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -84,12 +84,12 @@ class MemoryVersion:
             return error
         detail = f"the model refuses it: {error}"
         errors = [{"row": row, "field": None, "detail": detail} for row in range(batch.rows)]
-        return invalid_rows(errors, len(errors))
+        return InvalidRows(errors, len(errors))
 
     def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
         """Return the members of the answer, or raise what the test's function does."""
         if probabilities and self.classes is None:
-            raise Problem(HTTPStatus.UNPROCESSABLE_CONTENT, "no-probabilities", "it tells none")
+            raise NoProbabilities("it tells none")
         members = b'"predictions":' + msgspec.json.encode(self._answer(batch))
         if probabilities:
             row = {str(name): 1 / len(self.classes or ()) for name in self.classes or ()}
@@ -219,7 +219,11 @@ def _listening(app: Any) -> Iterator[httpx.Client]:
         # From here on a client is not refused, only kept waiting.
         listener.listen()
         config = uvicorn.Config(
-            app, http="model_api.protocol:Protocol", ws="none", access_log=False, log_config=None
+            app,
+            http="model_api.http.protocol:Protocol",
+            ws="none",
+            access_log=False,
+            log_config=None,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -27,11 +27,11 @@ from mlflow.pyfunc import PythonModel
 from saved_models import KINDS, save
 from serving import KEY, MemoryStore, MemoryVersion, metric, send_raw, served, write_keys
 
-from model_api.keys import Keys
-from model_api.metrics import Metrics
-from model_api.preparing import prepare_downloaded
-from model_api.protocol import Protocol
-from model_api.version import Version, open_version
+from model_api.http.keys import Keys
+from model_api.http.metrics import Metrics
+from model_api.http.protocol import Protocol
+from model_api.model.version import Version, open_version
+from model_api.preparing.prepare import prepare_downloaded
 
 ROW = {"a": 1.5, "n": 2}
 PREDICT = "/models/sum/predict"

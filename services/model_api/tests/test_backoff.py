@@ -2,7 +2,7 @@
 
 import pytest
 
-from model_api.backoff import back_off
+from model_api.common.backoff import back_off
 
 
 @pytest.mark.parametrize(

@@ -66,21 +66,21 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from model_api import sampling
-from model_api.batch import Batch
-from model_api.compiling import convert as converting
-from model_api.compiling.choose import array_will_do
-from model_api.compiling.compare import Answers, Disagreement, enough
-from model_api.compiling.convert import convert, within
-from model_api.compiling.predictors import booster
-from model_api.compiling.steps import NUMBERS as NUMBER_STEPS
-from model_api.compiling.steps import NotCompiled, check
-from model_api.decoding import Decoder
-from model_api.engines import Engine, open_engine
-from model_api.layout import Layout
-from model_api.preparing import prepare_downloaded
-from model_api.problems import Problem
-from model_api.version import open_version
+from model_api.model.batch import Batch
+from model_api.model.decoding import Decoder
+from model_api.model.engines import Engine, open_engine
+from model_api.model.errors import RequestError
+from model_api.model.layout import Layout
+from model_api.model.version import open_version
+from model_api.preparing import sampling
+from model_api.preparing.compiling import convert as converting
+from model_api.preparing.compiling.boosted_models import booster
+from model_api.preparing.compiling.choose import array_will_do
+from model_api.preparing.compiling.compare import Answers, Disagreement, enough
+from model_api.preparing.compiling.convert import convert, within
+from model_api.preparing.compiling.numbers import NUMBERS as NUMBER_STEPS
+from model_api.preparing.compiling.rules import NotCompiled, check
+from model_api.preparing.prepare import prepare_downloaded
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -186,7 +186,7 @@ def assert_alike(engine: Engine, model: Any, batch: Batch) -> None:
         known = answer(model, frame)
         table = model.predict_proba(frame) if hasattr(model, "predict_proba") else None
     except Exception:
-        with pytest.raises((ValueError, Problem)):
+        with pytest.raises((ValueError, RequestError)):
             engine.predict(batch)
         return
     found = engine.predict(batch)
@@ -787,7 +787,7 @@ def test_what_an_imputer_replaces_is_no_unknown_category(tmp_path: Path) -> None
     assert manifest["categories"] == {"job": ["baker", "clerk", "smith", "?"]}
     rows = [{"job": "?", "age": 3.0}]
     np.testing.assert_allclose(ask(tmp_path, rows), model.predict(pd.DataFrame(rows)))
-    with pytest.raises(Problem, match="'job'"):
+    with pytest.raises(RequestError, match="'job'"):
         ask(tmp_path, [{"job": "pilot", "age": 3.0}])
 
 
@@ -798,7 +798,7 @@ def test_a_wrapped_encoder_refuses_what_it_has_not_seen(tmp_path: Path) -> None:
     )
     model = GridSearchCV(inner, {"ridge__alpha": [1.0]}, cv=2).fit(frame, NUMBER)
     prepared(tmp_path, model, frame[:5])
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RequestError) as refused:
         ask(tmp_path, [{"t": "Porto", "a": 1.0}, {"t": "Braga", "a": 1.0}])
     assert [(e["row"], e["field"]) for e in refused.value.members["errors"]] == [(1, "t")]
 

@@ -15,8 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lastro_pytest import examples
 
-from model_api.decoding import Batch, Decoder, SignatureError
-from model_api.problems import Problem
+from model_api.http.problems import Problem, from_request_error
+from model_api.model.batch import Batch
+from model_api.model.decoding import Decoder
+from model_api.model.decoding.explaining import Explainer
+from model_api.model.errors import RequestError
+from model_api.model.schema import body_schema
+from model_api.model.signature import SignatureError
 
 MOST = 1000
 
@@ -58,12 +63,12 @@ def decode(decoder: Decoder, body: Any, most: int = MOST) -> Batch:
 
 
 def refusal(decoder: Decoder, body: Any, most: int = MOST) -> Problem:
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RequestError) as refused:
         decode(decoder, body, most)
     # A problem is an answer: whatever it quotes must be writable.
     json.dumps(refused.value.members, allow_nan=False).encode()
     refused.value.detail.encode()
-    return refused.value
+    return from_request_error(refused.value)
 
 
 def only_error(decoder: Decoder, body: Any) -> dict[str, Any]:
@@ -140,7 +145,9 @@ def test_every_format_holds_the_same_rows(table: tuple[Any, Any]) -> None:
                 list(map(type, row)) for row in known
             ]
             # The slow way takes whatever the fast one takes.
-            assert [tuple(r) for r in decoder._explain(written.encode(), MOST).tuples()] == known
+            assert [
+                tuple(r) for r in Explainer(decoder, MOST).whole(written.encode()).tuples()
+            ] == known
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -200,8 +207,8 @@ def test_whatever_json_comes_is_read_or_refused(document: Any) -> None:
     for body in shapes:
         try:
             decode(decoder, body)
-        except Problem as problem:
-            assert problem.status in (400, 413, 422)
+        except RequestError as problem:
+            assert from_request_error(problem).status in (400, 413, 422)
             json.dumps(problem.members, allow_nan=False).encode()
 
 
@@ -236,7 +243,7 @@ def test_nan_means_null_and_text_stays_as_it_is(
             body = {"inputs": {"NaN": numbers, "text": [row["text"] for row in rows]}}
         try:
             return decode(decoder, body).columns()
-        except Problem as problem:
+        except RequestError as problem:
             return problem.members["errors"]
 
     assert outcome(math.nan) == outcome(None)
@@ -264,7 +271,7 @@ def test_columns_are_refused_as_rows_are(rows: list[dict[str, Any]]) -> None:
     def outcome(body: Any) -> Any:
         try:
             return decode(decoder, body).columns()
-        except Problem as problem:
+        except RequestError as problem:
             # Those after the last that is shown are counted by row.
             shown = problem.members["errors"]
             return shown, len(shown) < 20 and problem.members["count"]
@@ -280,8 +287,8 @@ def test_whatever_bytes_come_are_refused(body: bytes) -> None:
     for written in (body, b'[{"a":' + body + b"}]", b'{"inputs":' + body + b"}"):
         try:
             decoder.decode(written, MOST)
-        except Problem as problem:
-            assert problem.status in (400, 413, 422)
+        except RequestError as problem:
+            assert from_request_error(problem).status in (400, 413, 422)
 
 
 # ---- what is wrong ------------------------------------------------------------------------------
@@ -393,7 +400,7 @@ def cpu(decoder: Decoder, body: bytes) -> float:
     times = []
     for _ in range(15):
         start = time.process_time()
-        with suppress(Problem):
+        with suppress(RequestError):
             decoder.decode(body, MOST)
         times.append(time.process_time() - start)
     return min(times)
@@ -600,7 +607,7 @@ def test_a_gap_may_come_where_the_model_answers_it(null: str) -> None:
     assert only_error(decoder, [{"n": 1}])["detail"] == "is missing"
     assert only_error(decoder, [{"d": 1, "n": None}])["field"] == "n"
     assert only_error(Decoder(inputs), [{"d": None, "n": 1}])["field"] == "d"
-    properties = decoder.body_schema()["anyOf"][-1]["items"]["properties"]
+    properties = body_schema(decoder)["anyOf"][-1]["items"]["properties"]
     assert {"type": "null"} in properties["d"]["anyOf"]
     assert "anyOf" not in properties["n"]
 
@@ -748,7 +755,7 @@ def test_the_schema_takes_what_the_decoder_takes(table: tuple[Any, Any]) -> None
     import jsonschema_rs
 
     columns, rows = table
-    schema = jsonschema_rs.validator_for(Decoder(columns).body_schema())
+    schema = jsonschema_rs.validator_for(body_schema(Decoder(columns)))
     taken = bodies(columns, rows)
     for name in ("records", "inputs", "dataframe_records", "dataframe_split"):
         schema.validate(taken[name])
@@ -785,7 +792,7 @@ def test_columns_with_numbers_for_names_take_them_as_text_and_as_numbers() -> No
         assert list(map(list, batch.tuples())) == [[1.5, 2.5]], body
         # As the model was made with.
         assert list(batch.frame().columns) == [0, 1]
-    with pytest.raises(Problem, match="row 0, field '1'"):
+    with pytest.raises(RequestError, match="row 0, field '1'"):
         decoder.decode(b'{"dataframe_split": {"data": [[1, "x"]]}}', 9)
 
 

@@ -15,13 +15,18 @@ import pytest
 from mlflow.pyfunc.scoring_server import _parse_json_data, predictions_to_json
 from saved_models import KINDS, LABELS, MIXED, X
 
-from model_api.compiling.compare import Answers, Disagreement, agree
-from model_api.decoding import Batch
-from model_api.engines import LinearEngine, open_engine
-from model_api.invocations import Invocations
-from model_api.preparing import prepare_downloaded
-from model_api.problems import Problem
-from model_api.version import MANIFEST, Pace, Version, open_version, plain
+from model_api.http.problems import from_request_error
+from model_api.model.answers import plain
+from model_api.model.batch import Batch
+from model_api.model.engines import LinearEngine, open_engine
+from model_api.model.errors import RequestError
+from model_api.model.invocations import Invocations
+from model_api.model.manifest import MANIFEST
+from model_api.model.pace import Pace
+from model_api.model.schema import body_schema
+from model_api.model.version import Version, open_version
+from model_api.preparing.compiling.compare import Answers, Disagreement, agree
+from model_api.preparing.prepare import prepare_downloaded
 
 COMPILED = {
     "logistic": "numpy",
@@ -190,7 +195,7 @@ def test_an_engine_that_fills_gaps_otherwise_is_not_asked_how_sure_it_is(
     rows = rows_with_gaps()
     body = json.dumps({"dataframe_records": rows}).encode()
     assert ours(version, body)["predictions"] == of_mlflow(version, body)
-    with pytest.raises(Problem, match="fill the gaps") as refused:
+    with pytest.raises(RequestError, match="fill the gaps") as refused:
         version.predict(version.decoder.decode(body, 100), probabilities=True)
     assert refused.value.kind == "no-probabilities"
     # Without a gap the compiled model answers, and says how sure it is.
@@ -236,7 +241,7 @@ def test_what_the_release_before_has_compiled_is_answered_by_the_original(
     assert version.describe()["engine"] == "pyfunc"
     assert Invocations(version).decode(body, 100) is None, "whether it has type hints is not known"
     gap = json.dumps([rows[0] | {"hue": None}]).encode()
-    with pytest.raises(Problem, match="must not be null"):
+    with pytest.raises(RequestError, match="must not be null"):
         ours(version, gap)
 
 
@@ -257,23 +262,23 @@ def test_a_gap_is_taken_only_where_the_model_answers_it(kinds: Kinds) -> None:
     assert kinds["xgboost"].manifest["gaps"] == list(X.columns)
     assert kinds["xgboost"].manifest["engine_fills_gaps"]
     row = X[:1].to_dict("records")[0] | {"hue": None}
-    with pytest.raises(Problem, match="must not be null"):
+    with pytest.raises(RequestError, match="must not be null"):
         ours(kinds["logistic"], json.dumps([row]).encode())
     assert len(ours(kinds["xgboost"], json.dumps([row]).encode())["predictions"]) == 1
     del row["hue"]
-    with pytest.raises(Problem, match="is missing"):
+    with pytest.raises(RequestError, match="is missing"):
         ours(kinds["xgboost"], json.dumps([row]).encode())
 
 
 def test_a_category_never_seen_is_named_with_row_and_field(kinds: Kinds) -> None:
     rows = MIXED[:3].to_dict("records")
     rows[2]["origin"] = "moon"
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RequestError) as refused:
         ours(kinds["mixed"], json.dumps(rows).encode())
     [error] = refused.value.members["errors"]
     assert (error["row"], error["field"]) == (2, "origin")
     assert "'north', 'south'" in error["detail"]
-    schema = json.dumps(kinds["mixed"].decoder.body_schema())
+    schema = json.dumps(body_schema(kinds["mixed"].decoder))
     assert '"enum": ["north", "south", "\\u00e9"]' in schema
 
 
@@ -282,9 +287,10 @@ def test_what_only_the_model_refuses_is_named_with_row_and_field(kinds: Kinds) -
     assert version.engine == "sklearn"
     rows = X[:5].to_dict("records")
     rows[3]["hue"] = -4.0
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RequestError) as refused:
         ours(version, json.dumps(rows).encode())
-    assert (refused.value.status, refused.value.kind) == (422, "invalid-rows")
+    problem = from_request_error(refused.value)
+    assert (problem.status, problem.kind) == (422, "invalid-rows")
     [error] = refused.value.members["errors"]
     assert (error["row"], error["field"]) == (3, "hue")
     assert "NaN" in error["detail"]
@@ -293,7 +299,7 @@ def test_what_only_the_model_refuses_is_named_with_row_and_field(kinds: Kinds) -
 def test_what_trees_cannot_hold_is_refused_as_by_scikit_learn(kinds: Kinds) -> None:
     rows = X[:2].to_dict("records")
     rows[1]["hue"] = 1e39
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RequestError) as refused:
         ours(kinds["forest"], json.dumps(rows).encode())
     assert refused.value.members["errors"][0]["row"] == 1
     assert refused.value.members["errors"][0]["field"] == "hue"
@@ -315,7 +321,7 @@ def test_a_fault_of_the_model_itself_is_no_fault_of_the_rows(
 def test_models_without_probabilities_say_so(kinds: Kinds) -> None:
     version = kinds["multi-output"]
     assert version.classes is None
-    with pytest.raises(Problem, match="no probabilities"):
+    with pytest.raises(RequestError, match="no probabilities"):
         ours(version, version.manifest["request"].encode(), probabilities=True)
 
 
@@ -366,7 +372,7 @@ def test_a_model_that_took_no_time_to_measure_can_be_found_slow() -> None:
 @pytest.mark.parametrize("kind", ["forest", "histograms", "mixed"])
 def test_a_compiled_model_needs_no_library_of_its_training(kinds: Kinds, kind: str) -> None:
     program = (
-        "import sys; from pathlib import Path; from model_api.version import open_version;"
+        "import sys; from pathlib import Path; from model_api.model.version import open_version;"
         "open_version(Path(sys.argv[1]));"
         "print([m for m in ('sklearn', 'pandas', 'mlflow', 'onnx', 'pyarrow')"
         " if m in sys.modules])"

@@ -15,9 +15,9 @@ import msgspec
 import pytest
 from conftest import eventually
 
-from model_api.following import Follower
-from model_api.registry import Registered, RegistryError
-from model_api.state import Model, Outcome, State, StateFolder, replace
+from model_api.common.state import Model, Outcome, State, StateFolder, replace
+from model_api.follower.follower import Follower
+from model_api.follower.registry import Registered, RegistryError
 
 # Stands in for model_api.preparing: the version's number says what becomes of it.
 PREPARE = """
@@ -310,7 +310,7 @@ def test_what_has_failed_makes_way_for_what_was_never_tried(stage: Stage) -> Non
 def test_a_model_or_alias_that_goes_stops_serving_and_its_files_go_too(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model_api.following.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("model_api.follower.disk.GRACE_SECONDS", 0.1)
     stage.registry.move(champion="1", challenger="2")
     stage.registry.move("beer", champion="3")
     stage.until(lambda: len(stage.calls) == 3 and stage.state.models["beer"].versions)
@@ -398,7 +398,7 @@ def test_after_an_upgrade_what_serves_goes_on_until_it_is_prepared_anew(
 ) -> None:
     stage.until_serves("1")
     old = stage.model.versions["1"].folder
-    monkeypatch.setattr("model_api.following.fingerprint", lambda: "another")
+    monkeypatch.setattr("model_api.follower.follower.fingerprint", lambda: "another")
     stage.behave(v1="it does not load with this version of scikit-learn")
     stage.start()
     assert "scikit-learn" in stage.until_fails("1")
@@ -419,7 +419,7 @@ def test_a_full_disk_leaves_what_serves(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("model_api.state.os.fsync", full)
+        patch.setattr("model_api.common.state.os.fsync", full)
         stage.registry.move(champion="2")
         stage.registry.move("beer", champion="3")
         stage.until(lambda: "No space" in caplog.text)
@@ -434,25 +434,25 @@ def test_versions_asked_for_by_number_are_prepared_and_let_go(
     stage.start(on_demand=2)
     stage.until_serves("1")
     for number in ("3", "4"):
-        stage.folder.wish("wine", number)
+        stage.folder.request_version("wine", number)
         stage.until(lambda number=number: number in stage.model.versions)
     assert stage.model.versions["3"].last_used is not None
     assert stage.model.versions["1"].last_used is None
 
     # Both are in use: a third one finds no place, and pushes none out.
-    stage.folder.wish("wine", "5")
+    stage.folder.request_version("wine", "5")
     for _ in range(20):
         stage.follower.tick()
     assert set(stage.model.versions) == {"1", "3", "4"}
     # One has not been used for a while: it makes room.
     _age(stage, 3 * 60, but="5")
-    stage.folder.wish("wine", "4")
+    stage.folder.request_version("wine", "4")
     stage.until(lambda: set(stage.model.versions) == {"1", "4", "5"})
     # Nobody has asked for ten minutes, nor after a restart.
     _age(stage, 11 * 60)
     stage.start(on_demand=2)
     stage.until(lambda: set(stage.model.versions) == {"1"})
-    assert list(stage.folder.wishes()) == []
+    assert list(stage.folder.requests()) == []
 
 
 @pytest.mark.parametrize(
@@ -460,8 +460,8 @@ def test_versions_asked_for_by_number_are_prepared_and_let_go(
 )
 def test_what_the_registry_has_not_is_not_prepared(stage: Stage, name: str, number: str) -> None:
     stage.until_serves("1")
-    stage.folder.wish(name, number)
-    stage.until(lambda: not list(stage.folder.wishes()))
+    stage.folder.request_version(name, number)
+    stage.until(lambda: not list(stage.folder.requests()))
     assert stage.calls == ["1"]
 
 

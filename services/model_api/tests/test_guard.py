@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from model_api.guard import REPEAT_SECONDS, Guard
+from model_api.common.guard import REPEAT_SECONDS, Guard
 
 logger = logging.getLogger("guarded")
 

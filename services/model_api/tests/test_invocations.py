@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from serving import MemoryStore, MemoryVersion, served
 
-from model_api.invocations import Invocations
+from model_api.model.invocations import Invocations
 
 PATH = "/models/sum/invocations"
 COERCED = {"inputs": [{"a": "1.5", "n": 2, "extra": None}]}

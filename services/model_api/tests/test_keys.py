@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from model_api.keys import Caller, Keys, KeysError, read
+from model_api.http.keys import Caller, Keys, KeysError, read
 
 KEY = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import serving  # noqa: F401  (before prometheus_client)
 
-from model_api.keys import Caller
-from model_api.limits import BREAK_SECONDS, Rates, Threads, read_body
-from model_api.problems import Problem
+from model_api.http.body import read_body
+from model_api.http.executor import BREAK_SECONDS, PredictionExecutor
+from model_api.http.keys import Caller
+from model_api.http.problems import Problem
+from model_api.http.rates import RateLimiter
 
 
 class Clock:
@@ -25,7 +27,7 @@ class Clock:
         return self.now
 
 
-def taken(rates: Rates, caller: Caller, clock: Clock) -> bool:
+def taken(rates: RateLimiter, caller: Caller, clock: Clock) -> bool:
     try:
         rates.take(caller, clock)
     except Problem as problem:
@@ -35,7 +37,7 @@ def taken(rates: Rates, caller: Caller, clock: Clock) -> bool:
 
 
 def test_a_burst_and_then_so_many_a_second(tmp_path: Path) -> None:
-    rates, caller, clock = Rates(tmp_path / "rates"), Caller("one", 10, 5), Clock()
+    rates, caller, clock = RateLimiter(tmp_path / "rates"), Caller("one", 10, 5), Clock()
     assert [taken(rates, caller, clock) for _ in range(7)] == [True] * 5 + [False] * 2
     clock.now += 0.1
     assert [taken(rates, caller, clock) for _ in range(2)] == [True, False]
@@ -44,7 +46,7 @@ def test_a_burst_and_then_so_many_a_second(tmp_path: Path) -> None:
 
 
 def test_over_a_minute_the_rate_is_exact(tmp_path: Path) -> None:
-    rates, caller, clock = Rates(tmp_path / "rates"), Caller("one", 7, 3), Clock()
+    rates, caller, clock = RateLimiter(tmp_path / "rates"), Caller("one", 7, 3), Clock()
     count = 0
     for _ in range(6000):
         clock.now += 0.01
@@ -53,7 +55,7 @@ def test_over_a_minute_the_rate_is_exact(tmp_path: Path) -> None:
 
 
 def test_each_key_has_its_own(tmp_path: Path) -> None:
-    rates, clock = Rates(tmp_path / "rates"), Clock()
+    rates, clock = RateLimiter(tmp_path / "rates"), Clock()
     assert taken(rates, Caller("one", 1, 1), clock)
     assert not taken(rates, Caller("one", 1, 1), clock)
     assert taken(rates, Caller("two", 1, 1), clock)
@@ -62,13 +64,13 @@ def test_each_key_has_its_own(tmp_path: Path) -> None:
 
 def test_a_time_of_another_boot_does_not_lock_a_key_out(tmp_path: Path) -> None:
     caller, clock = Caller("one", 1, 1), Clock()
-    assert taken(Rates(tmp_path / "rates"), caller, clock)
+    assert taken(RateLimiter(tmp_path / "rates"), caller, clock)
     clock.now = 1
-    assert taken(Rates(tmp_path / "rates"), caller, clock)
+    assert taken(RateLimiter(tmp_path / "rates"), caller, clock)
 
 
 def _take(folder: Path, tries: int, results: Any) -> None:
-    rates, caller = Rates(folder), Caller("shared", 0.001, 50)
+    rates, caller = RateLimiter(folder), Caller("shared", 0.001, 50)
     results.put(sum(taken(rates, caller, Clock()) for _ in range(tries)))
 
 
@@ -94,7 +96,7 @@ def messages(*parts: bytes) -> Iterator[dict[str, Any]]:
 
 def test_a_prediction_that_waited_leaves_the_event_loop_a_moment_after_the_one_before() -> None:
     async def times() -> list[tuple[float, float]]:
-        threads = Threads(1, 10)
+        threads = PredictionExecutor(1, 10)
 
         def work() -> tuple[float, float]:
             start = time.perf_counter()
@@ -113,7 +115,7 @@ def test_a_prediction_that_waited_leaves_the_event_loop_a_moment_after_the_one_b
 def test_work_that_no_thread_could_be_had_for_leaves_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    threads = Threads(1, 0)
+    threads = PredictionExecutor(1, 0)
 
     async def run() -> int:
         return await threads.run(lambda: 1, 10)

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from model_api.logs import CONFIG, JsonLine, Repeats, Sparse, without_values
+from model_api.common.logs import CONFIG, JsonLine, Repeats, Sparse, without_values
 
 
 def record(message: str, *arguments: object) -> logging.LogRecord:

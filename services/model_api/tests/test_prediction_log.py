@@ -25,13 +25,13 @@ from aws_emulator import KEYS, Emulator
 from conftest import eventually, free_port
 from pyarrow.fs import LocalFileSystem
 
-from model_api import storage
+from model_api.common import storage
+from model_api.common.storage import locate
+from model_api.model.manifest import FORMAT
 from model_api.prediction_log import PredictionLog, Settings, tables
 from model_api.prediction_log import __main__ as prediction_log
 from model_api.prediction_log.sender import MAXIMUM_BYTES, Record
 from model_api.prediction_log.writer import Writer
-from model_api.storage import locate
-from model_api.version import FORMAT
 
 INPUTS = [
     {"name": "flag", "type": "boolean", "required": True},

@@ -30,15 +30,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from model_api import generating
-from model_api.decoding import Decoder
-from model_api.preparing import (
-    PrepareError,
-    check_compatible,
-    check_requirements,
-    prepare_downloaded,
-)
-from model_api.version import VersionError, open_version
+from model_api.model.compatibility import check_compatible
+from model_api.model.decoding import Decoder
+from model_api.model.manifest import VersionError
+from model_api.model.version import open_version
+from model_api.preparing import generating
+from model_api.preparing.errors import PrepareError
+from model_api.preparing.prepare import prepare_downloaded
+from model_api.preparing.requirements import check_requirements
 
 SKLEARN = installed("scikit-learn")
 PIN = (

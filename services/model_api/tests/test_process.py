@@ -34,8 +34,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from model_api.preparing import prepare_downloaded
-from model_api.state import Alias, Model, Prepared, State, StateFolder
+from model_api.common.state import Alias, Model, Prepared, State, StateFolder
+from model_api.preparing.prepare import prepare_downloaded
 
 FRAME = pd.DataFrame({"width": [0.5, 1.0, 2.0, 4.0], "height": [1.0, 2.0, 1.0, 3.0]})
 COLOURS = pd.DataFrame({"colour": ["red", "blue", "red", "green"], "count": [1, 2, 3, 4]})

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from conftest import free_port
 
-from model_api.registry import MlflowRegistry, Registered, RegistryError
+from model_api.follower.registry import MlflowRegistry, Registered, RegistryError
 
 
 class Stage:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.fs import FileSelector
 
-from model_api.storage import locate, put, writing
+from model_api.common.storage import locate, put, writing
 
 TABLE = pa.table({"a": [1.0, 2.0]})
 

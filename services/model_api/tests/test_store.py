@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from conftest import eventually
 
-from model_api import store
-from model_api.state import Alias, Failure, Model, Prepared, State, StateFolder
-from model_api.store import NotLoaded, Store, UnknownModel
+from model_api.common.state import Alias, Failure, Model, Prepared, State, StateFolder
+from model_api.http import store
+from model_api.http.absence import NotLoaded, UnknownModel
+from model_api.http.store import Store
 
 NOW = datetime.now(UTC)
 
@@ -249,7 +250,7 @@ def test_a_number_that_is_none_is_never_asked_for(stage: Stage, number: str) -> 
         stage.store.version("wine", number)
     assert len(str(refused.value)) < 200
     stage.store.look()
-    assert list(stage.folder.wishes()) == []
+    assert list(stage.folder.requests()) == []
 
 
 def test_a_version_is_asked_for_by_its_number(stage: Stage) -> None:
@@ -258,7 +259,7 @@ def test_a_version_is_asked_for_by_its_number(stage: Stage) -> None:
     with pytest.raises(NotLoaded, match="version 5 of 'wine' is being prepared"):
         stage.store.version("wine", "5")
     stage.store.look()
-    assert [wish[:2] for wish in stage.folder.wishes()] == [("wine", "5")]
+    assert [request[:2] for request in stage.folder.requests()] == [("wine", "5")]
     stage.state.models["wine"].versions["5"] = Prepared("prepared/wine-5-x", "here", NOW)
     stage.write()
     stage.store.look()
@@ -266,10 +267,10 @@ def test_a_version_is_asked_for_by_its_number(stage: Stage) -> None:
     assert stage.champion() == "1"
     # What is in use says so, else the follower would let it go.
     stage.folder.forget("wine", "5")
-    stage.store._said.clear()
+    stage.store._last_reported.clear()
     stage.store.version("wine", "5")
     stage.store.look()
-    assert [wish[:2] for wish in stage.folder.wishes()] == [("wine", "5")]
+    assert [request[:2] for request in stage.folder.requests()] == [("wine", "5")]
     stage.state.models["wine"].versions["5"].last_used = None
     stage.write()
     stage.store.look()
@@ -342,7 +343,7 @@ def test_aliases_are_followed_after_a_fault_of_the_thread(
         stage.store.stop()
 
 
-def test_a_wish_has_its_name_only_once_it_is_whole(
+def test_a_request_has_its_name_only_once_it_is_whole(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
@@ -350,19 +351,19 @@ def test_a_wish_has_its_name_only_once_it_is_whole(
 
     def writing(file: Path, content: bytes) -> int:
         written = write(file, content[:1])
-        seen.append([wished.name for wished in (stage.folder.path / "wishes").iterdir()])
+        seen.append([request.name for request in (stage.folder.path / "wishes").iterdir()])
         return written + write(file, content)
 
     monkeypatch.setattr(Path, "write_bytes", writing)
-    stage.folder.wish("wine", "3")
+    stage.folder.request_version("wine", "3")
     assert seen == [[]]
-    assert [wish[:2] for wish in stage.folder.wishes()] == [("wine", "3")]
+    assert [request[:2] for request in stage.folder.requests()] == [("wine", "3")]
 
 
-def test_a_wish_that_a_power_cut_tore_can_be_made_again(stage: Stage) -> None:
-    stage.folder.wish("wine", "3")
+def test_a_request_that_a_power_cut_tore_can_be_made_again(stage: Stage) -> None:
+    stage.folder.request_version("wine", "3")
     [file] = (stage.folder.path / "wishes").iterdir()
     file.write_bytes(b"")
-    assert list(stage.folder.wishes()) == []
-    stage.folder.wish("wine", "3")
-    assert [wish[:2] for wish in stage.folder.wishes()] == [("wine", "3")]
+    assert list(stage.folder.requests()) == []
+    stage.folder.request_version("wine", "3")
+    assert [request[:2] for request in stage.folder.requests()] == [("wine", "3")]

@@ -20,9 +20,9 @@ import pytest
 from aws_emulator import KEYS, Emulator
 from mlflow import MlflowClient
 from mlflow.models import infer_signature
-from model_api.preparing import prepare_downloaded
-from model_api.storage import locate
-from model_api.version import open_version
+from model_api.common.storage import locate
+from model_api.model.version import open_version
+from model_api.preparing.prepare import prepare_downloaded
 from sklearn.linear_model import LinearRegression
 
 from lastro_pipelines import batch

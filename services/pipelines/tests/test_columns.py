@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from model_api.decoding import Decoder
-from model_api.problems import Problem
-from model_api.version import plain
+from model_api.model.answers import plain
+from model_api.model.decoding import Decoder
+from model_api.model.errors import RequestError
 
 from lastro_pipelines import columns
 
@@ -135,7 +135,7 @@ def test_each_type_of_arrow_scores_as_over_http_or_is_refused_by_name(name: str)
             try:
                 body = json.dumps([{"c": sent}]).encode()
                 [theirs] = map(list, decoder.decode(body, 1).tuples())
-            except Problem:
+            except RequestError:
                 theirs = None
             assert ours == theirs, f"{kind} as {name}"
             taken += ours is not None

@@ -7,8 +7,8 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from model_api.preparing import prepare
-from model_api.version import open_version
+from model_api.model.version import open_version
+from model_api.preparing.prepare import prepare
 
 DOCUMENT = Path(__file__).parents[3] / "docs/first-day.md"
 

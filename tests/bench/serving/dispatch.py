@@ -23,8 +23,8 @@ from itertools import chain
 from typing import Any
 
 import uvicorn
-from model_api.limits import BREAK_SECONDS
-from model_api.store import SWITCH_SECONDS
+from model_api.http.executor import BREAK_SECONDS
+from model_api.http.store import SWITCH_SECONDS
 
 CONNECTIONS = 4
 FAST, SLOW = 20e-6, 5e-3

@@ -71,6 +71,11 @@ def locks(root: Path) -> Iterator[Lock]:
     # Added to the environment of any service for its tests.
     yield Lock(("locks/test.in",), "locks/test.txt", constraints=tuple(services))
 
+    # The type checker, with the libraries whose types it reads, in the versions that run on hosts.
+    yield Lock(
+        ("locks/types.in",), "locks/types.txt", CONTROLLER, (*services, "locks/test.txt")
+    )
+
     # The emulator of the tests of least privilege; no service runs with it.
     yield Lock(("locks/ministack.in",), "locks/ministack.txt")
     # One lock for each version that a host may run; in bench/, one for each server that ours is

@@ -25,10 +25,11 @@ import pyarrow.parquet as pq
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
-from model_api.preparing import PrepareError, prepare
-from model_api.signature import Column
-from model_api.storage import locate, put, writing
-from model_api.version import Version, open_version
+from model_api.common.storage import locate, put, writing
+from model_api.model.signature import Column
+from model_api.model.version import Version, open_version
+from model_api.preparing.errors import PrepareError
+from model_api.preparing.prepare import prepare
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from lastro_pipelines import columns, tracking

@@ -10,8 +10,8 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.types as is_
-from model_api.signature import NUMERIC, Column
-from model_api.version import plain
+from model_api.model.answers import plain
+from model_api.model.signature import NUMERIC, Column
 
 
 def _listed(kind: pa.DataType) -> bool:
@@ -28,7 +28,7 @@ def _listed(kind: pa.DataType) -> bool:
 
 
 def _text(kind: pa.DataType) -> bool:
-    return is_.is_string(kind) or is_.is_large_string(kind) or is_.is_string_view(kind)
+    return any(test(kind) for test in (is_.is_string, is_.is_large_string, is_.is_string_view))
 
 
 def _bytes(kind: pa.DataType) -> bool:
@@ -44,11 +44,11 @@ def _bytes(kind: pa.DataType) -> bool:
 
 
 def _number(kind: pa.DataType) -> bool:
-    return is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind)
+    return any(test(kind) for test in (is_.is_integer, is_.is_floating, is_.is_decimal))
 
 
 def _time(kind: pa.DataType) -> bool:
-    return is_.is_timestamp(kind) or is_.is_date(kind)
+    return any(test(kind) for test in (is_.is_timestamp, is_.is_date))
 
 
 def _json(kind: pa.DataType) -> bool:

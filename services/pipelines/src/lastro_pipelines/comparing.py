@@ -104,7 +104,8 @@ def log_losses(truth: ArrayLike, probabilities: ArrayLike, classes: ArrayLike) -
             " they scores?"
         )
     chosen = probabilities[hit]
-    return -np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0))
+    losses: Losses = -np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0))
+    return losses
 
 
 def squared_errors(truth: ArrayLike, predicted: ArrayLike) -> Losses:

@@ -173,7 +173,8 @@ def register_and_promote(
         metrics = evaluation.measure(model, test)
         champion, champion_losses = _champion(client, model_name, test)
         comparison = None
-        if champion is not None and champion["version"] != challenger.version:
+        measured = champion is not None and champion["version"] != challenger.version
+        if measured and champion_losses is not None:
             comparison = comparing.compare(
                 evaluation.losses(model, test),
                 champion_losses,

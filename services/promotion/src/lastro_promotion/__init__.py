@@ -265,7 +265,7 @@ def _legacy(text: str | None, key: str) -> list[Move]:
                 by=by,
                 # The list's order counts: its times are of several machines.
                 at=max(at, last.at) if last else at,
-                before=last and last.version,
+                before=last.version if last else None,
                 # That release rolled back to the version before, and did not note it.
                 back=len(found) > 1 and version == found[-2].version,
                 key=key,

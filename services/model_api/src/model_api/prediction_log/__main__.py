@@ -4,10 +4,10 @@ import logging.config
 import signal
 import sys
 
-from model_api.logs import CONFIG
+from model_api.common.logs import CONFIG
+from model_api.common.settings import read_or_exit
 from model_api.prediction_log.settings import Settings
 from model_api.prediction_log.writer import Writer
-from model_api.settings import read_or_exit
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import msgspec
 import pyarrow as pa
 
-from model_api.decoding import Decoder
+from model_api.model.decoding import Decoder
+from model_api.model.errors import RequestError
+from model_api.model.manifest import decoder_in
 from model_api.prediction_log.sender import Record
-from model_api.problems import Problem
-from model_api.version import decoder_in
 
 # MLflow's types of columns; what is not here, such as an array, is written as JSON.
 _TYPES = {
@@ -138,7 +138,7 @@ class Tables:
         try:
             batch = decoder.decode(record.body, max_rows=1_000_000)
             predictions = self._answer(record.answer).predictions
-        except Problem as problem:
+        except RequestError as problem:
             raise Undecodable(f"the body: {problem.kind}") from None
         except msgspec.MsgspecError:
             raise Undecodable("the answer has no predictions") from None

@@ -34,8 +34,8 @@ class Waiting:
         return len(self._records)
 
     @property
-    def bytes(self) -> int:
-        """Of all records that are not set aside together."""
+    def size(self) -> int:
+        """Bytes of all records that are not set aside together."""
         return self._bytes - self._bytes_aside
 
     def add(self, record: bytes) -> None:

@@ -14,9 +14,9 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_api import storage
-from model_api.backoff import back_off
-from model_api.guard import Guard
+from model_api.common import storage
+from model_api.common.backoff import back_off
+from model_api.common.guard import Guard
 from model_api.prediction_log.sender import Record
 from model_api.prediction_log.settings import Settings
 from model_api.prediction_log.tables import Group, Tables
@@ -181,7 +181,7 @@ class Writer:
                 return True
             if not failures and (
                 self._waiting.ready >= self._settings.flush_records
-                or self._waiting.bytes >= min(_FLUSH_BYTES, self._settings.max_bytes // 2)
+                or self._waiting.size >= min(_FLUSH_BYTES, self._settings.max_bytes // 2)
             ):
                 break
         return self._stopping.is_set()

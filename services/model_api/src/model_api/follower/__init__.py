@@ -1,0 +1,1 @@
+"""What follows the registry: decides which versions serve, and tells the workers."""

@@ -1,0 +1,1 @@
+"""What answers HTTP: a supervisor and its worker processes."""

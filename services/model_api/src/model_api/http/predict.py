@@ -1,0 +1,357 @@
+"""Predictions over HTTP: from a request to the bytes of its answer.
+
+This is the hot path: it touches neither FastAPI nor pandas, and nothing in it waits but the body
+and, for what takes long, a thread.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from model_api.http.absence import NotLoaded, UnknownModel
+from model_api.http.body import read_body
+from model_api.http.executor import PredictionExecutor, overloaded
+from model_api.http.metrics import Metrics, Series
+from model_api.http.problems import Problem, from_request_error
+from model_api.http.settings import Settings
+from model_api.http.store import Store
+from model_api.model.batch import Batch
+from model_api.model.errors import RequestError, UnsupportedMediaType
+from model_api.model.invocations import Answered, Invocations, Rows, load_mlflow
+from model_api.model.version import Version
+
+DEFAULT_ALIAS = "champion"
+
+# Longer bodies take a millisecond or more to decode.
+_INLINE_BYTES = 64 * 1024
+# For MLflow to be imported, which a worker does when it is first needed. The edge waits as long.
+_LOADING_SECONDS = 60.0
+
+
+class Target(NamedTuple):
+    """What a path asks for: a version by an alias, or by its number, by one of the contracts."""
+
+    name: str
+    alias: str | None
+    number: str | None
+    invocations: bool = False
+
+
+class PredictionLog(Protocol):
+    """Takes a sample of what was asked and answered; neither waits nor fails."""
+
+    def offer(
+        self,
+        name: str,
+        version: str,
+        alias: str | None,
+        request_id: str,
+        body: bytes,
+        answer: bytes,
+    ) -> None:
+        """Log one prediction, if the sample takes it."""
+
+
+def target(path: str) -> Target | None:
+    """Return what the path asks for; None if it is no path of predictions."""
+    head, _, last = path.rpartition("/")
+    if last not in ("predict", "invocations"):
+        return None
+    mlflow = last == "invocations"
+    match head.split("/"):
+        case ["", "models", name] if name:
+            return Target(name, DEFAULT_ALIAS, None, mlflow)
+        case ["", "models", name, "aliases", alias] if name and alias:
+            return Target(name, alias, None, mlflow)
+        case ["", "models", name, "versions", number] if name and number:
+            return Target(name, None, number, mlflow)
+        # Where MLflow's deployment client looks for a model.
+        case ["", "endpoints", name] if name and mlflow:
+            return Target(name, DEFAULT_ALIAS, None, mlflow)
+    return None
+
+
+def find(store: Store, name: str, alias: str | None, number: str | None) -> Version:
+    """Return the version that serves under an alias or, without an alias, that has a number.
+
+    Raises:
+        Problem: 404 ``unknown-model``; 503 ``not-loaded``.
+    """
+    try:
+        return store.version(name, number or "") if alias is None else store.alias(name, alias)
+    except UnknownModel as error:
+        raise Problem(HTTPStatus.NOT_FOUND, "unknown-model", str(error)) from None
+    except NotLoaded as error:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "not-loaded", str(error), headers={"Retry-After": "2"}
+        ) from None
+
+
+class BoundVersion:
+    """What all answers of a version share, under the alias that it was asked by.
+
+    It does not hold the version: it is remembered for as long as the version is there.
+    """
+
+    __slots__ = ("invocations", "name", "number", "series", "tail")
+
+    def __init__(self, version: Version, target: Target, metrics: Metrics) -> None:
+        self.name, self.number = version.name, version.number
+        self.invocations = Invocations(version) if target.invocations else None
+        self.series = Series(metrics, version.name, version.number)
+        model = {
+            "name": version.name,
+            "version": version.number,
+            "alias": target.alias,
+            "run_id": version.run_id,
+        }
+        self.tail = b',"model":' + msgspec.json.encode(model) + b"}"
+
+
+class Answer(NamedTuple):
+    """A prediction's answer, and what it belongs to."""
+
+    content: bytes
+    bound: BoundVersion
+
+
+class Predictor:
+    """Answers requests for predictions.
+
+    Args:
+        store: where the versions are.
+        settings: the limits.
+        metrics: of this process.
+        executor: for what takes longer.
+        log: of predictions.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        metrics: Metrics,
+        executor: PredictionExecutor,
+        log: PredictionLog,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._executor = executor
+        self._log = log
+        # Weak keys: a version is to be freed once the store drops it.
+        self._bound: WeakKeyDictionary[Version, dict[tuple[str | None, bool], BoundVersion]] = (
+            WeakKeyDictionary()
+        )
+        self._mlflow_loaded = False
+        self.in_flight = 0
+        """Requests being read or answered."""
+
+    async def answer(
+        self,
+        target: Target,
+        query: bytes,
+        headers: dict[bytes, bytes],
+        receive: Callable[[], Awaitable[Any]],
+        request_id: str,
+    ) -> Answer:
+        """Return the answer to one request.
+
+        Args:
+            target: what the path asks for.
+            query: the query string.
+            headers: of the request, by lower-case name.
+            receive: of ASGI.
+            request_id: for the prediction log.
+
+        Raises:
+            Problem: the request is at fault, or there is no answer for now. Its attribute ``bound``
+                is set if a version was found.
+            Disconnected: the client went away.
+        """
+        settings = self._settings
+        if self.in_flight >= settings.concurrency:
+            raise overloaded(f"{self.in_flight} requests are being answered already")
+        self.in_flight += 1
+        try:
+            if target.invocations:
+                # MLflow's server does not look at Content-Encoding either.
+                kind = _invocations_type(headers)
+                # MLflow's server has no parameters in the URL, and does not look at them.
+                probabilities = False
+            else:
+                _check_encoding(headers)
+                _check_content(headers)
+                probabilities = bool(query) and _wants_probabilities(query)
+            body = await read_body(
+                receive,
+                headers.get(b"content-length"),
+                settings.max_body_bytes,
+                settings.body_seconds,
+            )
+            version, bound = self._bind(target)
+            logged: bytes | None = body
+            try:
+                if bound.invocations is not None:
+                    answer = await self._invoke(version, bound.invocations, body, kind)
+                    content, logged = answer.content, answer.body
+                else:
+                    content = await self._predict(version, body, probabilities)
+            except Problem as problem:
+                problem.bound = bound
+                raise
+            except RequestError as error:
+                raise from_request_error(error, bound) from None
+        finally:
+            self.in_flight -= 1
+        if bound.invocations is None or not answer.whole:
+            content = b"{" + content + bound.tail
+        if logged is not None:
+            self._log.offer(bound.name, bound.number, target.alias, request_id, logged, content)
+        return Answer(content, bound)
+
+    def _bind(self, target: Target) -> tuple[Version, BoundVersion]:
+        version = find(self._store, target.name, target.alias, target.number)
+        shared = self._bound.get(version)
+        if shared is None:
+            shared = self._bound[version] = {}
+        key = target.alias, target.invocations
+        bound = shared.get(key)
+        if bound is None:
+            bound = shared[key] = BoundVersion(version, target, self._metrics)
+        return version, bound
+
+    async def _predict(self, version: Version, body: bytes, probabilities: bool) -> bytes:
+        settings = self._settings
+        if len(body) > _INLINE_BYTES:
+
+            def work() -> bytes:
+                batch = version.decoder.decode(body, settings.max_rows)
+                return version.predict(batch, probabilities)
+
+        else:
+            batch = version.decoder.decode(body, settings.max_rows)
+            if self._inline(version, batch):
+                try:
+                    return version.compute(batch, probabilities)
+                except RequestError:
+                    raise
+                except Exception as error:
+                    # No local variable holds what is raised, nor is it its own cause: in a cycle
+                    # with this frame it would keep the version.
+                    raise await self._executor.run(  # noqa: B904
+                        functools.partial(version.blame, batch, error),
+                        settings.prediction_seconds,
+                    )
+
+            def work() -> bytes:
+                return version.predict(batch, probabilities)
+
+        return await self._executor.run(work, settings.prediction_seconds)
+
+    async def _invoke(
+        self, version: Version, invocations: Invocations, body: bytes, kind: str
+    ) -> Answered:
+        max_rows = self._settings.max_rows
+        plain = kind == "application/json" or _is_json(kind)
+
+        def fast(rows: Rows | None) -> Answered | None:
+            if rows is None:
+                return None
+            try:
+                return Answered(version.compute(rows.batch), False, rows.body)
+            except Exception:
+                # MLflow's own way decides what is the matter.
+                return None
+
+        async def run(work: Callable[[], Answered | None]) -> Answered | None:
+            return await self._executor.run(work, self._settings.prediction_seconds)
+
+        answer = None
+        if plain and len(body) > _INLINE_BYTES:
+            answer = await run(lambda: fast(invocations.decode(body, max_rows)))
+        elif plain and (rows := invocations.decode(body, max_rows)) is not None:
+            quick = self._inline(version, rows.batch)
+            answer = fast(rows) if quick else await run(lambda: fast(rows))
+        if answer is not None:
+            return answer
+        if not self._mlflow_loaded:
+            # Seconds of importing are no part of a prediction.
+            await self._executor.run(load_mlflow, _LOADING_SECONDS)
+            self._mlflow_loaded = True
+        return await self._executor.run(
+            lambda: invocations.answer(version, body, kind, max_rows),
+            self._settings.prediction_seconds,
+        )
+
+    def _inline(self, version: Version, batch: Batch) -> bool:
+        """Tell whether a prediction is so quick that the event loop may compute it."""
+        expected = version.seconds(batch.rows)
+        return expected < self._settings.inline_seconds and not version.by_original(batch)
+
+
+def _invocations_type(headers: dict[bytes, bytes]) -> str:
+    kind = headers.get(b"content-type")
+    if kind is None:
+        raise from_request_error(UnsupportedMediaType("the header `Content-Type` is missing"))
+    return kind.decode("latin-1")
+
+
+def _is_json(kind: str) -> bool:
+    """Tell whether MLflow's server reads a content type as JSON in UTF-8."""
+    media, more, parameter = kind.partition(";")
+    name, _, value = parameter.strip().partition("=")
+    utf8 = name == "charset" and value.lower() == "utf-8"
+    return media.strip() == "application/json" and (utf8 or not more)
+
+
+def _check_content(headers: dict[bytes, bytes]) -> None:
+    kind = headers.get(b"content-type", b"application/json")
+    if kind != b"application/json":
+        media, _, parameters = kind.lower().partition(b";")
+        if media.strip() != b"application/json":
+            raise Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "send JSON, with the header `Content-Type: application/json`",
+                headers={"Accept": "application/json"},
+            )
+        for parameter in parameters.split(b";"):
+            name, _, value = parameter.partition(b"=")
+            if name.strip() == b"charset" and value.strip(b' "') not in (b"utf-8", b"utf8"):
+                raise Problem(
+                    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                    "unsupported-charset",
+                    "JSON is UTF-8: encode the body so, and leave the charset out",
+                )
+
+
+def _check_encoding(headers: dict[bytes, bytes]) -> None:
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-encoding",
+            "send the body as it is, without Content-Encoding",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
+def _wants_probabilities(query: bytes) -> bool:
+    parameters = parse_qs(query, keep_blank_values=True)
+    for name in parameters.keys() - {b"probabilities"}:
+        raise _wrong_parameter(f"there is no parameter {name[:60]!r}; there is: probabilities")
+    match parameters.get(b"probabilities", [b"false"])[-1].lower():
+        case b"true" | b"1":
+            return True
+        case b"false" | b"0":
+            return False
+    raise _wrong_parameter("the parameter probabilities is true or false")
+
+
+def _wrong_parameter(detail: str) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_CONTENT, "invalid-parameters", detail)

@@ -1,0 +1,61 @@
+"""What computes a model's answers: the library that it was made with, or what it was compiled to.
+
+An engine is opened from the folder of a prepared version and the options that were found good for
+it when it was prepared. Nothing heavy is imported before an engine needs it: a compiled model
+brings neither scikit-learn, nor pandas, nor MLflow into the process.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from model_api.model.engines.base import ARRAYS, MODEL_FOLDER, Engine
+from model_api.model.engines.compiled import CompiledOnnxEngine, LinearEngine, TreeliteEngine
+from model_api.model.engines.native import (
+    LightgbmEngine,
+    OnnxFlavorEngine,
+    PyfuncEngine,
+    SklearnEngine,
+    XgboostEngine,
+)
+
+__all__ = [
+    "ARRAYS",
+    "COMPILED",
+    "ENGINES",
+    "MODEL_FOLDER",
+    "CompiledOnnxEngine",
+    "Engine",
+    "LightgbmEngine",
+    "LinearEngine",
+    "OnnxFlavorEngine",
+    "PyfuncEngine",
+    "SklearnEngine",
+    "TreeliteEngine",
+    "XgboostEngine",
+    "open_engine",
+]
+
+
+ENGINES: dict[str, type[Engine]] = {
+    engine.name: engine
+    for engine in (
+        PyfuncEngine,
+        SklearnEngine,
+        XgboostEngine,
+        LightgbmEngine,
+        OnnxFlavorEngine,
+        LinearEngine,
+        CompiledOnnxEngine,
+        TreeliteEngine,
+    )
+}
+
+COMPILED = frozenset((LinearEngine.name, CompiledOnnxEngine.name, TreeliteEngine.name))
+
+
+def open_engine(name: str, folder: Path, options: dict[str, Any]) -> Engine:
+    """Return the engine of that name for a prepared version."""
+    # OpenMP reads it when the first library brings it in.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return ENGINES[name](folder, options)

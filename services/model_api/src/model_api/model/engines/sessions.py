@@ -1,0 +1,15 @@
+"""Sessions of ONNX Runtime."""
+
+from pathlib import Path
+from typing import Any
+
+
+def session(path: Path) -> Any:
+    """Return ONNX Runtime's session of a model, which computes in the thread that asks."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

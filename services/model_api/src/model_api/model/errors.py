@@ -1,0 +1,134 @@
+"""Requests that a model cannot answer, each kind of refusal a type of its own.
+
+They say nothing of HTTP: `model_api.http.problems` has the status of each kind, and batch scoring
+has none.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class RequestError(Exception):
+    """A request that a model cannot answer.
+
+    Args:
+        detail: what is wrong with this request, and what to do.
+
+    Attributes:
+        kind: the short name of the kind of error, as clients see it.
+        members: more about it, as JSON.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members: Mapping[str, Any] = {}
+
+
+class InvalidJson(RequestError):
+    """The body is not JSON in UTF-8.
+
+    Args:
+        reason: where it is not, or why.
+    """
+
+    kind = "invalid-json"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the body is not JSON: {reason}")
+
+
+class InvalidBody(RequestError):
+    """The body is JSON, but no request."""
+
+    kind = "invalid-body"
+
+
+class TooManyRows(RequestError):
+    """The request has more rows than are taken at a time.
+
+    Args:
+        rows: how many it has.
+        most: how many are taken.
+    """
+
+    kind = "too-many-rows"
+
+    def __init__(self, rows: int, most: int) -> None:
+        super().__init__(
+            f"the body has {rows} rows; at most {most} are taken at a time: split them"
+        )
+
+
+class TableTooLarge(RequestError):
+    """The request's table needs more memory than one request may take.
+
+    Args:
+        reason: what makes it so large.
+    """
+
+    kind = "table-too-large"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}: send less at a time")
+
+
+class InvalidRows(RequestError):
+    """Rows do not fit the model.
+
+    Args:
+        errors: the first of them, each with ``row``, ``field`` (either may be None) and
+            ``detail``; at least one.
+        count: how many there are.
+    """
+
+    kind = "invalid-rows"
+
+    def __init__(self, errors: list[dict[str, Any]], count: int) -> None:
+        first = errors[0]
+        place = "" if first["row"] is None else f"row {first['row']}"
+        if first["field"] is not None:
+            place += f"{', ' if place else ''}field {first['field']!r}"
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        super().__init__(f"the rows do not fit the model: {place}: {first['detail']}{more}")
+        self.members = {"errors": errors, "count": count}
+
+
+class NoProbabilities(RequestError):
+    """The request wants probabilities, and there are none for this version or these rows."""
+
+    kind = "no-probabilities"
+
+
+class InvalidInput(RequestError):
+    """MLflow's own code refuses the body."""
+
+    kind = "invalid-input"
+
+
+class ModelRefuses(RequestError):
+    """The model refuses rows that MLflow's own code has let pass.
+
+    Args:
+        reason: what the model says.
+    """
+
+    kind = "model-refuses"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the model refuses the rows: {reason}")
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is neither JSON nor CSV.
+
+    Args:
+        reason: what it is.
+    """
+
+    kind = "unsupported-media-type"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}: send application/json or text/csv, in UTF-8")

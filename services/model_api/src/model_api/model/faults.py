@@ -1,0 +1,81 @@
+"""What is wrong with a request's rows: noted fault by fault, and raised as one error."""
+
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from model_api.model.errors import InvalidRows
+from model_api.model.words import clean
+
+ERRORS_SHOWN = 20
+_NAMES_COMPARED, _LONGEST_COMPARED = 500, 100
+_IGNORED = str.maketrans("", "", " _-.")
+
+
+class Faults:
+    """What is wrong with a request's rows: the first faults, and how many there are."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict[str, Any]] = []
+        self.count = 0
+
+    def add(self, row: int | None, name: str | None, detail: str) -> None:
+        """Note a fault; no row where a whole column is at fault, no name where a row is."""
+        self.count += 1
+        if self.count <= ERRORS_SHOWN:
+            self.shown.append(
+                {"row": row, "field": None if name is None else clean(name), "detail": detail}
+            )
+
+    def add_unknown(self, row: int | None, given: Collection[str], names: "Names") -> None:
+        """Note what is given and is no input, however much that is."""
+        count = self.count + len(given) - sum(name in given for name in names)
+        unknown = (name for name in given if name not in names)
+        for name in islice(unknown, max(0, ERRORS_SHOWN - self.count)):
+            self.add(row, name, f"is not an input of this model{names.near(name)}")
+        self.count = count
+
+    @property
+    def full(self) -> bool:
+        """Whether no more faults are shown, only counted."""
+        return self.count >= ERRORS_SHOWN
+
+    def raise_any(self) -> None:
+        """Raise InvalidRows with all faults noted, if there are any."""
+        if self.count:
+            raise InvalidRows(self.shown, self.count)
+
+
+class Names(frozenset[str]):
+    """The names of a model's inputs, which finds the one that a wrong name may have meant.
+
+    Names are alike if they differ by one character at most, case, blanks and ``_``, ``-`` and ``.``
+    aside. That takes a few look-ups for each wrong name, however many inputs there are: a body may
+    have as many wrong names as fit into it.
+    """
+
+    def near(self, name: str) -> str:
+        """Return the name that may have been meant, as the end of a sentence; else nothing."""
+        for variant in _variants(name):
+            if variant in self._by_variant:
+                return f": is {self._by_variant[variant]!r} meant?"
+        return ""
+
+    @cached_property
+    def _by_variant(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in sorted(self)[:_NAMES_COMPARED]:
+            for variant in _variants(name):
+                found.setdefault(variant, name)
+        return found
+
+
+def _variants(name: str) -> Iterator[str]:
+    """Yield what is compared of a name: all of it, and all but one character of it."""
+    if len(name) > _LONGEST_COMPARED:
+        return
+    plain = name.casefold().translate(_IGNORED)
+    yield plain
+    for place in range(len(plain)) if len(plain) > 2 else ():
+        yield plain[:place] + plain[place + 1 :]

@@ -1,0 +1,50 @@
+"""What a step of a model sees, and the program that is made of the steps."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from model_api.model.signature import Column
+from model_api.preparing.compiling.rules import NotCompiled
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The array that a step of scikit-learn takes, as far as its answer depends on it.
+
+    Attributes:
+        dtype: of its values.
+        width: how many columns it has.
+        missing: whether values may be NaN.
+        sparse: whether it is a sparse matrix.
+        raw: the request's columns where they come as they are, as a frame.
+    """
+
+    dtype: np.dtype
+    width: int
+    missing: bool = False
+    sparse: bool = False
+    raw: tuple[Column, ...] | None = None
+
+
+@dataclass
+class Draft:
+    """A program in the making: see `model_api.model.program.Program`."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    operations: list[list[str]] = field(default_factory=list)
+
+    def keep(self, values: Any) -> str:
+        """Return the key of an array."""
+        values = np.asarray(values)
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise NotCompiled("what a step has learnt is not finite")
+        key = f"a{len(self.arrays)}"
+        self.arrays[key] = values
+        return key
+
+    def program(self) -> dict[str, Any]:
+        """Return the options of the program."""
+        return {"blocks": self.blocks, "operations": self.operations}

@@ -1,0 +1,5 @@
+"""Why a version is not prepared."""
+
+
+class PrepareError(RuntimeError):
+    """A version is not fit to serve; the message is one sentence that says why."""
