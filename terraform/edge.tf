@@ -4,10 +4,7 @@
 locals {
   edge_host = one([for name, host in var.hosts : name if contains(host.roles, "edge")])
 
-  domain_names = var.domain == null ? [] : concat(
-    [var.domain.name],
-    [for service in ["mlflow", "airflow", "api"] : "${service}.${var.domain.name}"],
-  )
+  domain_names = sort(values(local.public_names))
 }
 
 resource "aws_eip" "edge" {
@@ -41,8 +38,8 @@ resource "aws_vpc_security_group_ingress_rule" "visitors" {
   security_group_id = aws_security_group.component["edge"].id
   cidr_ipv4         = each.key
   ip_protocol       = "tcp"
-  from_port         = local.roles.edge.port
-  to_port           = local.roles.edge.port
+  from_port         = local.catalogue.edge.port
+  to_port           = local.catalogue.edge.port
   description       = "visitors"
 }
 

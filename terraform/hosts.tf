@@ -63,12 +63,8 @@ data "aws_ec2_instance_type" "main" {
 }
 
 locals {
-  # What these roles need, and the smallest type that has it. Measured: Airflow's four services and one training task peak
-  # above 1.2 GiB; a worker is one process beside its tasks.
-  least_memory = {
-    airflow        = { mib = 2048, type = "t3.small" }
-    airflow_worker = { mib = 1024, type = "t3.micro" }
-  }
+  # Role -> what it needs of a host, and the smallest type that has it.
+  least_memory = { for role, service in local.services : role => service.memory if service.memory != null }
 
   # A fixed address answers only from a subnet that leads to the internet gateway.
   public_hosts = [for name, host in var.hosts : name if !var.private_hosts || contains(host.roles, "edge")]
@@ -98,7 +94,7 @@ resource "aws_instance" "host" {
     volume_size = each.value.disk_gib
     encrypted   = true
 
-    tags = { Name = "${local.prefix}-${each.key}" }
+    tags = { Name = local.host_names[each.key] }
   }
 
   # A new T3 has no credits saved, and configuring it takes all that it may borrow.
@@ -111,7 +107,7 @@ resource "aws_instance" "host" {
   }
 
   tags = {
-    Name      = "${local.prefix}-${each.key}"
+    Name      = local.host_names[each.key]
     Roles     = join(" ", sort(each.value.roles))
     Snapshots = local.prefix
   }
@@ -133,7 +129,7 @@ resource "aws_instance" "host" {
       ])
       error_message = join("\n", [
         for role, least in local.least_memory :
-        "host \"${each.key}\": instance type \"${each.value.instance_type}\" has ${data.aws_ec2_instance_type.main[each.value.instance_type].memory_size} MiB of memory and role \"${role}\" needs ${least.mib}; use \"${least.type}\" or larger."
+        "host \"${each.key}\": instance type \"${each.value.instance_type}\" has ${data.aws_ec2_instance_type.main[each.value.instance_type].memory_size} MiB of memory and role \"${role}\" needs ${least.mib}; use \"${least.instance_type}\" or larger."
         if contains(each.value.roles, role) && data.aws_ec2_instance_type.main[each.value.instance_type].memory_size < least.mib
       ])
     }

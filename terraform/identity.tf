@@ -7,11 +7,13 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
-  # They also stand in the paths that Ansible gives to the services.
-  artifacts_prefix   = "mlflow"
-  dags_prefix        = "dags"
-  predictions_prefix = "predictions"
-  batch_prefix       = "batch"
+  # The folders of the buckets, which the contract names.
+  prefixes = {
+    artifacts   = "mlflow"
+    dags        = "dags"
+    predictions = "predictions"
+    batch       = "batch"
+  }
 
   permissions_boundary = var.permissions_boundary == "" ? null : join("", [
     "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:policy/",
@@ -20,7 +22,7 @@ locals {
 
   # Prefix of the artifacts bucket -> the right to list what is below it.
   lists = {
-    for prefix in [local.artifacts_prefix, local.predictions_prefix, local.batch_prefix] : prefix => {
+    for prefix in [local.prefixes.artifacts, local.prefixes.predictions, local.prefixes.batch] : prefix => {
       actions    = ["s3:ListBucket"]
       resources  = [aws_s3_bucket.main["artifacts"].arn]
       conditions = [{ test = "StringLike", variable = "s3:prefix", values = ["${prefix}/*"] }]
@@ -36,60 +38,63 @@ locals {
   # What was asked of the models, for drift: nobody changes it, and it expires (storage.tf).
   read_predictions = {
     actions    = ["s3:GetObject"]
-    resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.predictions_prefix}/*"]
+    resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.prefixes.predictions}/*"]
     conditions = []
   }
   # What batch scoring reads, and writes beside it.
   batch_objects = {
     actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-    resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.batch_prefix}/*"]
+    resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.prefixes.batch}/*"]
     conditions = []
   }
 
-  # Wherever tasks run, they read the DAG files and may score batches.
-  task_permissions = {
-    list = local.list_dags
-    objects = {
-      actions    = ["s3:GetObject"]
-      resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.dags_prefix}/*"]
-      conditions = []
-    }
-    list-batch = local.lists[local.batch_prefix]
-    batch      = local.batch_objects
-  }
-
-  # Role of a host -> its statements. MLflow's server holds the models for its clients, so nobody else reads those.
-  role_permissions = {
-    mlflow = {
-      list = local.lists[local.artifacts_prefix]
+  # Name in the catalogue -> statement -> what it allows. MLflow's server holds the models for its clients, so nobody else
+  # reads those.
+  permissions = {
+    artifacts = {
+      list = local.lists[local.prefixes.artifacts]
       # No version can be deleted: what was overwritten or deleted can be brought back.
       objects = {
         actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
-        resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.artifacts_prefix}/*"]
+        resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.prefixes.artifacts}/*"]
         conditions = []
       }
     }
-    airflow        = local.task_permissions
-    airflow_worker = local.task_permissions
-    # It adds predictions and sees none: who breaks in there finds out only what is asked from then on.
-    model_api = {
+    # Wherever tasks run, they read the DAG files and may score batches.
+    tasks = {
+      list = local.list_dags
+      objects = {
+        actions    = ["s3:GetObject"]
+        resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.prefixes.dags}/*"]
+        conditions = []
+      }
+      list-batch = local.lists[local.prefixes.batch]
+      batch      = local.batch_objects
+    }
+    # It adds predictions and sees none: an intruder sees only predictions made after the break-in.
+    log-predictions = {
       predictions = {
         actions    = ["s3:PutObject", "s3:AbortMultipartUpload"]
-        resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.predictions_prefix}/*"]
+        resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.prefixes.predictions}/*"]
         conditions = []
       }
     }
-    dashboard = {
-      list-predictions = local.lists[local.predictions_prefix]
+    read-predictions = {
+      list-predictions = local.lists[local.prefixes.predictions]
       predictions      = local.read_predictions
     }
-    edge = {
+    metrics = {
       metrics = {
         actions    = ["cloudwatch:PutMetricData"]
         resources  = ["*"]
-        conditions = [{ test = "StringEquals", variable = "cloudwatch:namespace", values = ["Lastro"] }]
+        conditions = [{ test = "StringEquals", variable = "cloudwatch:namespace", values = [local.metrics_namespace] }]
       }
     }
+  }
+
+  # Role of a host -> its statements.
+  role_permissions = {
+    for role, service in local.catalogue : role => merge([for name in service.aws : local.permissions[name]]...)
   }
 
   # What the agent needs for Session Manager and Run Command. AWS's own AmazonSSMManagedInstanceCore would also let every
@@ -121,18 +126,18 @@ locals {
   data_scientist_permissions = {
     read-artifacts = {
       actions    = ["s3:GetObject"]
-      resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.artifacts_prefix}/*"]
+      resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.prefixes.artifacts}/*"]
       conditions = []
     }
-    list-artifacts   = local.lists[local.artifacts_prefix]
-    list-predictions = local.lists[local.predictions_prefix]
+    list-artifacts   = local.lists[local.prefixes.artifacts]
+    list-predictions = local.lists[local.prefixes.predictions]
     predictions      = local.read_predictions
-    list-batch       = local.lists[local.batch_prefix]
+    list-batch       = local.lists[local.prefixes.batch]
     batch            = local.batch_objects
     list-dags        = local.list_dags
     dags = {
       actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
-      resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.dags_prefix}/*"]
+      resources  = ["${aws_s3_bucket.main["dags"].arn}/${local.prefixes.dags}/*"]
       conditions = []
     }
   }

@@ -194,7 +194,7 @@ resource "aws_cloudwatch_metric_alarm" "edge_errors" {
 
   alarm_name          = "${local.prefix}-edge-errors"
   alarm_description   = "Visitors get errors (5xx) from ${var.domain.name}, or the edge has stopped reporting."
-  namespace           = "Lastro"
+  namespace           = local.metrics_namespace
   metric_name         = "Edge5xx"
   dimensions          = { Environment = var.environment }
   statistic           = "Sum"

@@ -213,7 +213,7 @@ resource "aws_default_security_group" "locked" {
 # Of every role, whether or not a host has it: Terraform would delete the group of a role that goes before it takes the
 # group off a host that stays, which AWS refuses.
 resource "aws_security_group" "component" {
-  for_each = toset(concat(keys(local.roles), ["database"]))
+  for_each = toset(concat(keys(local.catalogue), ["database"]))
 
   name        = "${local.prefix}-${each.key}"
   description = "What ${each.key} may reach and be reached by"

@@ -24,12 +24,30 @@ output "platform" {
     # Client of the model API -> its secret, a JSON object with its key.
     model_api_clients = { for name, secret in aws_secretsmanager_secret.model_api_client : name => secret.arn }
 
-    services = local.services
+    # The folders of the buckets: artifacts, predictions and batch in the bucket artifacts, dags in its own.
+    prefixes = local.prefixes
+
+    metrics = { namespace = local.metrics_namespace }
+
+    # Role -> its entry in the catalogue, its hosts, where each of them answers within the network, and where people reach it.
+    services = {
+      for role, service in local.services : role => merge(service, {
+        hosts = local.role_hosts[role]
+        endpoints = [
+          for name in local.role_hosts[role] :
+          service.port == 443 ? "https://${aws_instance.host[name].private_ip}" : "http://${aws_instance.host[name].private_ip}:${service.port}"
+          if service.port != null
+        ]
+        public_url = try("https://${local.public_names[role]}", null)
+      })
+    }
 
     access = { document = aws_ssm_document.authorize.name }
 
     hosts = {
       for name, host in var.hosts : name => {
+        # Its name in the inventory.
+        name          = local.host_names[name]
         instance_id   = aws_instance.host[name].id
         private_ip    = aws_instance.host[name].private_ip
         instance_type = host.instance_type
@@ -67,6 +85,8 @@ output "inventory" {
       key       = "aws_ec2_tags.Roles | split"
       prefix    = ""
       separator = ""
+      # The hosts of the platform, whatever their roles.
+      parent_group = "platform"
     }]
 
     compose = {

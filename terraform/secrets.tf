@@ -2,36 +2,9 @@
 # reach plan or state. They are written once; put-secret-value rotates one without Terraform noticing.
 
 locals {
-  # Service -> key of its secret -> length in letters and digits.
-  secret_keys = {
-    mlflow = {
-      database_password      = 32
-      auth_database_password = 32
-      admin_password         = 32
-      flask_secret_key       = 32
-    }
-    # Not in the secret above, which exists already on platforms and would be drawn anew as a whole.
-    mlflow_webhooks = {
-      fernet_key = 32
-    }
-    airflow = {
-      database_password = 32
-      admin_password    = 32
-      fernet_key        = 32
-      api_secret_key    = 32
-      jwt_secret        = 64
-      mlflow_password   = 32
-    }
-    model_api = {
-      bearer_key      = 32
-      mlflow_password = 32
-    }
-    dashboard = {
-      airflow_password = 32
-      cookie_secret    = 32
-      model_api_key    = 32
-    }
-  }
+  # Secret -> its keys -> length in letters and digits, for every service of the catalogue.
+  secret_keys = merge([for service in local.catalogue : service.secrets]...)
+
   # A secret is written as a whole: raising its number draws all its keys anew, so do it for one whose keys have changed.
   secret_versions = { dashboard = 2 }
 

@@ -84,7 +84,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "main" {
       status = "Enabled"
 
       filter {
-        prefix = "${local.predictions_prefix}/"
+        prefix = "${local.prefixes.predictions}/"
       }
 
       expiration {

@@ -101,11 +101,11 @@ variable "hosts" {
   }
 
   validation {
-    condition = alltrue([for host in var.hosts : length(setsubtract(host.roles, keys(local.roles))) == 0])
+    condition = alltrue([for host in var.hosts : length(setsubtract(host.roles, keys(local.catalogue))) == 0])
     error_message = join("\n", flatten([
       for name, host in var.hosts : [
-        for role in setsubtract(host.roles, keys(local.roles)) :
-        "host \"${name}\": role \"${role}\" does not exist; roles are ${join(", ", keys(local.roles))}."
+        for role in setsubtract(host.roles, keys(local.catalogue)) :
+        "host \"${name}\": role \"${role}\" does not exist; roles are ${join(", ", keys(local.catalogue))}."
       ]
     ]))
   }
@@ -128,7 +128,7 @@ variable "hosts" {
     condition = alltrue([for host in var.hosts : length(host.roles) > 0])
     error_message = join("\n", [
       for name, host in var.hosts :
-      "host \"${name}\" has no role; give it one of ${join(", ", keys(local.roles))}, or remove it."
+      "host \"${name}\" has no role; give it one of ${join(", ", keys(local.catalogue))}, or remove it."
       if length(host.roles) == 0
     ])
   }
@@ -144,22 +144,24 @@ variable "hosts" {
 
   validation {
     condition = alltrue([
-      for role in ["mlflow", "airflow"] : length([for host in var.hosts : host if contains(host.roles, role)]) == 1
+      for role, service in local.catalogue : length([for host in var.hosts : host if contains(host.roles, role)]) == 1
+      if service.count == "exactly one"
     ])
     error_message = join("\n", [
-      for role in ["mlflow", "airflow"] :
+      for role, service in local.catalogue :
       "hosts: role \"${role}\" must be on exactly one host, and is on ${coalesce(join(" and ", [for name, host in var.hosts : name if contains(host.roles, role)]), "none")}."
-      if length([for host in var.hosts : host if contains(host.roles, role)]) != 1
+      if service.count == "exactly one" && length([for host in var.hosts : host if contains(host.roles, role)]) != 1
     ])
   }
 
   validation {
     condition = alltrue([
-      for role in ["model_api", "dashboard"] : anytrue([for host in var.hosts : contains(host.roles, role)])
+      for role, service in local.catalogue : anytrue([for host in var.hosts : contains(host.roles, role)])
+      if service.count == "at least one"
     ])
     error_message = join("\n", [
-      for role in ["model_api", "dashboard"] : "hosts: role \"${role}\" is on no host; give it to at least one."
-      if !anytrue([for host in var.hosts : contains(host.roles, role)])
+      for role, service in local.catalogue : "hosts: role \"${role}\" is on no host; give it to at least one."
+      if service.count == "at least one" && !anytrue([for host in var.hosts : contains(host.roles, role)])
     ])
   }
 

@@ -24,132 +24,106 @@ from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
+from catalogue import RELEASES, REQUIRED, platform_services
+from catalogue import ROLES as ROLE_NAMES
+from catalogue import SECRETS as SECRET_KEYS
 
 # Lookups are found from here on.
 init_plugin_loader()
 
 PROJECT = Path(__file__).parents[1]
 ROLES = PROJECT / "ansible" / "roles"
-# The roles that are services, as Terraform's `hosts` names them. Each platform has them.
-SERVICES = ("mlflow", "airflow", "model_api", "dashboard")
-# The same of what a platform may do without.
-FURTHER_SERVICES = ("airflow_worker",)
+# The services that run from a release: those that every platform has, and the others.
+SERVICES = tuple(role for role in RELEASES if role in REQUIRED)
+FURTHER_SERVICES = tuple(role for role in RELEASES if role not in REQUIRED)
 
-# One host a service and two of them on one, as Terraform lays them out by default.
-CONTRACT: dict[str, Any] = {
-    "project": "lastro",
-    "environment": "local",
-    "region": "eu-west-1",
-    "account_id": "123456789012",
-    "domain": "",
-    "database": {
-        "address": "database.fixture",
-        "port": 5432,
-        "engine_version": "17.4",
-        "master_secret_arn": "arn:aws:secretsmanager:eu-west-1:1:secret:rds",
-    },
-    "buckets": {"artifacts": "artifacts-bucket", "dags": "dags-bucket"},
-    "secrets": {
-        name: f"arn:aws:secretsmanager:eu-west-1:1:secret:{name}"
-        for name in (*SERVICES, "mlflow_webhooks")
-    },
-    "model_api_clients": {"shop": "arn:aws:secretsmanager:eu-west-1:1:secret:shop"},
-    "services": {
-        "mlflow": {"port": 5000},
-        "airflow": {"port": 8080},
-        "model_api": {"port": 8000},
-        "dashboard": {"port": 8501},
-    },
-    "access": {"document": "lastro-local-authorize"},
-    "hosts": {
-        name: {
-            "instance_id": f"i-{name}",
-            "private_ip": f"10.42.0.{number}",
-            "instance_type": "t3.small",
-            "memory_mib": 2048,
-            "vcpus": 2,
-            "roles": roles,
-        }
-        for number, (name, roles) in enumerate(
-            {
-                "mlflow": ["mlflow"],
-                "airflow": ["airflow"],
-                "serving": ["dashboard", "model_api"],
-            }.items(),
-            start=11,
-        )
-    },
-}
 
-# The same platform with a domain: the serving host is the edge, too.
-DOMAIN_CONTRACT: dict[str, Any] = CONTRACT | {
-    "domain": "lastro.example.com",
-    "services": CONTRACT["services"] | {"edge": {"port": 443}},
-    "hosts": CONTRACT["hosts"]
-    | {
-        "serving": CONTRACT["hosts"]["serving"] | {"roles": ["dashboard", "edge", "model_api"]},
-    },
-}
+def machine(address: str, *roles: str, **other: Any) -> dict[str, Any]:
+    """An entry of the contract's hosts; ``other`` replaces what is not given."""
+    size = {"instance_type": "t3.small", "memory_mib": 2048, "vcpus": 2}
+    return size | {"private_ip": address, "roles": sorted(roles)} | other
 
-# The same platform with two workers, of which one is beside MLflow.
-WORKER_CONTRACT: dict[str, Any] = CONTRACT | {
-    "services": CONTRACT["services"] | {"airflow_worker": {"port": None}},
-    "hosts": CONTRACT["hosts"]
-    | {
-        "mlflow": CONTRACT["hosts"]["mlflow"] | {"roles": ["airflow_worker", "mlflow"]},
-        "trainer": CONTRACT["hosts"]["mlflow"]
-        | {
-            "instance_id": "i-trainer",
-            "private_ip": "10.42.0.14",
-            "instance_type": "t3.large",
-            "memory_mib": 8192,
-            "roles": ["airflow_worker"],
+
+def contract(hosts: dict[str, dict[str, Any]], domain: str = "") -> dict[str, Any]:
+    """The contract of a platform with these hosts, as Terraform emits it."""
+    named = {
+        name: {"name": f"lastro-local-{name}", "instance_id": f"i-{name}"} | its
+        for name, its in hosts.items()
+    }
+    return {
+        "project": "lastro",
+        "environment": "local",
+        "region": "eu-west-1",
+        "account_id": "123456789012",
+        "domain": domain,
+        "database": {
+            "address": "database.fixture",
+            "port": 5432,
+            "engine_version": "17.4",
+            "master_secret_arn": "arn:aws:secretsmanager:eu-west-1:1:secret:rds",
         },
-    },
+        "buckets": {"artifacts": "artifacts-bucket", "dags": "dags-bucket"},
+        "prefixes": {
+            "artifacts": "mlflow",
+            "dags": "dags",
+            "predictions": "predictions",
+            "batch": "batch",
+        },
+        "metrics": {"namespace": "Lastro"},
+        "secrets": {
+            name: f"arn:aws:secretsmanager:eu-west-1:1:secret:{name}" for name in SECRET_KEYS
+        },
+        "model_api_clients": {"shop": "arn:aws:secretsmanager:eu-west-1:1:secret:shop"},
+        "services": platform_services(named, domain),
+        "access": {"document": "lastro-local-authorize"},
+        "hosts": named,
+    }
+
+
+HOSTS = {
+    "mlflow": machine("10.42.0.11", "mlflow"),
+    "airflow": machine("10.42.0.12", "airflow"),
+    "serving": machine("10.42.0.13", "dashboard", "model_api"),
 }
+# One host a service and two of them on one, as Terraform lays them out by default.
+CONTRACT = contract(HOSTS)
+
+# The same platform with a domain: the serving host is the edge as well.
+DOMAIN = "lastro.example.com"
+DOMAIN_CONTRACT = contract(
+    HOSTS | {"serving": machine("10.42.0.13", "dashboard", "edge", "model_api")}, DOMAIN
+)
+
+# The same platform with two workers, one of them on MLflow's host.
+WORKER_CONTRACT = contract(
+    HOSTS
+    | {
+        "mlflow": machine("10.42.0.11", "airflow_worker", "mlflow"),
+        "trainer": machine(
+            "10.42.0.14", "airflow_worker", instance_type="t3.large", memory_mib=8192
+        ),
+    }
+)
 
 SECRETS: dict[str, dict[str, str]] = {
     "database": {"username": "lastro_admin", "password": "master-password"},
     **{
         service: {key: f"{service}-{key}".ljust(32, "x") for key in keys}
-        for service, keys in {
-            "mlflow": (
-                "database_password",
-                "auth_database_password",
-                "admin_password",
-                "flask_secret_key",
-            ),
-            "airflow": (
-                "database_password",
-                "admin_password",
-                "api_secret_key",
-                "jwt_secret",
-                "mlflow_password",
-            ),
-            "model_api": ("bearer_key", "mlflow_password"),
-            "dashboard": ("airflow_password", "cookie_secret", "model_api_key"),
-            "model_api_clients": ("shop",),
-        }.items()
+        for service, keys in {**SECRET_KEYS, "model_api_clients": ("shop",)}.items()
     },
 }
 SECRETS["airflow"]["fernet_key"] = "Zm9ydHktdHdvLWJ5dGVzLW9mLW5vLXNlY3JlY3khISE="
 SECRETS["mlflow_webhooks"] = {"fernet_key": "YW5vdGhlciB0aGlydHktdHdvIGJ5dGVzIG9mIG5vbmU="}
 
-# The layout of a platform that has grown: a host a role, and two for the one that is asked most.
+# The layout of a platform that has grown: a host a role, and two for the busiest.
 SCALED_HOSTS = {
-    name: CONTRACT["hosts"]["mlflow"]
-    | {"instance_id": f"i-{name}", "private_ip": f"10.42.1.{number}", "roles": [role]}
-    for number, (name, role) in enumerate(
-        {
-            "tracking": "mlflow",
-            "scheduler": "airflow",
-            "api-1": "model_api",
-            "api-2": "model_api",
-            "pages": "dashboard",
-        }.items(),
-        start=11,
-    )
+    "tracking": machine("10.42.1.11", "mlflow"),
+    "scheduler": machine("10.42.1.12", "airflow"),
+    "api-1": machine("10.42.1.13", "model_api"),
+    "api-2": machine("10.42.1.14", "model_api"),
+    "pages": machine("10.42.1.15", "dashboard"),
 }
+EDGE_HOST = {"door": machine("10.42.1.19", "edge")}
 
 
 def changed(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
@@ -169,15 +143,16 @@ def write_inventory(root: Path, contract: dict[str, Any], environment: str = "lo
     shutil.copytree(PROJECT / "inventory" / environment, folder, ignore=generated)
     variables = folder / "group_vars" / "all"
     (variables / "platform.json").write_text(json.dumps({"platform": contract}))
-    prefix = f"{contract['project']}-{contract['environment']}"
     groups: dict[str, Any] = {}
-    for name, host in contract["hosts"].items():
-        for role in host["roles"]:
+    for its in contract["hosts"].values():
+        for role in its["roles"]:
             hosts = groups.setdefault(role, {"hosts": {}})["hosts"]
-            hosts[f"{prefix}-{name}"] = {
-                "lastro_private_ip": host["private_ip"],
-                "ec2_instance_id": host["instance_id"],
+            hosts[its["name"]] = {
+                "lastro_private_ip": its["private_ip"],
+                "ec2_instance_id": its["instance_id"],
             }
+    # As the key `parent_group` of the dynamic inventory has it.
+    groups["platform"] = {"children": dict.fromkeys([*groups])}
     (folder / "hosts.yml").write_text(yaml.safe_dump(groups))
     return folder
 
@@ -242,8 +217,8 @@ class Wiring:
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        """Group -> its hosts."""
-        return self._inventory.get_groups_dict()
+        """Group -> its hosts; none for a role that no host has."""
+        return {role: [] for role in ROLE_NAMES} | self._inventory.get_groups_dict()
 
     def _load(self, path: Path) -> Any:
         return self._loader.load_from_file(str(path), trusted_as_template=True) or {}

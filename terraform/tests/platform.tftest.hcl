@@ -43,7 +43,7 @@ run "contract" {
   }
 
   assert {
-    condition     = keys(output.platform) == ["access", "account_id", "buckets", "database", "domain", "environment", "hosts", "model_api_clients", "project", "region", "secrets", "services"]
+    condition     = keys(output.platform) == ["access", "account_id", "buckets", "database", "domain", "environment", "hosts", "metrics", "model_api_clients", "prefixes", "project", "region", "secrets", "services"]
     error_message = "platform has [${join(", ", keys(output.platform))}]; Ansible reads it by these names"
   }
 
@@ -55,7 +55,7 @@ run "contract" {
   assert {
     condition = alltrue([
       for host in output.platform.hosts :
-      keys(host) == ["instance_id", "instance_type", "memory_mib", "private_ip", "roles", "vcpus"]
+      keys(host) == ["instance_id", "instance_type", "memory_mib", "name", "private_ip", "roles", "vcpus"]
     ])
     error_message = "platform.hosts[*] lost or gained a key"
   }
@@ -71,29 +71,68 @@ run "contract" {
   }
 
   assert {
-    condition     = keys(output.platform.secrets) == ["airflow", "dashboard", "mlflow", "mlflow_webhooks", "model_api"]
+    condition     = keys(output.platform.secrets) == keys(local.secret_keys)
     error_message = "platform.secrets has [${join(", ", keys(output.platform.secrets))}]"
   }
 
   assert {
-    condition = output.platform.services == {
-      mlflow    = { port = 5000 }
-      airflow   = { port = 8080 }
-      model_api = { port = 8000 }
-      dashboard = { port = 8501 }
+    condition = { for role, service in output.platform.services : role => service.port } == {
+      mlflow    = 5000
+      airflow   = 8080
+      model_api = 8000
+      dashboard = 8501
     }
     error_message = "platform.services must be the services and their ports"
   }
 
   assert {
-    condition = { for service, keys in local.secret_keys : service => keys(keys) } == {
-      mlflow          = ["admin_password", "auth_database_password", "database_password", "flask_secret_key"]
-      mlflow_webhooks = ["fernet_key"]
-      airflow         = ["admin_password", "api_secret_key", "database_password", "fernet_key", "jwt_secret", "mlflow_password"]
-      model_api       = ["bearer_key", "mlflow_password"]
-      dashboard       = ["airflow_password", "cookie_secret", "model_api_key"]
-    }
-    error_message = "the keys of the secrets are part of the contract"
+    condition = alltrue([
+      for service in output.platform.services : keys(service) == [
+        "aws", "connects_to", "count", "endpoints", "health_path", "hosts", "login", "memory", "port", "position", "public_name",
+        "public_url", "ready", "release", "secrets", "site", "title", "units",
+      ]
+    ])
+    error_message = "platform.services[*] lost or gained a key"
+  }
+
+  assert {
+    condition = jsonencode({ for role, service in output.platform.services : role => service.hosts }) == jsonencode({
+      mlflow = ["mlflow"], airflow = ["airflow"], model_api = ["serving"], dashboard = ["serving"]
+    })
+    error_message = "each service must name its hosts"
+  }
+
+  assert {
+    condition     = { for role, service in output.platform.services : role => service.public_url if service.public_url != null } == {}
+    error_message = "without a domain no service has a public URL"
+  }
+
+  assert {
+    condition     = { for name, host in output.platform.hosts : name => host.name } == { for name, host in aws_instance.host : name => host.tags.Name }
+    error_message = "the contract must name each host as the inventory does"
+  }
+
+  assert {
+    condition     = output.platform.prefixes == { artifacts = "mlflow", batch = "batch", dags = "dags", predictions = "predictions" }
+    error_message = "a folder that moves leaves what is in it behind"
+  }
+
+  assert {
+    condition     = output.platform.metrics == { namespace = "Lastro" }
+    error_message = "the boundary of CI (bootstrap/) names this namespace"
+  }
+
+  assert {
+    condition = alltrue([
+      for name, expected in {
+        mlflow          = ["admin_password", "auth_database_password", "database_password", "flask_secret_key"]
+        mlflow_webhooks = ["fernet_key"]
+        airflow         = ["admin_password", "api_secret_key", "database_password", "fernet_key", "jwt_secret", "mlflow_password"]
+        model_api       = ["bearer_key", "mlflow_password"]
+        dashboard       = ["airflow_password", "cookie_secret", "model_api_key"]
+      } : toset(keys(local.secret_keys[name])) == toset(expected)
+    ])
+    error_message = "a secret that platforms have must keep its keys: another one would be drawn again as a whole"
   }
 
   assert {
@@ -119,7 +158,7 @@ run "contract" {
       filters         = { "tag:Project" = "lastro", "tag:Environment" = "test", "instance-state-name" = "running" }
       hostnames       = ["tag:Name"]
       hostvars_prefix = "aws_"
-      keyed_groups    = [{ key = "aws_ec2_tags.Roles | split", prefix = "", separator = "" }]
+      keyed_groups    = [{ key = "aws_ec2_tags.Roles | split", parent_group = "platform", prefix = "", separator = "" }]
       compose         = { lastro_private_ip = "aws_private_ip_address", ec2_instance_id = "aws_instance_id" }
     }
     error_message = "the inventory must find this environment's running hosts, grouped by role"
@@ -142,7 +181,7 @@ run "clients_of_the_model_api" {
   }
 
   assert {
-    condition     = keys(output.platform.secrets) == ["airflow", "dashboard", "mlflow", "mlflow_webhooks", "model_api"]
+    condition     = keys(output.platform.secrets) == keys(local.secret_keys)
     error_message = "a client's secret is none of a service"
   }
 }
@@ -190,7 +229,7 @@ run "secure_by_default" {
   }
 
   assert {
-    condition     = keys(aws_security_group.component) == ["airflow", "airflow_worker", "dashboard", "database", "edge", "mlflow", "model_api"]
+    condition     = toset(keys(aws_security_group.component)) == toset(concat(keys(local.catalogue), ["database"]))
     error_message = "every role must have its group, also before a host has it and after: one cannot be deleted while a host wears it"
   }
 
@@ -466,7 +505,7 @@ run "layout_with_airflow_workers" {
   }
 
   assert {
-    condition     = jsonencode(output.platform.services.airflow_worker) == jsonencode({ port = null })
+    condition     = output.platform.services.airflow_worker.port == null && length(output.platform.services.airflow_worker.endpoints) == 0
     error_message = "a worker is a service without a port"
   }
 
@@ -651,8 +690,19 @@ run "layout_private" {
   }
 
   assert {
-    condition     = output.platform.domain == "lastro.example.com" && output.platform.services.edge == { port = 443 }
+    condition     = output.platform.domain == "lastro.example.com" && output.platform.services.edge.port == 443
     error_message = "Ansible must learn of the domain and the edge"
+  }
+
+  assert {
+    condition = { for role, service in output.platform.services : role => service.public_url } == {
+      mlflow    = "https://mlflow.lastro.example.com"
+      airflow   = "https://airflow.lastro.example.com"
+      model_api = "https://api.lastro.example.com"
+      dashboard = "https://lastro.example.com"
+      edge      = null
+    }
+    error_message = "each service that people reach must have its public URL"
   }
 
   assert {

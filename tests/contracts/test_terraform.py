@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import catalogue
 import hcl2
 import pytest
 import yaml
 from wiring import (
     CONTRACT,
+    DOMAIN,
     DOMAIN_CONTRACT,
+    EDGE_HOST,
     FURTHER_SERVICES,
     PROJECT,
     SCALED_HOSTS,
@@ -21,6 +24,7 @@ from wiring import (
     SERVICES,
     WORKER_CONTRACT,
     Wiring,
+    contract,
     write_inventory,
 )
 
@@ -63,10 +67,10 @@ def output(name: str) -> Any:
 # ---- the contract -----------------------------------------------------------------------------
 
 
-def specification() -> dict[str, Any]:
-    """Ansible's side: what validate.yml asks of `platform`."""
+def specification(name: str = "platform") -> dict[str, Any]:
+    """Ansible's side: what validate.yml asks of `platform`, or of each service."""
     text = (PROJECT / "ansible/playbooks/platform_spec.yml").read_text()
-    return yaml.safe_load(text)["platform"]["options"]
+    return yaml.safe_load(text)[name]["options"]
 
 
 def test_ansible_asks_for_what_terraform_emits() -> None:
@@ -84,16 +88,28 @@ def test_of_the_access() -> None:
 
 
 def test_of_the_services() -> None:
-    assert output("platform")["services"] == "${local.services}"
-    # A service that no host runs is not there.
-    assert "for host in var.hosts : contains(host.roles, role)" in local_value("services")
-    roles = local_value("roles")
-    assert roles == DOMAIN_CONTRACT["services"] | WORKER_CONTRACT["services"]
-    assert {role: roles[role] for role in SERVICES} == CONTRACT["services"]
-    assert roles.keys() == {*SERVICES, *FURTHER_SERVICES, "edge"}
-    asked = specification()["services"]["options"]
-    assert asked.keys() == roles.keys()
-    assert {role for role in asked if asked[role].get("required")} == set(SERVICES)
+    asked = specification("service").keys()
+    assert asked == CONTRACT["services"]["mlflow"].keys()
+    # The keys that Terraform fills in stand in services.tf, the others in the output.
+    filled = set(re.findall(r"^      (\w+) +=", (TERRAFORM / "services.tf").read_text(), re.M))
+    assert filled | {"hosts", "endpoints", "public_url"} == asked
+    # The keys of `ready`.
+    text = (TERRAFORM / "services.tf").read_text()
+    ready = set(re.findall(r"^        (\w+) += try\(service\.ready", text, re.M))
+    assert ready == specification("service")["ready"]["options"].keys()
+    assert ready == CONTRACT["services"]["mlflow"]["ready"].keys()
+
+
+def test_of_the_folders_and_the_metrics() -> None:
+    prefixes = local_value("prefixes")
+    assert prefixes == CONTRACT["prefixes"]
+    assert specification()["prefixes"]["options"].keys() == prefixes.keys()
+    assert CONTRACT["metrics"] == {"namespace": local_value("metrics_namespace")}
+    assert specification()["metrics"]["options"].keys() == output("platform")["metrics"].keys()
+    # CI may make roles that write to this namespace and to no other.
+    assert (
+        f'"{local_value("metrics_namespace")}"' in (TERRAFORM / "bootstrap/boundary.tf").read_text()
+    )
 
 
 def test_of_the_buckets() -> None:
@@ -119,11 +135,10 @@ def test_of_the_hosts() -> None:
 
 
 def test_of_the_secrets() -> None:
-    keys = {service: set(keys) for service, keys in local_value("secret_keys").items()}
-    assert specification()["secrets"]["options"].keys() == keys.keys()
     others = ("database", "model_api_clients")
-    read = {service: set(secret) for service, secret in SECRETS.items() if service not in others}
-    assert keys == read
+    read = {secret: tuple(keys) for secret, keys in SECRETS.items() if secret not in others}
+    assert read == catalogue.SECRETS
+    assert CONTRACT["secrets"].keys() == read.keys()
 
 
 def test_of_the_inventory() -> None:
@@ -131,16 +146,20 @@ def test_of_the_inventory() -> None:
     # The one variable of a host that the roles' wiring reads beside the contract.
     assert re.search(r"lastro_private_ip = ", text)
     assert ".Roles | split" in text
+    # The group of all hosts, which the plays name.
+    assert re.search(r'parent_group = "platform"', text)
 
 
 # ---- security groups ----------------------------------------------------------------------------
 
 
 def allowed() -> set[tuple[str, str]]:
-    """(client, server): who may connect to whom, by Terraform's table."""
-    return set(
-        re.findall(r'client = "(\w+)", server = "(\w+)"', local_value("service_connections"))
-    )
+    """(client, server): who may connect to whom, by the catalogue."""
+    return {
+        (client, server)
+        for client, entry in catalogue.entries().items()
+        for server in entry["connects_to"]
+    }
 
 
 # For the visitor's browser: the service itself never asks there.
@@ -189,14 +208,10 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
 
 CONTRACTS = {
     "default": CONTRACT,
-    "scaled": CONTRACT | {"hosts": SCALED_HOSTS},
+    "scaled": contract(SCALED_HOSTS),
     "workers": WORKER_CONTRACT,
     "domain": DOMAIN_CONTRACT,
-    "domain, scaled": DOMAIN_CONTRACT
-    | {
-        "hosts": SCALED_HOSTS
-        | {"door": SCALED_HOSTS["pages"] | {"private_ip": "10.42.1.19", "roles": ["edge"]}}
-    },
+    "domain, scaled": contract(SCALED_HOSTS | EDGE_HOST, DOMAIN),
 }
 
 
@@ -265,7 +280,4 @@ def test_every_environment_has_the_common_wiring(environment: str) -> None:
     folder = PROJECT / "inventory" / environment
     common = PROJECT / "inventory" / "common"
     assert (folder / "group_vars/all/00_common").resolve() == common / "group_vars/all"
-    assert (folder / "groups.yml").resolve() == common / "groups.yml"
     assert (folder / "localhost.yml").resolve() == common / "localhost.yml"
-    groups = yaml.safe_load((folder / "groups.yml").read_text())["platform"]["children"]
-    assert groups.keys() == local_value("roles").keys()

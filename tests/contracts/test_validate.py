@@ -10,10 +10,14 @@ import pytest
 import yaml
 from wiring import (
     CONTRACT,
+    DOMAIN,
     DOMAIN_CONTRACT,
+    EDGE_HOST,
     PROJECT,
+    SCALED_HOSTS,
     WORKER_CONTRACT,
     changed,
+    contract,
     play,
     write_inventory,
 )
@@ -65,11 +69,11 @@ CASES = {
         ["The contract's domain is 'lastro.example.com'", "terraform/outputs.tf"],
     ),
     "edge on no host": (
-        DOMAIN_CONTRACT | {"hosts": CONTRACT["hosts"]},
+        changed(DOMAIN_CONTRACT, ("services", "edge", "hosts"), []),
         ["The role edge should be on one host at least", "make apply ENV=local"],
     ),
     "role on no host": (
-        changed(CONTRACT, ("hosts", "serving", "roles"), ["model_api"]),
+        changed(CONTRACT, ("services", "dashboard", "hosts"), []),
         ["The role dashboard should be on one host at least", "make apply ENV=local"],
     ),
     "instance type too small": (
@@ -85,7 +89,7 @@ CASES = {
         ],
     ),
     "worker on no host": (
-        WORKER_CONTRACT | {"hosts": CONTRACT["hosts"]},
+        changed(WORKER_CONTRACT, ("services", "airflow_worker", "hosts"), []),
         ["The role airflow_worker should be on one host at least", "make apply ENV=local"],
     ),
     "worker that the services lack": (
@@ -105,7 +109,21 @@ CASES = {
     ),
     "service without its port": (
         changed(CONTRACT, ("services", "airflow", "port"), None),
-        ["is not what the roles expect", "port"],
+        ["is not what the roles expect", "services.airflow.port is None", "has 8080"],
+    ),
+    "service that every platform has": (
+        without(("services", "dashboard")),
+        ["is not what the roles expect", "services lacks dashboard, which every platform has"],
+    ),
+    "service without its hosts": (
+        without(("services", "airflow", "hosts")),
+        ["is not what the roles expect", "airflow", "hosts", "make inventory ENV=local"],
+    ),
+    "catalogue that has changed since": (
+        changed(
+            CONTRACT, ("services", "airflow", "memory"), {"mib": 1, "instance_type": "t3.nano"}
+        ),
+        ["is not what the roles expect", "services.airflow.memory is", "`make apply` first"],
     ),
     "another environment": (
         CONTRACT | {"environment": "prod"},
@@ -123,9 +141,9 @@ CASES = {
         CONTRACT,
         DOMAIN_CONTRACT,
         WORKER_CONTRACT,
-        changed(WORKER_CONTRACT, ("services", "airflow_worker"), {}),
+        contract(SCALED_HOSTS | EDGE_HOST, DOMAIN),
     ],
-    ids=["default", "domain", "workers", "workers without the key port"],
+    ids=["default", "domain", "workers", "scaled"],
 )
 def test_a_right_contract_passes(contract: dict[str, Any], tmp_path: Path) -> None:
     status, output = play(write_inventory(tmp_path, contract), PLAYBOOK)
@@ -161,3 +179,17 @@ def test_hosts_that_the_live_inventory_lacks(tmp_path: Path) -> None:
     assert status != 0
     assert "The role mlflow should be on lastro-local-mlflow" in output
     assert "the inventory has no host for it. Run `make apply ENV=local`" in output
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("airflow_dags_prefix", "other"), ("edge_metrics_namespace", "Other")]
+)
+def test_a_setting_that_would_leave_a_service_without_its_rights_is_refused(
+    setting: str, value: str, tmp_path: Path
+) -> None:
+    inventory = write_inventory(tmp_path, DOMAIN_CONTRACT)
+    (inventory / "group_vars/all/settings.yml").write_text(yaml.safe_dump({setting: value}))
+    status, output = play(inventory, PLAYBOOK)
+    assert status != 0
+    assert f"{setting} is '{value}', but the hosts have rights to" in output
+    assert "Remove it from inventory/local" in output

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from wiring import (
     CONTRACT,
+    DOMAIN,
     DOMAIN_CONTRACT,
+    EDGE_HOST,
     FURTHER_SERVICES,
     SCALED_HOSTS,
     SECRETS,
@@ -21,10 +23,22 @@ from wiring import (
     WORKER_CONTRACT,
     Wiring,
     changed,
+    contract,
+    machine,
     write_inventory,
 )
 
 Path_ = tuple[str, ...]
+
+
+def leaves(data: Any, path: Path_ = ()) -> Iterator[Path_]:
+    """The paths of all values that are no objects."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path
+
 
 # Places: "<service> <NAME>" is a line of its environment, "<service> unit <name>" a unit,
 # "<service> <file>" a further file, "<role>.<variable>" one that its tasks read.
@@ -52,11 +66,11 @@ MLFLOW_ADDRESS = {
     "mlflow MLFLOW_SERVER_ALLOWED_HOSTS",
     "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
     "mlflow.ready_url",
-} | MLFLOW_URL
+}
 AIRFLOW_ADDRESS = {
     "airflow AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "airflow.ready_url",
-} | AIRFLOW_URL
+}
 
 # Addresses that people type or click, and what a service lets in under them.
 PUBLIC_NAMES = {
@@ -76,7 +90,6 @@ TRUSTED_PROXIES = {
 }
 
 ARROWS: dict[Path_, set[str]] = {
-    ("domain",): PUBLIC_NAMES,
     ("database", "address"): DATABASE_SERVER,
     ("database", "port"): DATABASE_SERVER,
     ("buckets", "artifacts"): {
@@ -86,14 +99,32 @@ ARROWS: dict[Path_, set[str]] = {
         "dashboard DASHBOARD_PREDICTION_LOG_URL",
     },
     ("buckets", "dags"): {"airflow AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
+    ("prefixes", "artifacts"): {"mlflow MLFLOW_ARTIFACTS_DESTINATION"},
+    ("prefixes", "batch"): {"airflow LASTRO_BATCH_URL"},
+    ("prefixes", "dags"): {"airflow AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
+    ("prefixes", "predictions"): {
+        "model_api MODEL_API_PREDICTION_LOG_URL",
+        "dashboard DASHBOARD_PREDICTION_LOG_URL",
+    },
     ("services", "mlflow", "port"): {"mlflow MLFLOW_PORT"} | MLFLOW_ADDRESS,
     ("services", "airflow", "port"): {"airflow AIRFLOW__API__PORT"} | AIRFLOW_ADDRESS,
-    ("services", "model_api", "port"): {
-        "model_api MODEL_API_PORT",
-        "model_api.ready_url",
-    }
-    | MODEL_API_URL,
+    ("services", "model_api", "port"): {"model_api MODEL_API_PORT", "model_api.ready_url"},
     ("services", "dashboard", "port"): {"dashboard DASHBOARD_PORT", "dashboard.ready_url"},
+    ("services", "mlflow", "endpoints"): MLFLOW_URL,
+    ("services", "airflow", "endpoints"): AIRFLOW_URL,
+    ("services", "model_api", "endpoints"): MODEL_API_URL,
+    ("services", "mlflow", "public_url"): {
+        "mlflow MLFLOW_SERVER_ALLOWED_HOSTS",
+        "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS",
+        "dashboard MLFLOW_PUBLIC_URL",
+    },
+    ("services", "airflow", "public_url"): {
+        "airflow AIRFLOW__API__BASE_URL",
+        "airflow AIRFLOW__FAB__COOKIE_SECURE",
+        "dashboard AIRFLOW_URL",
+    },
+    ("services", "model_api", "public_url"): {"dashboard MODEL_API_PUBLIC_URL"},
+    ("services", "airflow", "memory", "mib"): {"airflow.airflow_minimum_memory_mib"},
     ("hosts", "mlflow", "private_ip"): {"mlflow MLFLOW_HOST"} | MLFLOW_ADDRESS,
     ("hosts", "airflow", "private_ip"): {"airflow AIRFLOW__API__HOST"} | AIRFLOW_ADDRESS,
     ("hosts", "serving", "private_ip"): {
@@ -101,28 +132,30 @@ ARROWS: dict[Path_, set[str]] = {
         "model_api.ready_url",
         "dashboard DASHBOARD_HOST",
         "dashboard.ready_url",
-    }
-    | MODEL_API_URL,
+    },
     ("hosts", "airflow", "memory_mib"): {"airflow.airflow_memory_mib"},
 }
-
-# What no service is given: what validate.yml, the playbooks of operations or a reader need.
+# What no service is given: what the playbooks, the edge or a reader need.
 NOT_WIRED = {
     ("project",),
     ("environment",),
     ("region",),
     ("account_id",),
+    # The services' own names below it are in their public URLs.
+    ("domain",),
     ("database", "engine_version"),
     ("database", "master_secret_arn"),
     ("access", "document"),
+    ("metrics", "namespace"),
     *(("secrets", name) for name in CONTRACT["secrets"]),
     ("model_api_clients", "shop"),
     *(
         ("hosts", host, key)
         for host in CONTRACT["hosts"]
-        for key in ("instance_id", "instance_type", "memory_mib", "vcpus", "roles")
+        for key in ("instance_id", "instance_type", "memory_mib", "name", "vcpus", "roles")
         if (host, key) != ("airflow", "memory_mib")
     ),
+    *(path for path in leaves(CONTRACT) if path[0] == "services" and path not in ARROWS),
 }
 
 SECRET_ARROWS: dict[Path_, set[str]] = {
@@ -173,15 +206,15 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
 WORKER_ARROWS: dict[Path_, set[str]] = {
     ("buckets", "artifacts"): {"airflow_worker LASTRO_BATCH_URL"},
     ("buckets", "dags"): {"airflow_worker AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
-    ("services", "mlflow", "port"): {"airflow_worker MLFLOW_TRACKING_URI"},
-    ("services", "airflow", "port"): {
+    ("prefixes", "batch"): {"airflow_worker LASTRO_BATCH_URL"},
+    ("prefixes", "dags"): {"airflow_worker AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
+    ("services", "mlflow", "endpoints"): {"airflow_worker MLFLOW_TRACKING_URI"},
+    ("services", "airflow", "endpoints"): {
         "airflow_worker AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
         "airflow_worker AIRFLOW__EDGE__API_URL",
     },
-    ("hosts", "mlflow", "private_ip"): {"airflow_worker MLFLOW_TRACKING_URI"},
-    ("hosts", "airflow", "private_ip"): {
-        "airflow_worker AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
-        "airflow_worker AIRFLOW__EDGE__API_URL",
+    ("services", "airflow_worker", "memory", "mib"): {
+        "airflow_worker.airflow_worker_minimum_memory_mib"
     },
     # The first worker's own; and the scheduler takes on what all of them do.
     ("hosts", "mlflow", "memory_mib"): {
@@ -207,19 +240,15 @@ WITH_WORKERS = {
 VARIABLES = {
     "databases": ("databases_server", "databases_applications"),
     "mlflow": ("mlflow_admin_password", "mlflow_users"),
-    "airflow": ("airflow_admin_password", "airflow_users", "airflow_memory_mib"),
-    "airflow_worker": ("airflow_worker_memory_mib",),
+    "airflow": (
+        "airflow_admin_password",
+        "airflow_users",
+        "airflow_memory_mib",
+        "airflow_minimum_memory_mib",
+    ),
+    "airflow_worker": ("airflow_worker_memory_mib", "airflow_worker_minimum_memory_mib"),
     "model_api": ("model_api_keys",),
 }
-
-
-def leaves(data: Any, path: Path_ = ()) -> Iterator[Path_]:
-    """The paths of all values that are no objects."""
-    if isinstance(data, dict):
-        for key, value in data.items():
-            yield from leaves(value, (*path, key))
-    else:
-        yield path
 
 
 def places(wiring: Wiring) -> dict[str, Any]:
@@ -258,10 +287,16 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 def another(value: Any) -> Any:
     """Another value of the same kind."""
+    if value is None:
+        return "https://changed.example.com"
+    if isinstance(value, bool):
+        return not value
     if isinstance(value, int):
         return value + 1000
     if isinstance(value, list):
-        return value[::-1]
+        return [another(item) for item in value]
+    if value.startswith(("http://", "https://")):
+        return f"{value}9"
     return f"{value}changed" if not value[:1].isdigit() else "10.42.9.9"
 
 
@@ -275,8 +310,8 @@ def value_at(data: Any, path: Path_) -> Any:
 def test_an_output_reaches_what_needs_it_and_nothing_else(
     path: Path_, before: dict[str, Any], tmp_path: Path
 ) -> None:
-    contract = changed(CONTRACT, path, another(value_at(CONTRACT, path)))
-    assert difference(before, places(Wiring(write_inventory(tmp_path, contract)))) == ARROWS[path]
+    other = changed(CONTRACT, path, another(value_at(CONTRACT, path)))
+    assert difference(before, places(Wiring(write_inventory(tmp_path, other)))) == ARROWS[path]
 
 
 @pytest.mark.parametrize("path", SECRET_ARROWS, ids=".".join)
@@ -291,10 +326,18 @@ def test_a_secret_reaches_what_needs_it_and_nothing_else(
 def test_nothing_else_of_the_contract_reaches_a_service(
     before: dict[str, Any], tmp_path: Path
 ) -> None:
-    for number, path in enumerate(sorted(NOT_WIRED - {("environment",), ("project",)})):
-        contract = changed(CONTRACT, path, another(value_at(CONTRACT, path)))
-        inventory = write_inventory(tmp_path / str(number), contract)
-        assert difference(before, places(Wiring(inventory))) == set(), path
+    # One at a time only where that is quick enough: the many leaves of a service at once.
+    groups: dict[Path_, list[Path_]] = {}
+    for path in sorted(NOT_WIRED - {("environment",), ("project",)}):
+        # A host without its name or roles is another platform.
+        if path[-1] not in ("name", "roles", "hosts", "position"):
+            groups.setdefault(path[:2], []).append(path)
+    for number, paths in enumerate(groups.values()):
+        other = CONTRACT
+        for path in paths:
+            other = changed(other, path, another(value_at(CONTRACT, path)))
+        inventory = write_inventory(tmp_path / str(number), other)
+        assert difference(before, places(Wiring(inventory))) == set(), paths
 
 
 def test_every_output_and_every_secret_is_accounted_for() -> None:
@@ -359,7 +402,7 @@ def test_on_one_machine_the_endpoint_stands_in_for_aws(wiring: Wiring) -> None:
 
 
 def test_on_a_platform_that_has_grown_each_host_listens_at_its_own_address(tmp_path: Path) -> None:
-    wiring = Wiring(write_inventory(tmp_path, CONTRACT | {"hosts": SCALED_HOSTS}))
+    wiring = Wiring(write_inventory(tmp_path, contract(SCALED_HOSTS)))
     assert len(wiring.groups["model_api"]) == 2
     for host in wiring.groups["model_api"]:
         address = SCALED_HOSTS[host.removeprefix("lastro-local-")]["private_ip"]
@@ -390,7 +433,9 @@ def test_workers_change_what_they_must_and_nothing_else(
 WORKER_LEAVES = [
     path
     for path in leaves(WORKER_CONTRACT)
-    if path[-1] not in {"environment", "project", "roles"} and path[1:2] != ("airflow_worker",)
+    if path[-1] not in {"environment", "project", "roles", "name", "hosts"}
+    and (path[0] != "services" or path[-1] in {"port", "endpoints", "mib", "public_url"})
+    and path != ("services", "airflow_worker", "port")
 ]
 
 
@@ -401,8 +446,8 @@ def test_an_output_reaches_a_worker_that_needs_it_and_no_other(
     value = value_at(WORKER_CONTRACT, path)
     # Less than a GiB more would be the same to a worker.
     other = 2 * value if path[-1] == "memory_mib" else another(value)
-    contract = changed(WORKER_CONTRACT, path, other)
-    found = difference(with_workers, places(Wiring(write_inventory(tmp_path, contract))))
+    inventory = write_inventory(tmp_path, changed(WORKER_CONTRACT, path, other))
+    found = difference(with_workers, places(Wiring(inventory)))
     # What the other services are given stands in their own table.
     wanted = WORKER_ARROWS.get(path, set())
     assert {p for p in found if p.startswith("airflow_worker") or p in WITH_WORKERS} == wanted
@@ -468,16 +513,17 @@ def test_a_task_finds_on_a_worker_what_it_finds_on_the_host_of_airflow(tmp_path:
 
 def test_the_same_host_runs_airflow_and_a_worker(tmp_path: Path) -> None:
     roles = ["airflow", "airflow_worker"]
-    contract = changed(WORKER_CONTRACT, ("hosts", "airflow", "roles"), roles)
-    wiring = Wiring(write_inventory(tmp_path, contract))
+    hosts = WORKER_CONTRACT["hosts"]
+    hosts = hosts | {"airflow": hosts["airflow"] | {"roles": roles}}
+    wiring = Wiring(write_inventory(tmp_path, contract(hosts)))
     worker = wiring.service("airflow_worker", "lastro-local-airflow")
     assert worker.environment["AIRFLOW__EDGE__API_URL"].startswith("http://10.42.0.12:8080/")
     assert wiring.service("airflow").environment["AIRFLOW__CORE__PARALLELISM"] == 12
 
 
 def test_all_on_one_host(tmp_path: Path) -> None:
-    host = CONTRACT["hosts"]["mlflow"] | {"roles": list(SERVICES), "memory_mib": 8192}
-    wiring = Wiring(write_inventory(tmp_path, CONTRACT | {"hosts": {"all": host}}))
+    every = machine("10.42.0.11", *SERVICES, memory_mib=8192)
+    wiring = Wiring(write_inventory(tmp_path, contract({"all": every})))
     urls = {wiring.service(name).ready_url.split("/")[2] for name in SERVICES}
     assert urls == {f"10.42.0.11:{service['port']}" for service in CONTRACT["services"].values()}
 
@@ -548,9 +594,7 @@ def test_the_edge_leads_each_name_to_its_service(domain: Wiring) -> None:
 
 
 def test_the_edge_leads_to_all_hosts_of_the_model_api(tmp_path: Path) -> None:
-    edge = {"door": SCALED_HOSTS["pages"] | {"private_ip": "10.42.1.19", "roles": ["edge"]}}
-    contract = DOMAIN_CONTRACT | {"hosts": SCALED_HOSTS | edge}
-    wiring = Wiring(write_inventory(tmp_path, contract))
+    wiring = Wiring(write_inventory(tmp_path, contract(SCALED_HOSTS | EDGE_HOST, DOMAIN)))
     assert sites(wiring)["api.lastro.example.com"] == ["10.42.1.13:8000", "10.42.1.14:8000"]
     for host in wiring.groups["model_api"]:
         service = wiring.service("model_api", host)

@@ -111,7 +111,7 @@ def write_inventory(platform: Platform, folder: Path) -> Path:
     (variables / "01_aws.yml").symlink_to(PROJECT / "inventory/common/aws.yml")
     for name in ("environment.yml", "platform.json"):
         shutil.copy(here / "group_vars/all" / name, variables)
-    for name in ("groups.yml", "localhost.yml", "hosts.aws_ec2.yml"):
+    for name in ("localhost.yml", "hosts.aws_ec2.yml"):
         shutil.copy(here / name, inventory)
     ours = {
         "lastro_project_dir": str(PROJECT),

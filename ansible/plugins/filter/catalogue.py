@@ -1,0 +1,103 @@
+"""Filter plugin: lists that the wiring derives from the services of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+DOCUMENTATION = """
+name: catalogue
+short_description: what the wiring and the playbooks derive from the catalogue of services
+description:
+  - Each takes C(platform.services) of the contract.
+"""
+
+Service = Mapping[str, Any]
+
+
+def page_urls(services: Mapping[str, Service]) -> dict[str, str]:
+    """Return role -> where people reach it: its public URL, or else its first endpoint.
+
+    Only services with a public name have pages. They are in the order of setting up.
+
+    Args:
+        services: role -> its entry of the contract.
+    """
+    return {
+        role: service["public_url"] or service["endpoints"][0]
+        for role, service in sorted(services.items(), key=lambda item: item[1]["position"])
+        if service["public_name"]
+    }
+
+
+def edge_sites(services: Mapping[str, Service]) -> list[dict[str, Any]]:
+    """Return what the role edge takes as ``edge_sites``, one site for each public URL.
+
+    The site of the domain itself is the first: visitors who name no site get that one.
+
+    Args:
+        services: role -> its entry of the contract.
+    """
+    pages = [service for service in services.values() if service["public_url"]]
+    pages.sort(key=lambda service: (service["public_name"] != "@", service["position"]))
+    return [_site(service) for service in pages]
+
+
+def _site(service: Service) -> dict[str, Any]:
+    settings = dict(service["site"])
+    addresses = [url.split("//")[1] for url in service["endpoints"]]
+    # Sessions of a browser stay on one host, so only a service that says so is spread.
+    balanced = settings.pop("balanced", False)
+    title = service["title"]
+    return {
+        "name": service["public_url"].removeprefix("https://"),
+        "title": title[0].upper() + title[1:],
+        "upstreams": addresses if balanced else addresses[:1],
+        **({"health_path": service["health_path"]} if balanced else {}),
+        **settings,
+    }
+
+
+def catalogue_differences(
+    services: Mapping[str, Service], catalogue: Sequence[Service]
+) -> list[str]:
+    """Return how the services of a contract differ from the catalogue, one sentence for each.
+
+    Args:
+        services: role -> its entry of the contract.
+        catalogue: the entries of terraform/services.yml.
+    """
+    known = {entry["role"]: entry for entry in catalogue}
+    found = [f"services has {role}, which the catalogue lacks" for role in services.keys() - known]
+    for role, entry in known.items():
+        if role in services:
+            found += _differences(f"services.{role}", services[role], entry)
+        elif entry["count"] in ("exactly one", "at least one"):
+            found.append(f"services lacks {role}, which every platform has")
+    return found
+
+
+def _differences(path: str, emitted: Service, entry: Service) -> list[str]:
+    found = []
+    # Not all of the catalogue is for the environment: `test` is for the tests alone.
+    for key in entry.keys() & emitted.keys():
+        wanted, value = entry[key], emitted[key]
+        if isinstance(wanted, Mapping) and isinstance(value, Mapping):
+            # What the catalogue leaves out has a default.
+            value = {name: value.get(name) for name in wanted}
+        if value != wanted:
+            found.append(
+                f"{path}.{key} is {value}, the catalogue (terraform/services.yml) has {wanted}"
+            )
+    return sorted(found)
+
+
+class FilterModule:
+    """See ``DOCUMENTATION``."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "catalogue_differences": catalogue_differences,
+            "edge_sites": edge_sites,
+            "page_urls": page_urls,
+        }
