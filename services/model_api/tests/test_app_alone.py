@@ -27,6 +27,7 @@ from mlflow.pyfunc import PythonModel
 from saved_models import KINDS, save
 from serving import KEY, MemoryStore, MemoryVersion, metric, send_raw, served, write_keys
 
+from model_api.http.app import DRAINING
 from model_api.http.keys import Keys
 from model_api.http.metrics import Metrics
 from model_api.http.protocol import Protocol
@@ -66,6 +67,17 @@ def store() -> MemoryStore:
 def own_client(tmp_path: Path, store: MemoryStore) -> Iterator[httpx.Client]:
     with served(tmp_path, store) as client:
         yield client
+
+
+def test_a_host_that_is_about_to_stop_is_not_ready_and_answers(
+    own_client: httpx.Client, tmp_path: Path
+) -> None:
+    assert own_client.get("/health/ready").status_code == 200
+    (tmp_path / DRAINING).touch()
+    answer = own_client.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "this host is about to restart"
+    assert own_client.post(PREDICT, json=[ROW]).status_code == 200
 
 
 def test_keys_are_exchanged_without_a_restart(

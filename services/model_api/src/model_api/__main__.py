@@ -1,4 +1,4 @@
-"""Run the HTTP side: ``python -m model_api``."""
+"""Run the HTTP side: ``python -m model_api [--check]``."""
 
 from model_api.http.server import main
 

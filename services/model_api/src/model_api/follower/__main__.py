@@ -62,9 +62,14 @@ class FollowerSettings(BaseSettings):
 
 
 def main() -> None:
-    """Follow until SIGTERM; exit with 2 when the settings are not acceptable."""
+    """Follow until SIGTERM; exit with 2 when the settings are not acceptable.
+
+    With `--check`, end once they are checked.
+    """
     logging.config.dictConfig(CONFIG)
     settings = read_or_exit(FollowerSettings, "model-api-follower")
+    if sys.argv[1:] == ["--check"]:
+        return
     folder = StateFolder(settings.state_directory)
     folder.make()
     with (folder.path / "follower.lock").open("w") as lock:

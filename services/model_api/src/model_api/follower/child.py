@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 _LONGEST_REASON = 500
 _KEPT_OUTPUT = 16 * 1024
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = ctypes.CDLL(None).prctl
 
 
 class Child:
@@ -60,7 +61,7 @@ class Child:
             env={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
             | os.environ
             | {"MODEL_API_PREPARE_SECONDS": f"{limit:g}"},
-            preexec_fn=lambda: _step_back(priority),
+            preexec_fn=partial(_step_back, priority, os.getpid()),
         )
         assert self._process.stderr is not None
         self._stderr = self._process.stderr.fileno()
@@ -111,9 +112,12 @@ class Child:
                 self._output = (self._output + chunk)[-_KEPT_OUTPUT:]
 
 
-def _step_back(priority: Priority) -> None:
+def _step_back(priority: Priority, follower: int) -> None:
     """Let others go first, be killed first, and do not outlive the follower. Before the exec."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The kernel sends nothing for a follower that died before that call.
+    if os.getppid() != follower:
+        os.kill(os.getpid(), signal.SIGKILL)
     if priority != "normal":
         os.setpriority(os.PRIO_PROCESS, 0, 19)
         # Linux weighs sessions before it weighs what is in them (sched(7), autogroup); where units

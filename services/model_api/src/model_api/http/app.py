@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from importlib.metadata import version
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -26,6 +27,9 @@ from model_api.http.rates import RateLimiter
 from model_api.http.settings import Settings
 from model_api.http.store import Store
 from model_api.prediction_log import PredictionLog as SocketLog
+
+DRAINING = "draining"
+"""File in the runtime directory; while it exists, a proxy is told to send no more requests."""
 
 _JSON = "application/json"
 _TICK_SECONDS = 0.5
@@ -112,7 +116,7 @@ def create_app(
         redoc_url=None,
     )
     _explain_errors(app)
-    _add_routes(app, store)
+    _add_routes(app, store, settings.runtime_directory / DRAINING)
     documentation.add_routes(app, store)
     gate = Gate(
         app,
@@ -125,7 +129,7 @@ def create_app(
     return gate
 
 
-def _add_routes(app: FastAPI, store: Store) -> None:
+def _add_routes(app: FastAPI, store: Store, draining: Path) -> None:
     def listing() -> dict[str, Any]:
         polled_at = store.polled_at
         return {
@@ -141,8 +145,9 @@ def _add_routes(app: FastAPI, store: Store) -> None:
 
     @app.get("/health/ready", tags=["health"], responses=problems.responses(503))
     async def ready() -> dict[str, str]:
-        """Tell whether there are models to answer with."""
-        if (reason := store.not_ready_reason) is not None:
+        """Tell whether to send requests here: it has models, and is not about to stop."""
+        reason = "this host is about to restart" if draining.exists() else store.not_ready_reason
+        if reason is not None:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "not-ready",

@@ -18,7 +18,10 @@ from model_api.http.settings import Settings
 
 
 def main() -> None:
-    """Serve until SIGTERM; exit with 2 when the settings or the keys are not acceptable."""
+    """Serve until SIGTERM; exit with 2 when the settings or the keys are not acceptable.
+
+    With `--check`, end once they are checked.
+    """
     settings = read_or_exit(Settings, "model-api")
     # The workers read it: what is wrong with it is told here, once.
     read_or_exit(prediction_log.Settings, "model-api")
@@ -27,6 +30,8 @@ def main() -> None:
     except keys.KeysError as error:
         print(f"model-api: MODEL_API_KEYS_FILE: {error}", file=sys.stderr)
         sys.exit(2)
+    if sys.argv[1:] == ["--check"]:
+        return
 
     if settings.runtime_directory is not None:
         _serve(settings, settings.runtime_directory)
