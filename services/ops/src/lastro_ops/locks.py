@@ -72,9 +72,7 @@ def locks(root: Path) -> Iterator[Lock]:
     yield Lock(("locks/test.in",), "locks/test.txt", constraints=tuple(services))
 
     # The type checker, with the libraries whose types it reads, in the versions that run on hosts.
-    yield Lock(
-        ("locks/types.in",), "locks/types.txt", CONTROLLER, (*services, "locks/test.txt")
-    )
+    yield Lock(("locks/types.in",), "locks/types.txt", CONTROLLER, (*services, "locks/test.txt"))
 
     # The emulator of the tests of least privilege; no service runs with it.
     yield Lock(("locks/ministack.in",), "locks/ministack.txt")
