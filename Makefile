@@ -238,6 +238,10 @@ molecule: ## Test the roles on hosts of their own; or one ROLE
 	@scripts/setup machine
 	scripts/molecule $(ROLE)
 
+.PHONY: molecule-roles
+molecule-roles: setup ## List the roles that Molecule tests, as the pipeline reads them
+	@scripts/molecule --list | tee -a "$${GITHUB_OUTPUT:-/dev/null}"
+
 .PHONY: bench-serving
 bench-serving: setup ## Measure the model API beside other servers: the table of the README [PART=promotion]
 	@python tests/bench/serving/bench.py $(PART)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -203,7 +204,35 @@ def test_every_stage_and_every_role_is_tested_by_the_pipeline() -> None:
     )
     assert set(stages) == set(listed.stdout.split())
     roles = {path.parent.name for path in PROJECT.glob("ansible/roles/*/molecule")}
-    assert set(jobs["molecule"]["strategy"]["matrix"]["role"]) == roles
+    # The job lint reads them from the catalogue of services.
+    assert jobs["molecule"]["needs"] == "lint"
+    assert (
+        jobs["molecule"]["strategy"]["matrix"]["role"]
+        == "${{ fromJSON(needs.lint.outputs.roles) }}"
+    )
+    assert jobs["lint"]["outputs"]["roles"] == "${{ steps.roles.outputs.roles }}"
+    (step,) = (step for step in jobs["lint"]["steps"] if step.get("id") == "roles")
+    assert step["run"] == "make molecule-roles"
+    printed = subprocess.run(
+        [PROJECT / "scripts/molecule", "--list"], capture_output=True, text=True, check=True
+    ).stdout
+    name, _, value = printed.strip().partition("=")
+    assert name == "roles"
+    assert set(json.loads(value)) == roles
+
+
+def test_molecule_has_a_host_for_every_role() -> None:
+    config = yaml.safe_load((PROJECT / ".config/molecule/config.yml").read_text())
+    prefix = "lastro-molecule-"
+    named = {host["name"].removeprefix(prefix): host["groups"] for host in config["platforms"]}
+    listed = subprocess.run(
+        [sys.executable, PROJECT / "tests/molecule/roles.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for role, host in (line.split() for line in listed.splitlines()):
+        assert named[host] in ([role], f"${{LASTRO_MOLECULE_{host.upper()}}}"), role
 
 
 def test_ci_runs_what_people_run() -> None:
