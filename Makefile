@@ -197,6 +197,10 @@ molecule: ## Test the roles on hosts of their own; or one ROLE
 	@scripts/setup machine
 	lastro-ops molecule $${ROLE-}
 
+.PHONY: molecule-roles
+molecule-roles: setup
+	@lastro-ops molecule --list | tee -a "$${GITHUB_OUTPUT:-/dev/null}"
+
 .PHONY: bench
 bench: setup ## Measure a running environment: the figures of the README
 	@LASTRO_ENVIRONMENT=$(ENV) python tests/bench/bench.py

@@ -13,6 +13,7 @@ locals {
       release     = service.release
       port        = try(service.port, null)
       public_name = try(service.public_name, null)
+      page        = try(service.page, null)
       health_path = try(service.health_path, null)
       units       = service.units
       ready = {
@@ -25,6 +26,7 @@ locals {
         body    = try(service.ready.body, null)
         states  = try(service.ready.states, null)
         file    = try(service.ready.file, null)
+        means   = try(service.ready.means, null)
       }
       memory = try(service.memory, null)
       connects_to = try(service.connects_to, [

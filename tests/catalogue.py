@@ -37,7 +37,7 @@ def entries() -> dict[str, dict[str, Any]]:
         role: {
             "position": position,
             **{name: entry[name] for name in ("title", "count", "release", "units")},
-            **{name: entry.get(name) for name in ("port", "public_name", "health_path")},
+            **{name: entry.get(name) for name in ("port", "public_name", "page", "health_path")},
             "ready": {
                 "path": entry.get("health_path", front["health_path"]),
                 "service": role,
@@ -46,6 +46,7 @@ def entries() -> dict[str, dict[str, Any]]:
                 "body": None,
                 "states": None,
                 "file": None,
+                "means": None,
             }
             | entry.get("ready", {}),
             "memory": entry.get("memory"),

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.speed import calculation_seconds
+from catalogue import RELEASES
 from environments import BIN, PROJECT, environment, service_lock, version_environment
 
 STATE = PROJECT / ".lastro" / "tests"
@@ -29,8 +30,6 @@ BESIDE = {
     "dashboard": ["promotion"],
     "pipelines": ["model_api", "promotion"],
 }
-# Those that run on hosts, workers included.
-SERVICES_OF_HOSTS = ("airflow", "airflow_worker", "mlflow", "model_api", "dashboard")
 # What a command that is no pytest says of its tests.
 COUNT = re.compile(r"^(?:Success! |Failure! )?(\d+) passed, (\d+) failed", re.MULTILINE)
 # CI ends a run after 90 minutes without a word: the runner ends it before, with its summary.
@@ -140,7 +139,7 @@ def hosts() -> Iterator[Command]:
     """The images of the hosts and the environments of the services, once for all who need hosts."""
     yield Command(["scripts/setup", "machine"])
     playbook = "ansible/playbooks/local/environments.yml"
-    services = json.dumps({"machine_services": [*SERVICES_OF_HOSTS]})
+    services = json.dumps({"machine_services": [*RELEASES]})
     inventory = "inventory/test/localhost.yml"
     yield Command(["ansible-playbook", "-i", inventory, playbook, "--extra-vars", services])
 

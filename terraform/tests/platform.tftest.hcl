@@ -88,7 +88,7 @@ run "contract" {
   assert {
     condition = alltrue([
       for service in output.platform.services : keys(service) == [
-        "aws", "connects_to", "count", "endpoints", "health_path", "hosts", "login", "memory", "port", "position", "public_name",
+        "aws", "connects_to", "count", "endpoints", "health_path", "hosts", "login", "memory", "page", "port", "position", "public_name",
         "public_url", "ready", "release", "secrets", "site", "title", "units",
       ]
     ])

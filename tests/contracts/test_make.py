@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from lastro_ops import cli
 from lastro_ops.cli import COMMANDS
+from lastro_ops.molecule import tested_roles
+from lastro_ops.project import Project
 from wiring import PROJECT
 
 MAKEFILE = (PROJECT / "Makefile").read_text()
@@ -209,7 +213,9 @@ def test_actions_are_pinned_by_their_commit_and_say_which_version(workflow: Path
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*", line), line
 
 
-def test_every_stage_and_every_role_is_tested_by_the_pipeline() -> None:
+def test_every_stage_and_every_role_is_tested_by_the_pipeline(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     jobs = workflow_jobs(PROJECT / ".github/workflows/pipeline.yml")
     stages = ["lint", *jobs["test"]["strategy"]["matrix"]["stage"], "molecule"]
     listed = subprocess.run(
@@ -217,7 +223,27 @@ def test_every_stage_and_every_role_is_tested_by_the_pipeline() -> None:
     )
     assert set(stages) == set(listed.stdout.split())
     roles = {path.parent.name for path in PROJECT.glob("ansible/roles/*/molecule")}
-    assert set(jobs["molecule"]["strategy"]["matrix"]["role"]) == roles
+    # The job lint reads them from the catalogue of services.
+    assert jobs["molecule"]["needs"] == "lint"
+    assert (
+        jobs["molecule"]["strategy"]["matrix"]["role"]
+        == "${{ fromJSON(needs.lint.outputs.roles) }}"
+    )
+    assert jobs["lint"]["outputs"]["roles"] == "${{ steps.roles.outputs.roles }}"
+    (step,) = (step for step in jobs["lint"]["steps"] if step.get("id") == "roles")
+    assert step["run"] == "make molecule-roles"
+    assert cli.main(["molecule", "--list"], Project(PROJECT)) == 0
+    name, _, value = capsys.readouterr().out.strip().partition("=")
+    assert name == "roles"
+    assert set(json.loads(value)) == roles
+
+
+def test_molecule_has_a_host_for_every_role() -> None:
+    config = yaml.safe_load((PROJECT / ".config/molecule/config.yml").read_text())
+    prefix = "lastro-molecule-"
+    named = {host["name"].removeprefix(prefix): host["groups"] for host in config["platforms"]}
+    for role, host in tested_roles(Project(PROJECT)).items():
+        assert named[host] in ([role], f"${{LASTRO_MOLECULE_{host.upper()}}}"), role
 
 
 def test_ci_runs_what_people_run() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from wiring import FURTHER_SERVICES, PROJECT, ROLES, SERVICES
+from wiring import FURTHER_SERVICES, ROLES, SERVICES
 
 NAMES = sorted(path.name for path in ROLES.iterdir())
 
@@ -131,10 +131,3 @@ def test_a_worker_is_by_default_what_airflow_is() -> None:
     )
     for name in ("version", "dags_prefix", "dags_refresh_seconds", "drain_seconds"):
         assert worker[f"airflow_worker_{name}"] == airflow[f"airflow_{name}"], name
-
-
-def test_the_playbooks_apply_every_role() -> None:
-    text = (PROJECT / "ansible/playbooks/site.yml").read_text()
-    assert set(re.findall(r"name: ([a-z_]+)$", text, re.MULTILINE)) == {
-        name for name in NAMES if not name.startswith("_")
-    }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import catalogue
 import pytest
 from account import (
     ACCOUNT,
@@ -116,7 +117,7 @@ NOBODY = [
     list_(STATE_BUCKET),
     Call("secretsmanager.list_secrets"),
     read_secret("somebody-elses"),
-    *[read_secret(f"secret of {service}") for service in ("mlflow", "airflow", "dashboard")],
+    *[read_secret(f"secret of {service}") for service in catalogue.SECRETS],
     Call("ssm.get_parameter", {"Name": "/somebody/elses"}),
     Call("ssm.get_parameters_by_path", {"Path": "/"}),
     Call("ec2.describe_instances"),
@@ -385,7 +386,7 @@ def secrets(account: Account) -> dict[str, str]:
     names = [secret["Name"] for secret in listed]
     return {
         f"secret of {service}": next(n for n in names if n.startswith(f"lastro-dev/{service}-"))
-        for service in ("mlflow", "airflow", "model_api", "dashboard")
+        for service in catalogue.SECRETS
     }
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.config
@@ -30,19 +31,6 @@ import urllib3
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
-# Units by service, as the roles make them. An environment may lack some: `Platform.services`.
-UNITS = {
-    "mlflow": ["mlflow"],
-    "airflow": [
-        "airflow-api-server",
-        "airflow-scheduler",
-        "airflow-dag-processor",
-        "airflow-triggerer",
-    ],
-    "airflow_worker": ["airflow-worker"],
-    "model_api": ["model-api", "model-api-follower", "model-api-prediction-log"],
-    "dashboard": ["dashboard"],
-}
 PINNED = {
     service: yaml.safe_load((PROJECT / f"ansible/roles/{service}/defaults/main.yml").read_text())[
         f"{service}_version"
@@ -233,14 +221,19 @@ class Platform:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """Those of the services above that this environment has."""
-        return tuple(service for service in UNITS if service in self.contract["services"])
+        """The services of this environment that run from a release."""
+        services = self.contract["services"].items()
+        return tuple(service for service, entry in services if entry["release"])
+
+    @property
+    def units(self) -> dict[str, list[str]]:
+        """Service -> its units, for each of them."""
+        return {service: self.contract["services"][service]["units"] for service in self.services}
 
     def host_of(self, service: str) -> str:
         """The name of the first host that has a role."""
-        hosts = self.contract["hosts"]
-        name = next(name for name in sorted(hosts) if service in hosts[name]["roles"])
-        return f"{self.contract['project']}-{self.environment}-{name}"
+        first = self.contract["services"][service]["hosts"][0]
+        return self.contract["hosts"][first]["name"]
 
     @cached_property
     def one_machine(self) -> bool:
@@ -294,7 +287,7 @@ class Platform:
 
     def journal(self, service: str, lines: int = 60) -> str:
         """The end of the journal of a service's units."""
-        units = " ".join(f"-u {unit}" for unit in UNITS[service])
+        units = " ".join(f"-u {unit}" for unit in self.units[service])
         return (
             self.host(service).run(f"journalctl --no-pager -o short-iso -n {lines} {units}").stdout
         )
@@ -304,16 +297,13 @@ class Platform:
         host = self.host(service)
         return {
             unit: host.run(f"systemctl show -p MainPID --value {unit}").stdout.strip()
-            for unit in UNITS[service]
+            for unit in self.units[service]
         }
 
     def url(self, service: str) -> str:
         """Where a service is reached."""
-        hosts = self.contract["hosts"]
-        address = next(
-            host["private_ip"] for _, host in sorted(hosts.items()) if service in host["roles"]
-        )
-        address, port = self.reach(service, address, self.contract["services"][service]["port"])
+        at = urlsplit(self.contract["services"][service]["endpoints"][0])
+        address, port = self.reach(service, at.hostname, at.port)
         return f"http://{address}:{port}"
 
     @property
@@ -323,10 +313,7 @@ class Platform:
 
     def public_url(self, service: str) -> str:
         """Where people reach a service."""
-        if not self.domain:
-            return self.url(service)
-        names = {"dashboard": "", "mlflow": "mlflow.", "airflow": "airflow.", "model_api": "api."}
-        return f"https://{names[service]}{self.domain}"
+        return self.contract["services"][service]["public_url"] or self.url(service)
 
     @property
     def edge_address(self) -> str:
@@ -335,8 +322,8 @@ class Platform:
         `lastro_edge_address` in the inventory says it where there is no DNS.
         """
         if self.one_machine:
-            hosts = self.contract["hosts"].values()
-            return next(host["private_ip"] for host in hosts if "edge" in host["roles"])
+            (url,) = self.contract["services"]["edge"]["endpoints"]
+            return urlsplit(url).hostname
         said = self.hostvars[self.host_of("edge")].get("lastro_edge_address")
         return said or socket.gethostbyname(self.domain)
 

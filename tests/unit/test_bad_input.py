@@ -298,8 +298,7 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("bad-input")
     # Only what is checked first: with good input nothing else of these roles is run here.
     good = {
-        f"good {role}": (role, "preflight", {}, [])
-        for role in ("mlflow", "airflow", "airflow_worker", "model_api", "dashboard", "edge")
+        f"good {role}": (role, "preflight", {}, []) for role in GOOD if not role.startswith("_")
     }
     cases = []
     for number, (role, entry, wrong, _) in enumerate((CASES | good).values()):
@@ -348,8 +347,6 @@ def test_bad_input_is_named_with_its_remedy(name: str, messages: dict[str, str])
         assert part in messages[name]
 
 
-@pytest.mark.parametrize(
-    "role", ["mlflow", "airflow", "airflow_worker", "model_api", "dashboard", "edge"]
-)
+@pytest.mark.parametrize("role", [role for role in GOOD if not role.startswith("_")])
 def test_good_input_passes(role: str, messages: dict[str, str]) -> None:
     assert messages[f"good {role}"] == "passed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     for role in ("base", "mlflow", "edge"):
         for scenario in ("default", "alternative"):
             (root / f"ansible/roles/{role}/molecule/{scenario}").mkdir(parents=True)
+    (root / "terraform").mkdir()
+    shutil.copy(PROJECT / "terraform/services.yml", root / "terraform")
     programs = root / ".venv/bin"
     programs.mkdir(parents=True)
     for name, text in {
@@ -123,15 +126,17 @@ def test_a_scenario_that_fails_is_named_and_ends_its_role_alone(
 
 
 def test_a_role_is_tested_after_the_one_whose_service_it_uses() -> None:
-    assert molecule.lanes_of(["dashboard"]) == [["mlflow", "dashboard"], [], []]
-    assert molecule.lanes_of(["edge", "airflow"]) == [[], ["airflow"], ["edge"]]
-    with pytest.raises(UsageError, match="there is no role 'beer' to test; choose of: base "):
-        molecule.lanes_of(["edge", "beer"])
+    hosts = molecule.tested_roles(Project(PROJECT))
+    assert molecule.lanes_of(hosts, ["dashboard"]) == [["mlflow", "dashboard"], [], []]
+    assert molecule.lanes_of(hosts, ["edge", "airflow"]) == [[], ["airflow"], ["edge"]]
+    with pytest.raises(UsageError, match="no role 'beer' to test; choose one of: base "):
+        molecule.lanes_of(hosts, ["edge", "beer"])
 
 
 def test_every_role_with_scenarios_is_in_a_lane() -> None:
     roles = {path.parent.name for path in PROJECT.glob("ansible/roles/*/molecule")}
-    assert {role for lane in molecule.LANES for role in lane} == roles
+    lanes = molecule.lanes_of(molecule.tested_roles(Project(PROJECT)), [])
+    assert {role for lane in lanes for role in lane} == roles
 
 
 def test_hosts_that_were_kept_are_taken_up_again(

@@ -58,6 +58,48 @@ def _site(service: Service) -> dict[str, Any]:
     }
 
 
+def label(title: str) -> str:
+    """Return a title as it begins a line: "the model API" becomes "Model API"."""
+    title = title.removeprefix("the ")
+    return title[0].upper() + title[1:]
+
+
+def not_ready(answers: Sequence[Mapping[str, Any]], services: Mapping[str, Service]) -> list[str]:
+    """Return the roles whose answer says that they are not ready.
+
+    Args:
+        answers: results of the module ``uri`` in a loop over roles.
+        services: role -> its entry of the contract.
+    """
+    return [
+        answer["item"]
+        for answer in answers
+        if answer["status"] != 200 or not_ready_reasons(answer, services)
+    ]
+
+
+def not_ready_reasons(answer: Mapping[str, Any], services: Mapping[str, Service]) -> list[str]:
+    """Return why an answer with the status 200 is not that of a ready service.
+
+    Args:
+        answer: as for `not_ready`, of one role.
+        services: role -> its entry of the contract.
+    """
+    ready, content = services[answer["item"]]["ready"], answer.get("content", "").strip()
+    if answer["status"] != 200:
+        return []
+    reasons = []
+    if ready["body"] and content != ready["body"]:
+        reasons.append(f"answers {content[:40]!r}, not {ready['body']!r}")
+    if ready["states"]:
+        parts = answer.get("json", {}).items()
+        states = {name: part["status"] for name, part in parts if part.get("status")}
+        reasons += [
+            f"{name} is {state}" for name, state in states.items() if state != ready["states"]
+        ]
+    return reasons
+
+
 def catalogue_differences(
     services: Mapping[str, Service], catalogue: Sequence[Service]
 ) -> list[str]:
@@ -99,5 +141,8 @@ class FilterModule:
         return {
             "catalogue_differences": catalogue_differences,
             "edge_sites": edge_sites,
+            "label": label,
+            "not_ready": not_ready,
+            "not_ready_reasons": not_ready_reasons,
             "page_urls": page_urls,
         }

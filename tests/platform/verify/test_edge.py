@@ -18,12 +18,11 @@ from lastro_platform import ANSWER_SECONDS, Platform, wait_for
 # Which tests there are follows from the environment: one without a domain has nothing to leave out.
 HERE = Platform(os.environ.get("LASTRO_ENVIRONMENT", "local"))
 SERVICES, DOMAIN = HERE.services, HERE.domain
-# Where each answers 200 without a login.
+# Where each service that people reach answers 200 without a login.
 PATHS = {
-    "dashboard": "/_stcore/health",
-    "mlflow": "/health",
-    "airflow": "/api/v2/monitor/health",
-    "model_api": "/health/ready",
+    name: entry["health_path"]
+    for name, entry in HERE.contract["services"].items()
+    if entry["public_name"]
 }
 
 

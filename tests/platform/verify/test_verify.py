@@ -6,14 +6,15 @@ import os
 from typing import Any
 
 import pytest
-from lastro_platform import PINNED, UNITS, Platform, wait_until
+from lastro_platform import PINNED, Platform, wait_until
 
 # Which tests there are follows from the environment: it may have no worker.
-SERVICES = Platform(os.environ.get("LASTRO_ENVIRONMENT", "local")).services
+HERE = Platform(os.environ.get("LASTRO_ENVIRONMENT", "local"))
+SERVICES = HERE.services
 
 
 @pytest.mark.parametrize(
-    ("service", "unit"), [(service, unit) for service in SERVICES for unit in UNITS[service]]
+    ("service", "unit"), [(service, unit) for service in SERVICES for unit in HERE.units[service]]
 )
 def test_unit_runs_and_will_after_a_reboot(platform: Platform, service: str, unit: str) -> None:
     found = platform.host(service).service(unit)
@@ -114,16 +115,18 @@ def test_airflow_reads_the_published_dags(platform: Platform) -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "path"), [("model_api", "/health/ready"), ("dashboard", "/_stcore/health")]
+    "service", [name for name, its in HERE.contract["services"].items() if its["health_path"]]
 )
-def test_model_api_and_dashboard_are_ready(platform: Platform, service: str, path: str) -> None:
+def test_a_service_is_ready_for_whoever_asks(platform: Platform, service: str) -> None:
+    entry = platform.contract["services"][service]
+
     def asked() -> tuple[int, str]:
-        answer = platform.ask(service, path)
+        answer = platform.ask(service, entry["health_path"])
         return answer.status_code, answer.text
 
     wait_until(f"{service} to be ready", asked, lambda found: found[0] == 200)
-    if service == "dashboard":
-        assert asked()[1] == "ok"
+    if entry["ready"]["body"]:
+        assert asked()[1] == entry["ready"]["body"]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,14 +29,12 @@ from types import FrameType
 from lastro_ops.errors import OpsError, UsageError
 from lastro_ops.project import Project
 
-# Roles that use each other's services are in one lane, in order; lanes run at the same time.
-LANES = (
-    ("base", "databases", "mlflow", "model_api", "dashboard"),
-    ("airflow", "airflow_worker"),
-    ("edge",),
-)
-# Role -> the role whose service it uses.
-NEEDS = {"model_api": "mlflow", "dashboard": "mlflow"}
+# The roles that are not services, with the hosts on which they are tested.
+OTHERS = {"base": "base", "databases": "mlflow"}
+# Hosts that use each other's services are in one lane, in order; lanes run at the same time.
+LANES = (("base", "mlflow", "serving"), ("airflow",), ("edge",))
+# Host -> the role whose service the roles on it use.
+NEEDS = {"serving": "mlflow"}
 SCENARIOS = ("default", "alternative")
 # One of the hosts: if it is there, an earlier --keep has left all of them.
 KEPT_HOST = "lastro-molecule-airflow"
@@ -182,29 +182,52 @@ def say(text: str) -> None:
     print(f"\n\033[1m==> {text}\033[0m", flush=True)
 
 
-def lanes_of(roles: Sequence[str]) -> list[list[str]]:
+def tested_roles(project: Project) -> dict[str, str]:
+    """Role -> the host on which it is tested, in the order of testing."""
+    services = {service["role"]: service["test"] for service in project.catalogue()}
+    return OTHERS | services
+
+
+def lanes_of(hosts: Mapping[str, str], roles: Sequence[str]) -> list[list[str]]:
     """The lanes with these roles and those that they need; all roles if none is named.
+
+    Args:
+        hosts: role -> the host on which it is tested.
+        roles: those to test.
 
     Raises:
         UsageError: there is no role of this name to test.
     """
-    known = [role for lane in LANES for role in lane]
     for role in roles:
-        if role not in known:
-            raise UsageError(f"there is no role '{role}' to test; choose of: {' '.join(known)}")
-    wanted = {*roles, *(NEEDS[role] for role in roles if role in NEEDS)} or set(known)
-    return [[role for role in lane if role in wanted] for lane in LANES]
+        if role not in hosts:
+            raise UsageError(f"there is no role '{role}' to test; choose one of: {' '.join(hosts)}")
+    needed = {NEEDS[hosts[role]] for role in roles if hosts[role] in NEEDS}
+    wanted = {*roles, *needed} or set(hosts)
+    return [
+        [role for host in lane for role in hosts if hosts[role] == host and role in wanted]
+        for lane in LANES
+    ]
 
 
 def environment(project: Project) -> dict[str, str]:
     """The environment variables of Molecule and Ansible."""
-    return os.environ | {
-        "PATH": f"{project.programs}{os.pathsep}{os.environ['PATH']}",
-        "ANSIBLE_CONFIG": str(project.root / "ansible.cfg"),
-        "MOLECULE_COMMAND_BORDERS": "false",
-        "NO_COLOR": "1",
-        "ANSIBLE_NOCOLOR": "1",
+    roles = tested_roles(project)
+    # The groups of the hosts in .config/molecule/config.yml, as lists of YAML.
+    groups = {
+        f"LASTRO_MOLECULE_{host.upper()}": f"[{', '.join(r for r in roles if roles[r] == host)}]"
+        for host in roles.values()
     }
+    return (
+        os.environ
+        | groups
+        | {
+            "PATH": f"{project.programs}{os.pathsep}{os.environ['PATH']}",
+            "ANSIBLE_CONFIG": str(project.root / "ansible.cfg"),
+            "MOLECULE_COMMAND_BORDERS": "false",
+            "NO_COLOR": "1",
+            "ANSIBLE_NOCOLOR": "1",
+        }
+    )
 
 
 @contextmanager
@@ -254,12 +277,19 @@ def test(run: Run, lanes: Sequence[Sequence[str]]) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `lastro-ops molecule`."""
     parser.add_argument("--keep", action="store_true", help="leave the hosts as they are")
+    parser.add_argument(
+        "--list", action="store_true", help="print the roles as the pipeline reads them"
+    )
     parser.add_argument("roles", metavar="ROLE", nargs="*", help="all by default")
 
 
 def run(project: Project, options: argparse.Namespace) -> None:
     """Test, and remove the hosts."""
-    lanes = lanes_of(options.roles)
+    roles = tested_roles(project)
+    if options.list:
+        print(f"roles={json.dumps(list(roles))}")
+        return
+    lanes = lanes_of(roles, options.roles)
     began = time.monotonic()
     tests = Run(project, environment(project))
     with alone(), interruptible():
@@ -281,11 +311,13 @@ def run(project: Project, options: argparse.Namespace) -> None:
             if not options.keep:
                 destroy()
     if options.keep:
-        image, hosts = tests.environment["LASTRO_MOLECULE_IMAGE"], tests.state / "hosts"
-        print(
-            f"The hosts stay. Next: export LASTRO_MOLECULE_IMAGE={image}"
-            f" MOLECULE_EPHEMERAL_DIRECTORY={hosts}; cd ansible/roles/...; molecule converge"
-        )
+        needed = {
+            name: value
+            for name, value in tests.environment.items()
+            if name.startswith("LASTRO_MOLECULE_")
+        } | {"MOLECULE_EPHEMERAL_DIRECTORY": str(tests.state / "hosts")}
+        exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in needed.items())
+        print(f"The hosts stay. Next: export {exports}; cd ansible/roles/...; molecule converge")
     report(tests, time.monotonic() - began)
 
 

@@ -7,16 +7,24 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import yaml
 
 from lastro_ops.errors import OpsError
 
 
+class CatalogueEntry(TypedDict):
+    """A service in the catalogue, as far as these commands read it."""
+
+    role: str
+    test: str
+
+
 class Host(TypedDict):
     """A host in the contract."""
 
+    name: str
     instance_id: str
     private_ip: str
     roles: list[str]
@@ -25,7 +33,8 @@ class Host(TypedDict):
 class Service(TypedDict):
     """A service in the contract; one without a port does not listen."""
 
-    port: NotRequired[int]
+    port: int | None
+    hosts: list[str]
 
 
 class Access(TypedDict):
@@ -70,6 +79,12 @@ class Project:
     def terraform(self) -> Path:
         """Terraform's files of an environment."""
         return self.root / "terraform"
+
+    def catalogue(self) -> list[CatalogueEntry]:
+        """The catalogue of services, in the order in which a host sets them up."""
+        text = (self.terraform / "services.yml").read_text(encoding="utf-8")
+        entries: list[CatalogueEntry] = yaml.safe_load(text)
+        return entries
 
     @property
     def environments(self) -> list[str]:

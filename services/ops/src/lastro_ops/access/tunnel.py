@@ -38,11 +38,11 @@ def run(project: Project, options: argparse.Namespace) -> None:
     name, service, platform = environment.name, asked.replace("-", "_"), environment.contract()
     # The edge is open anyway, and a service without a port has nothing to open.
     ports = {
-        each: its["port"]
+        each: port
         for each, its in platform["services"].items()
-        if each != "edge" and its.get("port")
+        if each != "edge" and (port := its["port"])
     }
-    if service in platform["services"] and not platform["services"][service].get("port"):
+    if service in platform["services"] and not platform["services"][service]["port"]:
         raise OpsError(
             f"{asked} listens nowhere, so that there is nothing to open; `make logs SERVICE={asked}"
             f" ENV={name}` shows what it does, and Airflow's page what it ran."
@@ -52,9 +52,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
             f"SERVICE is '{asked}'; choose of {', '.join(ports)}."
             f" Example: make tunnel SERVICE=airflow ENV={name}."
         )
-    host_name, host = next(
-        (each, its) for each, its in sorted(platform["hosts"].items()) if service in its["roles"]
-    )
+    host = platform["hosts"][platform["services"][service]["hosts"][0]]
     login = f"`make login ENV={name}` shows how to log in"
     if options.direct:
         url = f"http://{host['private_ip']}:{ports[service]}"
@@ -68,8 +66,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
             f"port {given} of this machine is taken; choose another: PORT={int(given) + 10000}."
         )
     config = environment.state / "ssh_config"
-    full_name = f"{platform['project']}-{name}-{host_name}"
     forward = f"127.0.0.1:{given}:{host['private_ip']}:{ports[service]}"
     print(f"{service} of {name}: http://127.0.0.1:{given}. {login}. Ctrl-C ends it.", flush=True)
     ssh = ["ssh", "-F", str(config), "-o", "ExitOnForwardFailure=yes", "-N", "-L", forward]
-    os.execvp("ssh", [*ssh, full_name])
+    os.execvp("ssh", [*ssh, host["name"]])
