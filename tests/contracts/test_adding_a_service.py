@@ -347,7 +347,7 @@ def test_verify_checks_it(tree: Tree) -> None:
         "test_unit_runs_and_will_after_a_reboot[example-example]",
         "test_service_has_a_user_of_its_own[example]",
         "test_secrets_are_read_by_root_alone[example]",
-        "test_a_service_is_ready_for_whoever_asks[example]",
+        "test_a_service_is_ready[example]",
         "test_each_name_answers_by_https_with_a_valid_certificate[example]",
     ):
         assert test in listed, listed

@@ -101,9 +101,9 @@ class _Readiness:
         async with self._one_at_a_time:
             faults, drawn = await self._look(_given_login(request))
         if faults:
-            text = f"Not ready: {'; '.join(faults)}. The journal has the traceback.\n"
+            text = f"Not ready: {'; '.join(faults)}. The journal has the traceback."
             return PlainTextResponse(text, 503)
-        return PlainTextResponse(f"Ready: {drawn}.\n")
+        return PlainTextResponse(f"Ready: {drawn}")
 
     async def _look(self, given: tuple[str, str] | None) -> tuple[list[str], str]:
         if given is None:
@@ -115,7 +115,7 @@ class _Readiness:
         store = logins.logins()
         try:
             cookie = store.exchange(store.ticket(login))
-            return await _draw(PAGES, cookie), f"all {len(PAGES)} pages can be drawn"
+            return await _draw(PAGES, cookie), "every page can be drawn"
         finally:
             store.end(login)
 
