@@ -1,11 +1,10 @@
-# Like test, under another name and network: the workflows of CI run on it while test is used and broken.
+# Like test, under another name and network: the workflows of CI run on it while test is used and broken. One host has every
+# role that it needs: services that share a host must not get into each other's way.
 environment = "pipeline"
 vpc_cidr    = "10.45.0.0/16"
 
 hosts = {
-  mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
-  airflow = { instance_type = "t3.small", roles = ["airflow"] }
-  serving = { instance_type = "t3.small", roles = ["model_api", "dashboard", "edge"] }
+  all = { instance_type = "t3.large", roles = ["mlflow", "airflow", "model_api", "dashboard", "edge"] }
 }
 
 domain = { name = "lastro-pipeline.test" }
