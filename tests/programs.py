@@ -14,6 +14,7 @@ def load(name: str) -> ModuleType:
     """scripts/<name>, as if it were imported."""
     loader = SourceFileLoader(name, str(PROJECT / "scripts" / name))
     spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     # Where dataclasses look for what their annotations name.
     sys.modules[name] = module
