@@ -31,7 +31,7 @@ def host_python() -> Path:
     """A Python as the hosts have it: one of this machine, or one in .lastro/python."""
     own = PROJECT / ".lastro" / "python"
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = [
+    candidates: list[Path] = [
         BIN / "python",
         *own.glob(f"cpython-{HOST_PYTHON}*/bin/python3"),
         *pyenv.glob(f"{HOST_PYTHON}*/bin/python3"),
@@ -39,7 +39,8 @@ def host_python() -> Path:
     ]
     for python in candidates:
         # Run, not trusted by name: a version manager's shim may answer with an error.
-        asked = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        program = "import sys; print('%d.%d' % sys.version_info[:2])"
+        asked: list[str | Path] = [python, "-c", program]
         with contextlib.suppress(OSError):
             if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == HOST_PYTHON:
                 return python
@@ -58,7 +59,7 @@ def environment(name: str, *locks: Path, projects: Sequence[Path] = ()) -> Path:
     if not (folder / ".complete").exists():
         for old in folder.parent.glob(f"{name}-*"):
             shutil.rmtree(old)
-        uv = [BIN / "uv", "--quiet"]
+        uv: list[str | Path] = [BIN / "uv", "--quiet"]
         into = f"--python={folder}/bin/python"
         run(*uv, "venv", "--python", host_python(), folder)
         hashed = [f"--requirements={lock}" for lock in locks]

@@ -331,7 +331,7 @@ class Run:
                 if not test.outcome
             ]
             what = ", ".join(f"{t.name} ({time.time() - t.began:.0f} s)" for t in running)
-            reason = f"the {MINUTES:.0f} minutes are up; still running: {what or process.args[0]}"
+            reason = f"the {MINUTES:.0f} minutes are up; still running: {what or process.args!r}"
             self.stages[name].reasons.append(reason)
             say(reason, self.width, name)
             for line in journals(name):

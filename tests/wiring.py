@@ -218,7 +218,8 @@ class Wiring:
     @cached_property
     def groups(self) -> dict[str, list[str]]:
         """Group -> its hosts; none for a role that no host has."""
-        return {role: [] for role in ROLE_NAMES} | self._inventory.get_groups_dict()
+        groups: dict[str, list[str]] = self._inventory.get_groups_dict()
+        return {role: [] for role in ROLE_NAMES} | groups
 
     def _load(self, path: Path) -> Any:
         return self._loader.load_from_file(str(path), trusted_as_template=True) or {}
@@ -244,7 +245,8 @@ class Wiring:
         folder = ROLES / role / "templates"
         source = (folder / template).read_text()
         templar = templar.copy_with_new_env(searchpath=[str(folder)])
-        return templar.template(trust_as_template(source), escape_backslashes=False)
+        text: str = templar.template(trust_as_template(source), escape_backslashes=False)
+        return text
 
     def unit(self, templar: Templar, unit: dict[str, Any]) -> str:
         """The unit file of one entry of ``_python_service_units``."""

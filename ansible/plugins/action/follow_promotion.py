@@ -101,7 +101,7 @@ def describe(
     if answer.get("status") != 200 or not isinstance(listing, Mapping):
         return None, f"the model API does not answer ({answer.get('msg', 'no reason')})", None, {}
     models = listing.get("models") or []
-    entry = next((one for one in models if one["name"] == model), {})
+    entry: Mapping[str, Any] = next((one for one in models if one["name"] == model), {})
     state = (entry.get("aliases") or {}).get(alias) or {}
     serving = state.get("version")
     others = f"version {serving} serves" if serving else "no version serves"
@@ -165,14 +165,14 @@ class ActionModule(ActionBase):
                     color=C.COLOR_VERBOSE,
                 )
             time.sleep(SECONDS_BETWEEN_LOOKS)
-        waited = round(now - began)
+        seconds = round(now - began)
         if serves is None:
-            state = f"{state}, after {waited} s"
+            state = f"{state}, after {seconds} s"
         return {
             "changed": False,
             "serves": serves is True,
             "state": state,
             "serving": serving,
             "entry": entry,
-            "waited": waited,
+            "waited": seconds,
         }

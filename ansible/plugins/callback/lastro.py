@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as Default
@@ -37,25 +38,25 @@ class CallbackModule(Default):
         super().__init__()
         self._waits: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def _line(self, status: str, result, color: str, note: str = "") -> None:
+    def _line(self, status: str, result: Any, color: str, note: str = "") -> None:
         name = result.task.get_name().strip()
         host = result.host.get_name()
         self._display.display(f"{status:<8} {host:<24} {name}{note}", color=color)
 
-    def _item(self, result) -> str:
+    def _item(self, result: Any) -> str:
         label = self._get_item_label(result.result)
         return f": {label}" if label is not None else ""
 
-    def v2_playbook_on_task_start(self, task, is_conditional) -> None:
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Print nothing: each result names its task."""
 
-    def v2_playbook_on_handler_task_start(self, task) -> None:
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
         """Print nothing: each result names its task."""
 
-    def v2_playbook_on_include(self, included_file) -> None:
+    def v2_playbook_on_include(self, included_file: Any) -> None:
         """Print nothing: the tasks that are included say what they do."""
 
-    def v2_runner_on_ok(self, result) -> None:
+    def v2_runner_on_ok(self, result: Any) -> None:
         """Print what was done, or found as it should be; and all that a task was made to show."""
         self._handle_warnings_and_exception(result)
         if result.task.action in C._ACTION_DEBUG:
@@ -69,25 +70,25 @@ class CallbackModule(Default):
         elif result.task.action not in SILENT:
             self._line("ok", result, C.COLOR_OK)
 
-    def v2_runner_item_on_ok(self, result) -> None:
+    def v2_runner_item_on_ok(self, result: Any) -> None:
         """As for a task, for one item of its loop."""
         if result.task.action in C._ACTION_ALL_INCLUDES:
             return
         status, color = ("changed", C.COLOR_CHANGED) if result.is_changed() else ("ok", C.COLOR_OK)
         self._line(status, result, color, self._item(result))
 
-    def v2_runner_on_failed(self, result, ignore_errors: bool = False) -> None:
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Print what failed and why, in plain lines; with -v all that Ansible knows of it."""
         if not (result.task.loop and "results" in result.result):
             self._failure(result)
         if ignore_errors:
             self._display.display("...ignored")
 
-    def v2_runner_item_on_failed(self, result) -> None:
+    def v2_runner_item_on_failed(self, result: Any) -> None:
         """As for a task, for one item of its loop."""
         self._failure(result, self._item(result))
 
-    def _failure(self, result, note: str = "") -> None:
+    def _failure(self, result: Any, note: str = "") -> None:
         self._line("FAILED", result, C.COLOR_ERROR, note)
         if self._display.verbosity > 0:
             self._handle_warnings_and_exception(result)
@@ -98,7 +99,7 @@ class CallbackModule(Default):
             if text:
                 self._display.display(text + "\n", color=C.COLOR_ERROR)
 
-    def v2_runner_retry(self, result) -> None:
+    def v2_runner_retry(self, result: Any) -> None:
         """Print what is waited for, since when, and what the last answer was."""
         key = (result.host.get_name(), result.task._uuid)
         now = time.monotonic()

@@ -86,8 +86,14 @@ def promotion_plan(
     current = aliases.get(alias)
     found = [promotion.report(host, answer, name, alias) for host, answer in answers.items()]
     reports = [report for report in found if report is not None]
-    plan = {"version": version, "current": current or "", "reason": "", "key": "", "value": ""}
-    plan["surplus"] = []
+    plan: dict[str, Any] = {
+        "version": version,
+        "current": current or "",
+        "reason": "",
+        "key": "",
+        "value": "",
+        "surplus": [],
+    }
     back = not version
     if back:
         target = promotion.rollback_target(tags, alias, current, reports, set(map(str, existing)))

@@ -40,5 +40,7 @@ _raw:
 class LookupModule(LookupBase):
     """See ``DOCUMENTATION``."""
 
-    def run(self, terms: list[str], variables: dict | None = None, **kwargs: object) -> list[float]:
+    def run(
+        self, terms: list[str], variables: dict[str, object] | None = None, **kwargs: object
+    ) -> list[float]:
         return [time.monotonic()]

@@ -50,7 +50,9 @@ def _files(path: Path) -> list[Path]:
 class LookupModule(LookupBase):
     """See ``DOCUMENTATION``."""
 
-    def run(self, terms: list[str], variables: dict | None = None, **kwargs: object) -> list[str]:
+    def run(
+        self, terms: list[str], variables: dict[str, object] | None = None, **kwargs: object
+    ) -> list[str]:
         digest = hashlib.sha256()
         for term in terms:
             path = Path(term)

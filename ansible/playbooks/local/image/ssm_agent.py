@@ -28,7 +28,8 @@ def call(method: str, url: str, body: bytes | None = None, **headers: str) -> by
     }
     request = urllib.request.Request(url, body, fields, method=method)
     with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-        return answer.read()
+        content: bytes = answer.read()
+        return content
 
 
 def run(script: str, seconds: float) -> dict[str, object]:

@@ -42,8 +42,10 @@ def journal(start: int, end: int) -> Iterable[str]:
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=edge.service"]
     command += [f"--since=@{start}", f"--until=@{end}"]
     # A client may put any byte into the path that it asks for.
-    options = {"text": True, "encoding": "utf-8", "errors": "replace"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+    ) as process:
+        assert process.stdout is not None
         yield from process.stdout
     if process.returncode != 0:
         sys.exit(f"journalctl ended with status {process.returncode}")

@@ -143,9 +143,10 @@ class Airflow:
 
 
 def _task_name(item: dict[str, Any]) -> str:
+    task: str = item["task_id"]
     if item["map_index"] < 0:
-        return item["task_id"]
-    return f"{item['task_id']} [{item.get('rendered_map_index') or item['map_index']}]"
+        return task
+    return f"{task} [{item.get('rendered_map_index') or item['map_index']}]"
 
 
 def _time(text: str | None) -> datetime | None:

@@ -54,6 +54,10 @@ class Answer:
         return pickle.loads(self.pickled)
 
 
+type Key = tuple[str, Hashable]
+"""A service, and what it was asked."""
+
+
 class Answers:
     """Answers by visitor and key. The one used longest ago goes first, when room is needed."""
 
@@ -61,7 +65,7 @@ class Answers:
         """Start empty; `clock` gives seconds."""
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, Hashable], Answer] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Key], Answer] = OrderedDict()
         self._next_sweep = float("-inf")
         self._bytes: Counter[str] = Counter()
         """Visitor -> bytes kept for them."""
@@ -75,7 +79,7 @@ class Answers:
         """Bytes kept for all visitors."""
         return self._bytes.total()
 
-    def get(self, visitor: str, key: Hashable) -> Answer | None:
+    def get(self, visitor: str, key: Key) -> Answer | None:
         """The kept answer, None where there is none any more."""
         with self._lock:
             self._forget_old()
@@ -83,7 +87,7 @@ class Answers:
                 self._kept.move_to_end((visitor, key))
             return answer
 
-    def put(self, visitor: str, key: Hashable, value: object, took: float = 0.0) -> None:
+    def put(self, visitor: str, key: Key, value: object, took: float = 0.0) -> None:
         """Keep an answer that has just come, and make room for it.
 
         Args:
@@ -135,7 +139,7 @@ class Answers:
         for found in [f for f, answer in self._kept.items() if now - answer.came > KEPT_SECONDS]:
             self._remove(found)
 
-    def _remove(self, found: tuple[str, Hashable]) -> None:
+    def _remove(self, found: tuple[str, Key]) -> None:
         answer = self._kept.pop(found, None)
         if answer is not None:
             self._bytes[found[0]] -= len(answer.pickled)

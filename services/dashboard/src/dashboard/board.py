@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import overload
 
 import pandas as pd
 
@@ -148,7 +149,7 @@ def serving(session: Session) -> Serving:
     """What serves, limited to the registered models this visitor may see in MLflow."""
     try:
         visible = {model.name for model in registered_models(session)}
-        held: Held = session.read(*_held(session.apis[0], session))
+        held = session.read(*_held(session.apis[0], session))
     except SignInRefused:
         raise
     except ServiceError as error:
@@ -159,7 +160,8 @@ def serving(session: Session) -> Serving:
 
 def health(session: Session) -> list[Health]:
     """Every service's state; asks those that have not been asked, at the same time."""
-    loads = [load for api in session.apis for load in (_held(api, session), _ready(api, session))]
+    loads: list[Load[object]] = [_held(api, session) for api in session.apis]
+    loads += [_ready(api, session) for api in session.apis]
     if session.airflow:
         loads.append((airflow.SERVICE, "health", session.airflow.health))
     session.prefetch(loads)
@@ -241,27 +243,27 @@ def api_name(api: ModelApi, session: Session) -> str:
     return MODEL_API if len(session.apis) == 1 else f"{MODEL_API} on {api.host}"
 
 
-def _login(session: Session) -> Load:
+def _login(session: Session) -> Load[str]:
     return MLFLOW, "login", session.tracking.check_login
 
 
-def _held(api: ModelApi, session: Session) -> Load:
+def _held(api: ModelApi, session: Session) -> Load[Held]:
     return api_name(api, session), "models", api.models
 
 
-def _ready(api: ModelApi, session: Session) -> Load:
+def _ready(api: ModelApi, session: Session) -> Load[bool]:
     return api_name(api, session), "ready", api.ready
 
 
-def _run(session: Session, run_id: str) -> Load:
+def _run(session: Session, run_id: str) -> Load[Run]:
     return MLFLOW, ("run", run_id), lambda: session.tracking.run(run_id)
 
 
-def _versions(session: Session, model: str) -> Load:
+def _versions(session: Session, model: str) -> Load[list[ModelVersion]]:
     return MLFLOW, ("versions", model), lambda: session.tracking.versions(model)
 
 
-def _newest(log: PredictionLog, model: str, version: str) -> Load:
+def _newest(log: PredictionLog, model: str, version: str) -> Load[datetime | None]:
     return (
         prediction_log.SERVICE,
         ("newest", model, version),
@@ -269,6 +271,10 @@ def _newest(log: PredictionLog, model: str, version: str) -> Load:
     )
 
 
+@overload
+def _trouble(name: str, service: str, session: Session, error: ServiceError) -> Health: ...
+@overload
+def _trouble(name: str, service: str, session: Session) -> Health | None: ...
 def _trouble(
     name: str, service: str, session: Session, error: ServiceError | None = None
 ) -> Health | None:

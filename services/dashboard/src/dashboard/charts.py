@@ -311,9 +311,10 @@ class Axis:
         """Where a value lies."""
         if not self._numbers:
             return _share(self._names.index(_name(value)), 0, len(self._names) - 1)
+        number = float(value)
         if self._log:
-            return _share(math.log(value), math.log(self._low), math.log(self._high))
-        return _share(value, self._low, self._high)
+            return _share(math.log(number), math.log(self._low), math.log(self._high))
+        return _share(number, self._low, self._high)
 
     def marks(self) -> list[tuple[float, str]]:
         """Labels of the axis and where they lie."""
@@ -399,7 +400,7 @@ def drawable(feature: Feature) -> bool:
     if feature.numeric:
         return True
     counts = pd.concat(both).value_counts()
-    return counts.iloc[:MOST_CATEGORIES].sum() >= LEAST_SHOWN * counts.sum()
+    return bool(counts.iloc[:MOST_CATEGORIES].sum() >= LEAST_SHOWN * counts.sum())
 
 
 def samples(feature: Feature, labels: tuple[str, str]) -> alt.Chart:

@@ -47,7 +47,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -195,8 +195,8 @@ class Feature:
 def compare(
     reference: pd.DataFrame | Mapping[str, pd.Series],
     recent: pd.DataFrame,
-    requests: Sequence[object] | None = None,
-    reference_requests: Sequence[object] | None = None,
+    requests: Sequence[object] | np.ndarray | None = None,
+    reference_requests: Sequence[object] | np.ndarray | None = None,
 ) -> list[Feature]:
     """Every column of the recent rows; drifted ones first, the largest PSI first.
 
@@ -235,8 +235,8 @@ def over_time(
     recent: pd.Series,
     at: Sequence[object],
     edges: pd.DatetimeIndex,
-    requests: Sequence[object] | None = None,
-    reference_requests: Sequence[object] | None = None,
+    requests: Sequence[object] | np.ndarray | None = None,
+    reference_requests: Sequence[object] | np.ndarray | None = None,
 ) -> list[Bucket]:
     """Compare one column with the reference bucket by bucket.
 
@@ -286,7 +286,7 @@ def rows_needed(bins: int) -> float:
     """
     freedom = bins - 1
     critical = stats.chi2.isf(SIGNIFICANCE, freedom)
-    found = optimize.brentq(
+    found: float = optimize.brentq(
         lambda shift: stats.ncx2.sf(critical, freedom, shift) - POWER, 1e-3, 1e4
     )
     return found / LARGE_CHANGE
@@ -311,7 +311,7 @@ class _Sample:
         if self.groups is None or len(self.groups) == 0:
             return float(len(self.values))
         sizes = np.unique(self.groups, return_counts=True)[1].astype(float)
-        return sizes.sum() ** 2 / (sizes**2).sum()
+        return float(sizes.sum() ** 2 / (sizes**2).sum())
 
     def count_requests(self) -> int:
         """How many requests the values came with."""
@@ -336,22 +336,22 @@ class _Sample:
             bins: how many there are.
         """
         rows = len(codes)
-        if self.requests == rows:
+        if self.groups is None or self.requests == rows:
             shares = np.bincount(codes, minlength=bins) / rows
             return _Likeness(shares, np.zeros(bins), np.zeros(bins), 0.0)
         _, groups = np.unique(self.groups, return_inverse=True)
         sizes = np.bincount(groups)
         counts = np.bincount(groups * bins + codes, minlength=len(sizes) * bins)
-        counts = counts.reshape(len(sizes), bins).astype(float)
-        shares = counts.sum(axis=0) / rows
+        table = counts.reshape(len(sizes), bins).astype(float)
+        shares = table.sum(axis=0) / rows
         pairs = (sizes * (sizes - 1.0)).sum()
-        spread = ((counts - sizes[:, None] * shares) ** 2).sum(axis=0)
+        spread = ((table - sizes[:, None] * shares) ** 2).sum(axis=0)
         spread *= len(sizes) / (len(sizes) - 1) if len(sizes) > 1 else 1.0
         there = (shares > 0) & (shares < 1)
         binomial = np.where(there, shares * (1 - shares), 1.0)
         alike = np.where(there, np.clip((spread / binomial - rows) / pairs, 0, 1), 0.0)
         # Where only small requests have rows in a bin, the large ones may all do so next time.
-        weight = ((counts > 0) * (sizes * (sizes - 1.0))[:, None]).sum(axis=0) / pairs
+        weight = ((table > 0) * (sizes * (sizes - 1.0))[:, None]).sum(axis=0) / pairs
         known = np.where(there, np.minimum(1.0, weight / np.where(there, shares, 1.0)), 0.0)
         return _Likeness(shares, alike, known, pairs / rows)
 
@@ -414,14 +414,14 @@ def _test(
     (old_kind, before_values), (new_kind, after_values) = (
         _read(column[~gap]) for column, gap in zip((reference, recent), gaps, strict=True)
     )
-    kinds, columns = (old_kind, new_kind), (before_values, after_values)
-    kind, columns, mismatch = _common(kinds, _same_precision((reference, recent), columns))
+    read = _same_precision((reference, recent), (before_values, after_values))
+    kind, (old, new), mismatch = _common((old_kind, new_kind), read)
     present = [column[~gap] for column, gap in zip((reference, recent), gaps, strict=True)]
-    values = _exact(present, columns) if kind is Kind.NUMBER else None
+    values = _exact(present, (old, new)) if kind is Kind.NUMBER else None
     before, after = (
         _Sample(exact, None if group is None else group[~gap])
         for exact, group, gap in zip(
-            values or [column.to_numpy() for column in columns],
+            values or [column.to_numpy() for column in (old, new)],
             (old_groups, groups),
             gaps,
             strict=True,
@@ -430,9 +430,10 @@ def _test(
     feature = Feature(
         name,
         kind,
-        *columns,
+        old,
+        new,
         rows=(len(reference), len(recent)),
-        missing=tuple(float(gap.mean()) if len(gap) else 0.0 for gap in gaps),
+        missing=(_share_missing(gaps[0]), _share_missing(gaps[1])),
     )
     checks = [_missing_check(gaps, (old_groups, groups))]
     if mismatch:
@@ -510,6 +511,10 @@ def _too_few(before: _Sample, after: _Sample, m: float, n: float, needed: float)
     return f"too few rows: {_counted('recent', after, n)}; at least {least} are needed"
 
 
+def _share_missing(gap: np.ndarray) -> float:
+    return float(gap.mean()) if len(gap) else 0.0
+
+
 def _harmonic(m: float, n: float) -> float:
     return n * m / (n + m) if n + m else 0.0
 
@@ -518,7 +523,7 @@ def _counted(which: str, sample: _Sample, effective: float) -> str:
     rows = len(sample.values)
     if effective > rows - 0.5:
         return f"{rows} with a value" if which == "reference" else f"{rows} recent with a value"
-    requests = len(np.unique(sample.groups))
+    requests = sample.count_requests()
     return f"{rows} of {requests} requests, worth {int(effective)} independent rows"
 
 
@@ -818,9 +823,9 @@ def _common(
 # ---- all columns ------------------------------------------------------------------------------
 
 
-def _adjust(features: Sequence[Feature] | object) -> list[Feature]:
+def _adjust(found: Iterable[Feature]) -> list[Feature]:
     """The features with each p-value corrected by Holm's method."""
-    features = list(features)  # type: ignore[call-overload]
+    features = list(found)
     raw = np.array([check.p for feature in features for check in feature.checks])
     order = np.argsort(raw, kind="stable")
     steps = np.maximum.accumulate(raw[order] * (len(raw) - np.arange(len(raw))))
@@ -833,9 +838,10 @@ def _adjust(features: Sequence[Feature] | object) -> list[Feature]:
     ]
 
 
-def _codes(requests: Sequence[object] | None) -> np.ndarray | None:
+def _codes(requests: Sequence[object] | np.ndarray | None) -> np.ndarray | None:
     if requests is None:
         return None
+    codes: np.ndarray
     codes, names = pd.factorize(np.asarray(requests))
     # Rows that name no request have one each.
     unknown = codes < 0

@@ -97,7 +97,7 @@ class Logins:
             self._tickets[_hash(ticket)] = (login, self._clock() + TICKET_SECONDS)
         return ticket
 
-    def has_cookie(self, login: Login) -> bool:
+    def has_cookie(self, login: Login | None) -> bool:
         """Whether a browser has got the login's cookie."""
         with self._lock:
             return any(found is login for found in self._cookies.values())
@@ -110,7 +110,7 @@ class Logins:
         with self._lock:
             self._sweep()
             login, _ = self._tickets.pop(_hash(ticket), (None, 0.0))
-            if login not in self._alive:
+            if login is None or login not in self._alive:
                 return None
             cookie = secrets.token_urlsafe(32)
             self._cookies[_hash(cookie)] = login

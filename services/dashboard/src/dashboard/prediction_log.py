@@ -163,7 +163,8 @@ class PredictionLog:
         def day(one: date) -> list[fs.FileInfo]:
             selector = fs.FileSelector(f"{base}/date={one}", allow_not_found=True)
             try:
-                return self._filesystem().get_file_info(selector)
+                found: list[fs.FileInfo] = self._filesystem().get_file_info(selector)
+                return found
             except OSError as error:
                 # Where nothing is listed, Arrow asks for an object of that name; S3 says of a
                 # missing one that it is denied, to whom may list but a part of the bucket.
@@ -295,7 +296,7 @@ def _as_frame(table: pa.Table) -> pd.DataFrame:
 
 def _is_number(kind: pa.DataType) -> bool:
     types = pa.types
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)
+    return any(test(kind) for test in (types.is_integer, types.is_floating, types.is_null))
 
 
 def _text(value: object) -> str | None:

@@ -85,9 +85,9 @@ class ServedModel:
     def serving(self) -> dict[str, ServedVersion]:
         """Alias -> the version that answers for it, `champion` first."""
         found = {
-            alias.name: self.versions[alias.serves]
+            alias.name: version
             for alias in self.aliases.values()
-            if alias.serves in self.versions
+            if (version := self.versions.get(alias.serves or ""))
         }
         return dict(sorted(found.items(), key=lambda item: (item[0] != CHAMPION, item[0])))
 
@@ -163,7 +163,7 @@ class ModelApi:
         return Held(
             models=tuple(_model(item, self.host) for item in answer["models"]),
             registry_error=answer["registry_error"],
-            age=polled and max(datetime.now(UTC) - polled, timedelta()),
+            age=max(datetime.now(UTC) - polled, timedelta()) if polled else None,
         )
 
     def predict(self, name: str, alias: str, inputs: Any) -> Answer:
@@ -194,7 +194,7 @@ class ModelApi:
         )
 
     def _predict(self, name: str, alias: str, inputs: Any, probabilities: bool) -> dict[str, Any]:
-        return self._ask(
+        answer: dict[str, Any] = self._ask(
             "POST",
             predict_path(name, alias),
             seconds=PATIENCE_SECONDS,
@@ -203,6 +203,7 @@ class ModelApi:
             content=json.dumps({"inputs": inputs}).encode(),
             headers={"Content-Type": "application/json"},
         )
+        return answer
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         try:

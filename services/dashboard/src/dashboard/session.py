@@ -56,7 +56,7 @@ class State(StrEnum):
     AWAY = "away"
 
 
-type Load = tuple[str, Hashable, Callable[[], object]]
+type Load[T] = tuple[str, Hashable, Callable[[], T]]
 """What `Session.read` is given: service, key, load."""
 
 
@@ -142,7 +142,7 @@ class Session:
             self.old[service] = min(self.old.get(service, kept.at), kept.at)
             return kept.value  # type: ignore[return-value]
 
-    def prefetch(self, loads: Iterable[Load]) -> None:
+    def prefetch(self, loads: Iterable[Load[object]]) -> None:
         """Ask for several answers at the same time; `read` then finds them, or raises at once.
 
         Args:
@@ -183,8 +183,8 @@ class Session:
         """Ask anew, these services or all; kept answers stay for when a service is away."""
         for service in services or tuple(self._away):
             self._away.pop(service, None)
-        for service in services or (None,):
-            ANSWERS.expire(self.key, service)
+        for asked in services or (None,):
+            ANSWERS.expire(self.key, asked)
 
     def release(self) -> None:
         """Give back what was loaded; what is asked for later is loaded again."""
@@ -283,7 +283,8 @@ class Session:
 
 def current() -> Session | None:
     """This visitor's session, None before they sign in."""
-    return st.session_state.get(_KEY)
+    session: Session | None = st.session_state.get(_KEY)
+    return session
 
 
 def resume(settings: Settings) -> Session | None:

@@ -298,7 +298,8 @@ class Tracking:
             page = (
                 query | {"max_results": min(left, _PAGE)} | ({"page_token": token} if token else {})
             )
-            answer = ask(self._http, SERVICE, method, f"api/2.0/mlflow/{path}", **{where: page})
+            sent: dict[str, Any] = {where: page}
+            answer = ask(self._http, SERVICE, method, f"api/2.0/mlflow/{path}", **sent)
             items = answer.get(key, [])
             yield from items
             token, left = answer.get("next_page_token"), left - len(items)

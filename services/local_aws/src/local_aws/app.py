@@ -153,7 +153,8 @@ class LocalAws:
             path = environ["RAW_URI"].partition("?")[0]
             name = environ.get(_ACTION) or f"{request.method} {path}"
             log.info("%s %s: %s", request.remote_addr, name, response.status_code)
-        return response(environ, start_response)
+        content: Iterable[bytes] = response(environ, start_response)
+        return content
 
     def _respond(self, request: Request) -> Response:
         if request.path == "/health" and request.method == "GET":
@@ -311,7 +312,7 @@ def _failure(request: Request, service: str | None) -> Response:
 
 def _read_body(request: Request) -> bytes:
     """The whole body, and moto can read it again."""
-    body = get_input_stream(request.environ).read(MAX_BODY + 1)
+    body: bytes = get_input_stream(request.environ).read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
         raise AwsError(413, "RequestEntityTooLarge", f"the request exceeds {MAX_BODY} bytes")
     request.environ["wsgi.input"] = io.BytesIO(body)

@@ -222,13 +222,15 @@ def _expected(
     )
     aws_request.context["timestamp"] = signature.timestamp.strftime(TIMESTAMP)
     string_to_sign = signer.string_to_sign(aws_request, signer.canonical_request(aws_request))
-    return signer.signature(string_to_sign, aws_request)
+    signed: str = signer.signature(string_to_sign, aws_request)
+    return signed
 
 
 def _header(request: Request, name: str) -> str:
     key = name.upper().replace("-", "_")
     environ_key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
-    return request.environ.get(environ_key, "")
+    value: str = request.environ.get(environ_key, "")
+    return value
 
 
 class _GivenPayload:

@@ -219,7 +219,7 @@ def _join_parts_on_disk(bodies: BodyStore) -> None:
     def complete(
         self: FakeMultipart, body: Iterator[tuple[int, str]]
     ) -> tuple[Stored, str, tuple[str, str, int] | None]:
-        parts = []
+        parts: list[FakeKey] = []
         for number, etag in body:
             part = self.parts.get(number)
             if part is None or part.etag.strip('"') != etag.strip('"'):

@@ -7,6 +7,7 @@ from contextlib import suppress
 import pandas as pd
 import streamlit as st
 from lastro_promotion import Report, aliases
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import board, promotion
 from dashboard.promotion import Change
@@ -144,9 +145,9 @@ def _buttons(
     alias: str,
     model: RegisteredModel,
     versions: list[ModelVersion],
-    where,
-    beside,
-):
+    where: DeltaGenerator,
+    beside: DeltaGenerator,
+) -> None:
     now = model.aliases.get(alias)
     others = [v.version for v in versions if v.version != now]
     chosen = where.selectbox(
@@ -169,13 +170,14 @@ def _buttons(
             disabled=chosen is None,
         ):
             st.session_state[_CHANGE] = Change(model.name, alias, now, chosen, False, reports)
-        if st.button(
+        going_back = st.button(
             f"Roll back to v{back}" if back else "Roll back",
             key=f"roll_back_{alias}",
             icon=":material/undo:",
             disabled=back is None,
             help=plain(target.reason[:1].upper() + target.reason[1:] + "."),
-        ):
+        )
+        if going_back and back is not None:
             st.session_state[_CHANGE] = Change(model.name, alias, now, back, True, reports)
 
 

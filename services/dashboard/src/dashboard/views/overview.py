@@ -154,10 +154,10 @@ def _model(
             st.caption(plain(model.description))
     with aliases.container(gap="xsmall"):
         if served and served.aliases:
-            for alias in sorted(
+            for state in sorted(
                 served.aliases.values(), key=lambda a: (a.name != CHAMPION, a.name)
             ):
-                _alias(served, alias)
+                _alias(served, state)
         elif model.aliases and serving.problem is not None:
             for alias, version in sorted(model.aliases.items()):
                 with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -101,8 +102,8 @@ def _form(key: str, version: ServedVersion) -> tuple[list[Any] | None, dict[str,
     values, slots = {}, {}
     with st.form(f"try_{key}"):
         for start in range(0, len(fields), COLUMNS):
-            row = fields[start : start + COLUMNS]
-            for column, field in zip(st.columns(COLUMNS), row, strict=False):
+            line = fields[start : start + COLUMNS]
+            for column, field in zip(st.columns(COLUMNS), line, strict=False):
                 with column:
                     values[field.name] = _field(
                         field, example.get(field.name), f"{FORM}{key}{field.name}"
@@ -155,12 +156,16 @@ def _field(field: Field, example: Any, key: str) -> Any:
     return st.text_input(label, text, placeholder=_PLACEHOLDERS.get(field.kind), **common)
 
 
+def _named(name: Callable[[Any], str], choice: Any) -> str:
+    return NO_VALUE if choice is None else name(choice)
+
+
 def _names(choices: list[Any]) -> Callable[[Any], str]:
     """How to show choices, so that no two look alike: Streamlit tells them apart by this."""
     for name in (str, json.dumps):
         named = [name(choice) for choice in choices if choice is not None]
         if len(set(named)) == len(named) and NO_VALUE not in named:
-            return lambda choice, name=name: NO_VALUE if choice is None else name(choice)
+            return partial(_named, name)
     return repr
 
 

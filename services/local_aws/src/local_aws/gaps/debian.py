@@ -10,4 +10,5 @@ PARAMETER = "/aws/service/debian/release/13/latest/amd64"
 
 def image_id() -> str:
     """The id of the image."""
-    return json.loads(AMIS_PATH.read_text())[0]["ami_id"]
+    found: str = json.loads(AMIS_PATH.read_text())[0]["ami_id"]
+    return found

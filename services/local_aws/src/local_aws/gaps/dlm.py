@@ -65,7 +65,8 @@ class DlmResponse(BaseResponse):
     @property
     def backend(self) -> DlmBackend:
         """The policies of the caller's region."""
-        return dlm_backends[self.current_account][self.region]
+        backend: DlmBackend = dlm_backends[self.current_account][self.region]
+        return backend
 
     def create_lifecycle_policy(self) -> ActionResult:
         """CreateLifecyclePolicy."""

@@ -43,7 +43,8 @@ def accept_any_principal_in_log_target_policies() -> None:
             for statement in (statements if isinstance(statements, list) else [statements])
             if isinstance(statement.get("Principal"), dict)
         ]
-        return original(Target(target_bucket, named), target_prefix)
+        permitted: bool = original(Target(target_bucket, named), target_prefix)
+        return permitted
 
     FakeBucket._log_permissions_enabled_policy = staticmethod(enabled)
 

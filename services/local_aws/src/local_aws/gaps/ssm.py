@@ -82,7 +82,7 @@ def run_commands() -> None:
     def list_commands(
         self: SimpleSystemManagerBackend, command_id: str | None, instance_id: str | None
     ) -> list[Command]:
-        found = find(self, command_id, instance_id)
+        found: list[Command] = find(self, command_id, instance_id)
         for command in found:
             run_command.settle(command)
         return found
@@ -94,7 +94,8 @@ def run_commands() -> None:
         plugin_name: str | None,
     ) -> dict[str, Any]:
         self.list_commands(command_id, None)
-        return get(self, command_id, instance_id, plugin_name)
+        invocation: dict[str, Any] = get(self, command_id, instance_id, plugin_name)
+        return invocation
 
     SimpleSystemManagerBackend.send_command = send_command
     SimpleSystemManagerBackend.list_commands = list_commands
