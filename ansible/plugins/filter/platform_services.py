@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 DOCUMENTATION = """
-name: catalogue
+name: platform_services
 short_description: what the wiring and the playbooks derive from the catalogue of services
 description:
   - Each takes C(platform.services) of the contract.
