@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import requests
 
@@ -37,6 +37,22 @@ def required(variable: str) -> str:
     raise OpsError(f"{variable} is not set; this runs in GitHub Actions")
 
 
+class User(TypedDict):
+    """Who wrote a comment or an issue: `type` is `User` or `Bot`."""
+
+    type: str
+
+
+class Item(TypedDict):
+    """A comment or an issue, as far as it is read here; only an issue has a number."""
+
+    id: int
+    number: NotRequired[int]
+    body: str | None
+    html_url: str
+    user: User
+
+
 class Repository:
     """The repository whose pipeline runs, by GitHub's REST API."""
 
@@ -51,22 +67,34 @@ class Repository:
             }
         )
 
-    def call(self, method: str, path: str, **body: Any) -> Any:
-        """Call GitHub and return the answer.
-
-        Raises:
-            OpsError: GitHub refuses; the message has its words.
-        """
-        answer = self.session.request(method, f"{self.url}/{path}", json=body or None, timeout=30)
+    def _call(self, method: str, path: str, body: dict[str, str] | None = None) -> Any:
+        answer = self.session.request(method, f"{self.url}/{path}", json=body, timeout=30)
         if not answer.ok:
             raise OpsError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json()
 
-    def find(self, path: str, marker: str) -> dict[str, Any] | None:
-        """The first of our comments or issues in a list: its text has the marker."""
+    def _list(self, path: str) -> list[Item]:
+        items: list[Item] = self._call("GET", path)
+        return items
+
+    def write(self, method: str, path: str, **body: str) -> Item:
+        """Create (POST) or change (PATCH) a comment or an issue, and return it.
+
+        Raises:
+            OpsError: GitHub refuses; the message has its words.
+        """
+        item: Item = self._call(method, path, body)
+        return item
+
+    def find(self, path: str, marker: str) -> Item | None:
+        """The first of our comments or issues in a list: its text has the marker.
+
+        Raises:
+            OpsError: GitHub refuses; the message has its words.
+        """
         separator = "&" if "?" in path else "?"
         page = 1
-        while items := self.call("GET", f"{path}{separator}per_page={PAGE}&page={page}"):
+        while items := self._list(f"{path}{separator}per_page={PAGE}&page={page}"):
             for item in items:
                 # Anybody may write such a text; only an app's is ours.
                 if marker in (item["body"] or "") and item["user"]["type"] == "Bot":
@@ -104,10 +132,10 @@ def comment(*files: str) -> None:
     body = f"{marker}\n## What this would change\n\n{read(list(files))}\n\n[The run]({run_url()})\n"
     repository = Repository()
     if found := repository.find(f"issues/{number}/comments", marker):
-        repository.call("PATCH", f"issues/comments/{found['id']}", body=body)
+        repository.write("PATCH", f"issues/comments/{found['id']}", body=body)
         print(f"updated {found['html_url']}")
     else:
-        made = repository.call("POST", f"issues/{number}/comments", body=body)
+        made = repository.write("POST", f"issues/{number}/comments", body=body)
         print(f"wrote {made['html_url']}")
 
 
@@ -120,19 +148,19 @@ def issue(environment: str, file: str) -> None:
     if not text:
         if found:
             clean = f"Clean again: [the run]({run_url()})."
-            repository.call("POST", f"issues/{found['number']}/comments", body=clean)
-            repository.call("PATCH", f"issues/{found['number']}", state="closed")
+            repository.write("POST", f"issues/{found['number']}/comments", body=clean)
+            repository.write("PATCH", f"issues/{found['number']}", state="closed")
         print(
             f"{environment}: nothing has drifted{'; closed ' + found['html_url'] if found else ''}"
         )
         return
     body = f"{marker}\n{text}\n\n[The run]({run_url()})\n"
     if found:
-        repository.call("PATCH", f"issues/{found['number']}", body=body)
+        repository.write("PATCH", f"issues/{found['number']}", body=body)
         print(f"updated {found['html_url']}")
     else:
         title = f"{environment} has drifted from what main says"
-        made = repository.call("POST", "issues", title=title, body=body)
+        made = repository.write("POST", "issues", title=title, body=body)
         print(f"opened {made['html_url']}")
 
 

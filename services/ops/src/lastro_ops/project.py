@@ -168,7 +168,9 @@ class Environment:
                     f"the AWS API of {self.name} does not run on this machine."
                     f" make up ENV={self.name}"
                 ) from None
-            os.environ.update(line.split("=", 1) for line in lines)
+            for line in lines:
+                name, _, value = line.partition("=")
+                os.environ[name] = value
         os.environ["AWS_REGION"] = self.region
 
 

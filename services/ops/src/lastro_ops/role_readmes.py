@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -22,18 +22,30 @@ BEGIN = "<!-- Variables: written by lastro-ops role-readmes -->"
 END = "<!-- End of variables -->"
 MISSING = object()
 
-Options = dict[str, dict[str, Any]]
+
+class Option(TypedDict, total=False):
+    """A variable in an argument spec."""
+
+    type: str
+    elements: str
+    description: str
+    choices: list[str]
+    required: bool
+    default: object
+    options: dict[str, Option]
 
 
-def load(path: Path) -> dict[str, Any]:
-    """A YAML file; one without content is an empty mapping."""
-    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return data
+class EntryPoint(TypedDict):
+    """An entry point of a role: a file of tasks."""
+
+    description: str
+    options: dict[str, Option]
 
 
-def entry_points(role: Path) -> dict[str, dict[str, Any]]:
+def entry_points(role: Path) -> dict[str, EntryPoint]:
     """The argument specs of a role by entry point."""
-    specs: dict[str, dict[str, Any]] = load(role / "meta" / "argument_specs.yml")["argument_specs"]
+    text = (role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+    specs: dict[str, EntryPoint] = yaml.safe_load(text)["argument_specs"]
     return specs
 
 
@@ -42,7 +54,7 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def default_of(option: dict[str, Any]) -> str:
+def default_of(option: Option) -> str:
     """The default of an option as a cell shows it."""
     if option.get("required"):
         return "required"
@@ -53,7 +65,7 @@ def default_of(option: dict[str, Any]) -> str:
     return f"`{text}`"
 
 
-def rows(options: Options, prefix: str = "") -> Iterator[str]:
+def rows(options: dict[str, Option], prefix: str = "") -> Iterator[str]:
     """One row for each option and, below it, for each of its keys."""
     for name, option in sorted(
         options.items(), key=lambda item: not item[1].get("required", False)
@@ -85,7 +97,7 @@ def variables(role: Path) -> str:
 def disagreements(role: Path) -> Iterator[str]:
     """What defaults/main.yml and the argument specs say differently, a line for each variable."""
     file = role / "defaults" / "main.yml"
-    defaults = load(file)
+    defaults: dict[str, object] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     commented = set(re.findall(r"^# ([a-z_]+):", file.read_text(encoding="utf-8"), re.MULTILINE))
     # An entry point of a single purpose may ask for a variable that `main` has no use for.
     specs = entry_points(role)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Self
+from typing import Self, TypedDict
 
 import yaml
 
@@ -20,10 +21,42 @@ ZERO = Decimal(0)
 STORED = "objects in the buckets"
 
 
-def decimal(value: Any) -> Decimal:
+class PriceRow(TypedDict("PriceRow", {"from": list[str]})):
+    """A price of the file: `from` names the sources."""
+
+    usd: float
+    unit: str
+
+
+class Assumption(TypedDict):
+    """What a plan cannot know, and why the file assumes this value."""
+
+    value: float
+    unit: str
+    why: str
+
+
+class Comparison(TypedDict):
+    """The sizes of Amazon's services for the same work, and notes for the reader."""
+
+    mwaa: str
+    mlflow: str
+    notes: list[str]
+
+
+class PriceFile(TypedDict):
+    """terraform/prices.yml: the prices by region, group and name; free types with their reason."""
+
+    date: datetime.date
+    regions: dict[str, dict[str, dict[str, PriceRow]]]
+    assumptions: dict[str, Assumption]
+    not_counted: str
+    free: dict[str, str]
+    comparison: Comparison
+
+
+def decimal(value: float | str) -> Decimal:
     """A number of YAML or JSON, exactly as it is written there."""
-    if value is None:
-        raise OpsError("the plan does not know a size")
     return Decimal(str(value))
 
 
@@ -58,37 +91,74 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Resource:
-    """A resource as the plan knows it."""
+class Block:
+    """Values of a plan: those of a resource, or of a block in it.
+
+    A value that is only known after apply is missing.
+
+    Attributes:
+        address: the resource.
+        values: name -> value, as in the plan's JSON.
+    """
 
     address: str
+    values: Mapping[str, object]
+
+    def value(self, name: str) -> object:
+        """A required value.
+
+        Raises:
+            OpsError: the plan does not know it.
+        """
+        if (value := self.values.get(name)) is None:
+            raise OpsError(f"{self.address}: the plan does not know its {name}")
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text; required without a default."""
+        if default is not None and self.values.get(name) is None:
+            return default
+        return str(self.value(name))
+
+    def number(self, name: str, default: int | None = None) -> Decimal:
+        """A number; required without a default."""
+        return decimal(self.text(name, None if default is None else str(default)))
+
+    def has(self, name: str, default: bool = False) -> bool:
+        """Whether a value is set: not false, zero or empty."""
+        value = self.values.get(name)
+        return default if value is None else bool(value)
+
+    def blocks(self, name: str) -> list[Block]:
+        """The blocks of a name; none if there is no such block."""
+        found = self.values.get(name) or []
+        assert isinstance(found, list)
+        return [Block(self.address, values) for values in found]
+
+
+@dataclass(frozen=True)
+class Resource(Block):
+    """A resource as the plan knows it."""
+
     type: str
-    values: dict[str, Any]
 
     @property
     def group(self) -> str:
         """The address without this one's key: `aws_eip.nat` for `aws_eip.nat[0]`."""
         return self.address.rpartition("[")[0] if self.address.endswith("]") else self.address
 
-    def __getitem__(self, name: str) -> Any:
-        if (value := self.values.get(name)) is None:
-            raise OpsError(f"{self.address}: the plan does not know its {name}")
-        return value
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """A value that may be absent."""
-        return default if (value := self.values.get(name)) is None else value
-
     @property
     def roles(self) -> list[str]:
-        """What a host runs."""
-        return (self.get("tags", {}).get("Roles") or "").split()
+        """The roles of a host."""
+        tags = self.values.get("tags") or {}
+        assert isinstance(tags, dict)
+        return (tags.get("Roles") or "").split()
 
 
 class Prices:
     """The price file, for one region."""
 
-    def __init__(self, data: dict[str, Any], region: str) -> None:
+    def __init__(self, data: PriceFile, region: str) -> None:
         if region not in data["regions"]:
             raise OpsError(
                 f"{PRICE_FILE} has no prices for the region {region}, only for "

@@ -37,9 +37,9 @@ def read_plan(plan: Plan, mocked: bool = False) -> Resources:
 
     def side(name: Literal["before", "after"]) -> list[Resource]:
         return [
-            Resource(change["address"], change["type"], change["change"][name])
+            Resource(change["address"], values, change["type"])
             for change in plan["resource_changes"]
-            if change["mode"] == "managed" and change["change"][name] is not None
+            if change["mode"] == "managed" and (values := change["change"][name]) is not None
         ]
 
     platform = plan.get("output_changes", {}).get("platform")
@@ -47,7 +47,7 @@ def read_plan(plan: Plan, mocked: bool = False) -> Resources:
     region = values.get("region")
     if not region:
         raise OpsError("the plan does not know platform.region, an output of terraform/")
-    return Resources(region, None if mocked else side("before"), side("after"))
+    return Resources(str(region), None if mocked else side("before"), side("after"))
 
 
 def mocked_plan(environment: Environment) -> Resources:

@@ -11,11 +11,11 @@ from lastro_ops.cost.bill import (
     ONE,
     PRICE_FILE,
     STORED,
+    ZERO,
     Line,
     Price,
     Prices,
     Resource,
-    decimal,
     total,
 )
 from lastro_ops.errors import OpsError
@@ -25,24 +25,24 @@ Pricing = Callable[[Resource, Prices], Iterator[Line]]
 
 def instance(host: Resource, price: Prices) -> Iterator[Line]:
     """A host and its disks. Its address depends on the others: see public_addresses."""
-    kind = host["instance_type"]
+    kind = host.text("instance_type")
     yield Line(host.address, kind, HOURS, price("instance", kind))
-    for disk in [*host["root_block_device"], *host.get("ebs_block_device", [])]:
-        kind = disk["volume_type"]
-        yield Line(host.address, f"disk {kind}", decimal(disk["volume_size"]), price("disk", kind))
+    for disk in [*host.blocks("root_block_device"), *host.blocks("ebs_block_device")]:
+        kind = disk.text("volume_type")
+        yield Line(host.address, f"disk {kind}", disk.number("volume_size"), price("disk", kind))
 
 
 def database(server: Resource, price: Prices) -> Iterator[Line]:
     """An RDS instance, its storage, and the secret in which RDS keeps the master password."""
-    zones = "_multi_az" if server.get("multi_az") else ""
-    kind, disk = server["instance_class"], server["storage_type"]
+    zones = "_multi_az" if server.has("multi_az") else ""
+    kind, disk = server.text("instance_class"), server.text("storage_type")
     label = f"{kind}, Multi-AZ" if zones else kind
-    size = decimal(server["allocated_storage"])
+    size = server.number("allocated_storage")
     yield Line(server.group, label, HOURS, price(f"database{zones}", kind))
     yield Line(server.group, f"storage {disk}", size, price(f"database_disk{zones}", disk))
-    if server.get("manage_master_user_password"):
+    if server.has("manage_master_user_password"):
         yield Line(server.group, "master password", ONE, price("secret", "month"))
-    if server.get("performance_insights_retention_period", 7) > 7:
+    if server.number("performance_insights_retention_period", 7) > 7:
         raise OpsError(
             f"{server.address}: lastro-ops cost prices Performance Insights of 7 days only"
         )
@@ -50,16 +50,16 @@ def database(server: Resource, price: Prices) -> Iterator[Line]:
 
 def alarm(of: Resource, price: Prices) -> Iterator[Line]:
     """An alarm, and the metric that it watches if that is one of ours."""
-    if of.get("metric_query"):
+    if of.has("metric_query"):
         raise OpsError(f"{of.address}: lastro-ops cost does not price alarms with metric_query")
     yield Line(of.group, "alarm", ONE, price("cloudwatch", "alarm"))
-    if not of["namespace"].startswith("AWS/"):
-        yield Line(of.group, f"metric {of['metric_name']}", ONE, price("cloudwatch", "metric"))
+    if not of.text("namespace").startswith("AWS/"):
+        yield Line(of.group, f"metric {of.text('metric_name')}", ONE, price("cloudwatch", "metric"))
 
 
 def endpoint(of: Resource, price: Prices) -> Iterator[Line]:
     """Gateways have no price."""
-    if of.get("vpc_endpoint_type", "Gateway") != "Gateway":
+    if of.text("vpc_endpoint_type", "Gateway") != "Gateway":
         yield Line(of.group, "endpoint", HOURS, price("network", "interface_endpoint"))
 
 
@@ -90,7 +90,7 @@ def public_addresses(resources: list[Resource], price: Prices) -> Iterator[Line]
     for host in resources:
         if host.type != "aws_instance" or "edge" in host.roles:
             continue
-        if host.get("associate_public_ip_address", not private):
+        if host.has("associate_public_ip_address", not private):
             yield Line(host.address, "public IPv4 address", HOURS, price("network", "public_ipv4"))
 
 
@@ -108,19 +108,22 @@ def usage(resources: list[Resource], price: Prices) -> Iterator[Line]:
     if "aws_nat_gateway" in types:
         yield used("traffic through the NAT gateway", assumed["nat_gb"], "network", "nat_traffic")
     if logs := [of for of in resources if of.type == "aws_cloudwatch_log_group"]:
-        months = decimal(max(of.get("retention_in_days", 0) or 365 for of in logs)) / 30
+        months = max(of.number("retention_in_days", 0) or 365 for of in logs) / Decimal(30)
         yield used("logs written", assumed["logs_gb"], "cloudwatch", "logs")
         yield used("logs kept", assumed["logs_gb"] * months, "cloudwatch", "logs_kept")
     for policy in (of for of in resources if of.type == "aws_dlm_lifecycle_policy"):
-        days = policy["policy_details"][0]["schedule"][0]["retain_rule"][0].get("count")
-        if days is None:
+        (details,) = policy.blocks("policy_details")
+        rule = details.blocks("schedule")[0].blocks("retain_rule")[0]
+        if not rule.has("count"):
             raise OpsError(f"{policy.address}: lastro-ops cost prices snapshots kept by count only")
-        disks = sum(
-            decimal(disk["volume_size"])
+        days = rule.number("count")
+        sizes = (
+            disk.number("volume_size")
             for host in resources
             if host.type == "aws_instance"
-            for disk in host["root_block_device"]
+            for disk in host.blocks("root_block_device")
         )
+        disks = sum(sizes, ZERO)
         share = assumed["disk_used"] + assumed["disk_changed"] * (days - 1)
         yield used(f"snapshots of {days} days", disks * share, "snapshot", "storage")
     if assumed["out_gb"]:

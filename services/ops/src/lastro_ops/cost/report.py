@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from lastro_ops.cost.bill import HOURS, PRICE_FILE, ZERO, Price, Prices, total
@@ -26,7 +26,7 @@ def mark(*prices: Price) -> str:
 
 def unit_price(price: Price) -> str:
     """A price as it is published, cents at least."""
-    digits = max(2, -price.usd.as_tuple().exponent)
+    digits = max(2, -int(price.usd.as_tuple().exponent))
     return f"{price.usd:.{digits}f}"
 
 
@@ -46,7 +46,7 @@ def assumptions(price: Prices) -> list[tuple[str, ...]]:
     ]
 
 
-def columns(rows: list[tuple[str, ...]], right: Iterable[int] = ()) -> Iterator[str]:
+def columns(rows: Sequence[tuple[str, ...]], right: Iterable[int] = ()) -> Iterator[str]:
     """Rows in aligned columns, those of ``right`` to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from lastro_ops import aws
 from lastro_ops.cost.report import for_review
@@ -24,7 +24,7 @@ from lastro_ops.errors import OpsError, UsageError
 from lastro_ops.markdown import folded
 from lastro_ops.project import Environment, Project
 from lastro_ops.terraform.explain import explain
-from lastro_ops.terraform.plan import Plan, changes_nothing, count, doomed_by, protection
+from lastro_ops.terraform.plan import Plan, State, changes_nothing, count, doomed_by, protection
 from lastro_ops.terraform.process import Output, Terraform
 
 # A plan that would destroy data is refused: callers can tell that from a failure.
@@ -197,7 +197,7 @@ class EnvironmentTerraform:
 
     def destroy(self) -> None:
         """Destroy everything, unless a setting protects it."""
-        state: dict[str, Any] = json.loads(self.read("show", "-json"))
+        state: State = json.loads(self.read("show", "-json"))
         if kept := protection(state):
             raise OpsError(
                 f"{self.name} is protected. Nothing was destroyed. First set {' and '.join(kept)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 # The resources whose data nothing else brings back: type -> what it is called, and which attribute
 # is its name.
@@ -13,11 +13,11 @@ PRECIOUS = {
 
 
 class Change(TypedDict):
-    """What happens to a resource or an output, with its values on both sides."""
+    """What happens to a resource, and its values before and after: None where it does not exist."""
 
     actions: list[str]
-    before: Any
-    after: Any
+    before: dict[str, object] | None
+    after: dict[str, object] | None
 
 
 class ResourceChange(TypedDict):
@@ -30,10 +30,35 @@ class ResourceChange(TypedDict):
 
 
 class Plan(TypedDict, total=False):
-    """A plan, as `terraform show -json` prints it."""
+    """A plan, as `terraform show -json` prints it. Each of our outputs is an object or a text."""
 
     resource_changes: list[ResourceChange]
     output_changes: dict[str, Change]
+
+
+class StateResource(TypedDict):
+    """One resource of a state."""
+
+    type: str
+    values: dict[str, object]
+
+
+class RootModule(TypedDict, total=False):
+    """The resources of a state that are in no module."""
+
+    resources: list[StateResource]
+
+
+class StateValues(TypedDict, total=False):
+    """The values of a state."""
+
+    root_module: RootModule
+
+
+class State(TypedDict, total=False):
+    """A state, as `terraform show -json` prints it; empty where nothing has been made."""
+
+    values: StateValues
 
 
 def changes(plan: Plan) -> list[ResourceChange]:
@@ -60,22 +85,23 @@ def count(plan: Plan) -> str:
 
 def doomed_by(plan: Plan) -> dict[str, str]:
     """The resources with data that a plan would destroy: name -> kind."""
-    return {
-        item["change"]["before"][PRECIOUS[item["type"]][1]]: PRECIOUS[item["type"]][0]
-        for item in changes(plan)
-        if item["type"] in PRECIOUS and "delete" in item["change"]["actions"]
-    }
+    doomed = {}
+    for item in changes(plan):
+        before = item["change"]["before"]
+        if before and item["type"] in PRECIOUS and "delete" in item["change"]["actions"]:
+            kind, attribute = PRECIOUS[item["type"]]
+            doomed[str(before[attribute])] = kind
+    return doomed
 
 
-def protection(state: dict[str, Any]) -> list[str]:
+def protection(state: State) -> list[str]:
     """The settings that keep the resources of a state from being destroyed."""
     resources = state.get("values", {}).get("root_module", {}).get("resources", [])
-    values: dict[str, list[dict[str, Any]]] = {type_: [] for type_ in PRECIOUS}
-    for item in resources:
-        values.setdefault(item["type"], []).append(item["values"])
     kept = []
-    if any(database["deletion_protection"] for database in values["aws_db_instance"]):
+    databases = (item["values"] for item in resources if item["type"] == "aws_db_instance")
+    if any(database["deletion_protection"] for database in databases):
         kept.append("deletion_protection = false in `database`")
-    if any(not bucket["force_destroy"] for bucket in values["aws_s3_bucket"]):
+    buckets = (item["values"] for item in resources if item["type"] == "aws_s3_bucket")
+    if any(not bucket["force_destroy"] for bucket in buckets):
         kept.append("force_destroy = true in `buckets`")
     return kept
