@@ -247,8 +247,11 @@ class Platform:
         return PROJECT / f".lastro/{self.environment}/ssh_config"
 
     def host(self, service: str) -> testinfra.host.Host:
-        """A shell on that host, as root."""
-        name = self.host_of(service)
+        """A shell on the first host of a service, as root."""
+        return self.named_host(self.host_of(service))
+
+    def named_host(self, name: str) -> testinfra.host.Host:
+        """A shell on a host by its name in the inventory, as root."""
         if self.one_machine:
             return testinfra.get_host(f"podman://{name}")
         return testinfra.get_host(

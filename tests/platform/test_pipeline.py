@@ -14,12 +14,15 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from actions import Actions, Event, JobFailed
 from github_api import GitHub
@@ -516,12 +519,12 @@ def test_credentials_of_another_account_are_refused(checkout: Path, platform: Pl
 def test_an_instance_type_that_is_not_offered_is_named(checkout: Path, platform: Platform) -> None:
     tfvars = checkout / f"terraform/environments/{ENVIRONMENT}.tfvars"
     text = tfvars.read_text()
-    assert "t3.small" in text
-    tfvars.write_text(text.replace("t3.small", "t9.small", 1))
+    assert "t3.large" in text
+    tfvars.write_text(text.replace("t3.large", "t9.large", 1))
     result = shell(checkout, "make", "plan", f"ENV={ENVIRONMENT}", **root_credentials(platform))
     assert result.returncode != 0
     said = " ".join(result.stderr.split())
-    assert 'AWS does not offer instance type "t9.small"' in said
+    assert 'AWS does not offer instance type "t9.large"' in said
 
 
 # ---- a host for tasks, which came by one line of that change -------------------------------------
@@ -591,6 +594,98 @@ def test_without_the_line_tasks_run_on_the_host_of_airflow_again_and_logs_stay(
     assert ran_on(platform, "quick") == platform.host_of("airflow")
     # The log of what a worker ran is Airflow's.
     assert "it ends" in log_of(platform, "long", run)
+
+
+# ---- hosts that come and go -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def tfvars() -> Iterator[Path]:
+    """The settings of this environment, which are as before at the end."""
+    file = PROJECT / f"terraform/environments/{ENVIRONMENT}.tfvars"
+    before = file.read_text()
+    yield file
+    file.write_text(before)
+
+
+def with_hosts(text: str, hosts: str) -> str:
+    """Settings with other hosts."""
+    return re.sub(r"^hosts = \{\n.*?^\}\n", hosts, text, count=1, flags=re.DOTALL | re.MULTILINE)
+
+
+TWO_SERVE = """hosts = {
+  all    = { instance_type = "t3.large", roles = ["mlflow", "airflow", "model_api", "dashboard", "edge"] }
+  second = { instance_type = "t3.small", roles = ["model_api"] }
+}
+"""
+APART = """hosts = {
+  mlflow  = { instance_type = "t3.small", roles = ["mlflow"] }
+  airflow = { instance_type = "t3.small", roles = ["airflow"] }
+  serving = { instance_type = "t3.small", roles = ["model_api", "dashboard", "edge"] }
+}
+"""
+
+
+@pytest.mark.full
+@pytest.mark.see("journal of model-api")
+def test_hosts_of_the_model_api_restart_one_by_one_and_no_request_fails(
+    pushed: Path, platform: Platform, tfvars: Path
+) -> None:
+    tfvars.write_text(with_hosts(tfvars.read_text(), TWO_SERVE))
+    platform.make("up")
+    names = [platform.contract["hosts"][each]["name"] for each in ("all", "second")]
+    hosts = [platform.named_host(name) for name in names]
+
+    def processes() -> list[str]:
+        return [host.check_output("systemctl show -p MainPID --value model-api") for host in hosts]
+
+    for endpoint in platform.contract["services"]["model_api"]["endpoints"]:
+        ready = f"{endpoint}/health/ready"
+        wait_for(ready, lambda url=ready: requests.get(url, timeout=60).status_code == 200)
+    body = json.dumps({"inputs": [platform.example()]}).encode()
+    headers = {
+        "Authorization": f"Bearer {platform.secret('model_api')['bearer_key']}",
+        "Content-Type": "application/json",
+    }
+    path, stop, failed, answered = "/models/wine-classifier/predict", threading.Event(), [], [0]
+
+    def ask() -> None:
+        while not stop.is_set():
+            answer = platform.visit("model_api", path, method="POST", headers=headers, body=body)
+            answered[0] += 1
+            if answer.status != 200:
+                failed.append((answer.status, answer.data[:200]))
+
+    before = processes()
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        try:
+            platform.playbook("site.yml", "-e", "model_api_max_rows=55")
+            after = processes()
+            # Settings that are refused change no host.
+            refused = {"model_api_extra_environment": {"MODEL_API_PORT": "none"}}
+            said = platform.playbook("site.yml", "-e", json.dumps(refused), check=False)
+        finally:
+            stop.set()
+        for each in asking:
+            each.result()
+    assert "MODEL_API_PORT" in said and "nothing was changed" in said
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert processes() == after
+    assert answered[0] > 100
+    assert failed == []
+
+
+@pytest.mark.full
+def test_one_host_is_replaced_by_three_at_addresses_that_it_had(
+    pushed: Path, platform: Platform, tfvars: Path
+) -> None:
+    tfvars.write_text(with_hosts(tfvars.read_text(), APART))
+    platform.make("up")
+    assert platform.predict().status_code == 200
+    tfvars.write_text(with_hosts(tfvars.read_text(), TWO_SERVE))
+    platform.make("up")
+    assert platform.predict().status_code == 200
 
 
 def log_of(platform: Platform, dag: str, run: str) -> str:
