@@ -596,7 +596,7 @@ def test_without_the_line_tasks_run_on_the_host_of_airflow_again_and_logs_stay(
     assert "it ends" in log_of(platform, "long", run)
 
 
-# ---- hosts that come and go -----------------------------------------------------------------------
+# ---- hosts that come and go ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -614,7 +614,10 @@ def with_hosts(text: str, hosts: str) -> str:
 
 
 TWO_SERVE = """hosts = {
-  all    = { instance_type = "t3.large", roles = ["mlflow", "airflow", "model_api", "dashboard", "edge"] }
+  all = {
+    instance_type = "t3.large"
+    roles         = ["mlflow", "airflow", "model_api", "dashboard", "edge"]
+  }
   second = { instance_type = "t3.small", roles = ["model_api"] }
 }
 """
