@@ -23,7 +23,7 @@ locals {
         service = try(service.ready.service, service.role)
         login   = try(service.ready.login, null)
         domain  = try(service.ready.domain, false)
-        body    = try(service.ready.body, null)
+        pattern = try(service.ready.pattern, null)
         states  = try(service.ready.states, null)
         file    = try(service.ready.file, null)
         means   = try(service.ready.means, null)

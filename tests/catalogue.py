@@ -43,7 +43,7 @@ def entries() -> dict[str, dict[str, Any]]:
                 "service": role,
                 "login": None,
                 "domain": False,
-                "body": None,
+                "pattern": None,
                 "states": None,
                 "file": None,
                 "means": None,

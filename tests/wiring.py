@@ -195,6 +195,7 @@ class Service:
     ready_url: str | None
     ready_file: str | None
     ready_headers: dict[str, str]
+    ready_pattern: str | None
     database: dict[str, Any] | None
 
 
@@ -279,5 +280,6 @@ class Wiring:
             ready_url=value("_python_service_ready_url", " | default(none)"),
             ready_file=value("_python_service_ready_file", " | default(none)"),
             ready_headers=value("_python_service_ready_headers"),
+            ready_pattern=value("_python_service_ready_pattern", " | default(none)"),
             database=value("_python_service_database", " | default(none)"),
         )

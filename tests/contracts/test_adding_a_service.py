@@ -152,11 +152,6 @@ class Tree:
             text=True,
         )
 
-    def ops(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `lastro-ops` for the copy, which it finds by where its package is."""
-        source = str(self.root / "services/ops/src")
-        return self.run(sys.executable, "-m", "lastro_ops", *arguments, PYTHONPATH=source)
-
 
 def follow(root: Path) -> set[str]:
     """Do what the page says; the files that it names."""
@@ -334,7 +329,7 @@ def test_status_asks_it(tree: Tree, tmp_path: Path) -> None:
 
 
 def test_a_tunnel_leads_to_it(tree: Tree) -> None:
-    result = tree.ops("tunnel", "--direct", "local", "example")
+    result = tree.run(sys.executable, "scripts/tunnel", "--direct", "local", "example")
     assert "example of local opens directly: http://10.42.0.15:8600." in result.stdout
 
 
@@ -347,14 +342,14 @@ def test_verify_checks_it(tree: Tree) -> None:
         "test_unit_runs_and_will_after_a_reboot[example-example]",
         "test_service_has_a_user_of_its_own[example]",
         "test_secrets_are_read_by_root_alone[example]",
-        "test_a_service_is_ready[example]",
+        "test_service_is_ready[example]",
         "test_each_name_answers_by_https_with_a_valid_certificate[example]",
     ):
         assert test in listed, listed
 
 
 def test_the_lists_of_molecule_of_ci_and_of_the_tests_have_it(tree: Tree) -> None:
-    roles = tree.ops("molecule", "--list").stdout
+    roles = tree.run("scripts/molecule", "--list").stdout
     assert '"example"' in roles
     catalogue = copy_of("catalogue", tree.root)
     assert "example" in catalogue.RELEASES

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import catalogue
 import pytest
 from catalogue import CATALOGUE
-from wiring import PROJECT, ROLES
+from wiring import PROJECT, ROLES, Wiring
 
 TERRAFORM = PROJECT / "terraform"
 REQUIRED_FIELDS = {"title", "count", "release", "units", "test"}
@@ -111,3 +113,29 @@ def test_no_two_services_share_a_port_or_a_secret() -> None:
 def test_units_are_found_by_the_name_of_the_role(role: str, entry: dict[str, Any]) -> None:
     # `make logs` and `make status` look for them by it.
     assert all(unit.startswith(role.replace("_", "-")) for unit in entry["units"])
+
+
+def test_status_and_verify_judge_as_the_role_does_when_it_waits(
+    wiring: Wiring, workers: Wiring
+) -> None:
+    entries = catalogue.entries()
+    for role in catalogue.RELEASES:
+        service = (wiring if wiring.groups[role] else workers).service(role)
+        ready = entries[role]["ready"]
+        assert service.ready_file == ready["file"], role
+        if service.ready_url:
+            parts = urlsplit(service.ready_url)
+            assert f"{parts.path}?{parts.query}".rstrip("?") == ready["path"], role
+            assert bool(service.ready_headers) == bool(ready["login"]), role
+        if ready["pattern"]:
+            assert service.ready_pattern == ready["pattern"], role
+
+
+@pytest.mark.parametrize("state", ["healthy", "unhealthy", None])
+def test_the_states_that_count_are_those_that_airflows_role_waits_for(
+    wiring: Wiring, state: str | None
+) -> None:
+    ready = catalogue.entries()["airflow"]["ready"]
+    answer = json.dumps({"metadatabase": {"status": "healthy"}, "scheduler": {"status": state}})
+    good = state in (ready["states"], None)
+    assert bool(re.search(wiring.service("airflow").ready_pattern or "", answer)) == good

@@ -90,8 +90,7 @@ ANSWERS = {
     "/api/v2/monitor/health": json.dumps(
         {"scheduler": {"status": "healthy"}, "triggerer": {"status": None}}
     ),
-    "/health/ready": "{}",
-    "/_stcore/health": "ok",
+    "/health/ready": "Ready: all 6 pages can be drawn.",
 }
 
 
@@ -152,8 +151,8 @@ def test_status_shows_every_service_and_ends_well(
 @pytest.mark.parametrize(
     ("path", "body", "said", "ill"),
     [
-        ("/health/ready", None, "model_api answers 404", "model_api"),
-        ("/_stcore/health", "<html>", "answers '<html>', not 'ok'", "dashboard"),
+        ("/api/2.0/mlflow/experiments/search", None, "mlflow answers 404", "mlflow"),
+        ("/health/ready", "<html>", "answers '<html>', which does not match ^Ready: ", "dashboard"),
         (
             "/api/v2/monitor/health",
             '{"scheduler": {"status": "unhealthy"}}',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,18 +80,20 @@ def not_ready(answers: Sequence[Mapping[str, Any]], services: Mapping[str, Servi
 
 
 def not_ready_reasons(answer: Mapping[str, Any], services: Mapping[str, Service]) -> list[str]:
-    """Return why an answer with the status 200 is not that of a ready service.
+    """Return what an answer says of a service that is not ready, a line for each reason.
 
     Args:
         answer: as for `not_ready`, of one role.
         services: role -> its entry of the contract.
     """
     ready, content = services[answer["item"]]["ready"], answer.get("content", "").strip()
+    first = content.split("\n")[0][:200]
     if answer["status"] != 200:
-        return []
+        # A page or JSON is nothing to read here; a sentence is.
+        return [first] if first and first[0] not in "<{[" else []
     reasons = []
-    if ready["body"] and content != ready["body"]:
-        reasons.append(f"answers {content[:40]!r}, not {ready['body']!r}")
+    if ready["pattern"] and not re.search(ready["pattern"], content):
+        reasons.append(f"answers {first[:40]!r}, which does not match {ready['pattern']}")
     if ready["states"]:
         parts = answer.get("json", {}).items()
         states = {name: part["status"] for name, part in parts if part.get("status")}

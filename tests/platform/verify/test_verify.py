@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import pytest
@@ -114,19 +115,22 @@ def test_airflow_reads_the_published_dags(platform: Platform) -> None:
     wait_until("all DAGs to be imported", errors, lambda found: found["total_entries"] == 0)
 
 
-@pytest.mark.parametrize(
-    "service", [name for name, its in HERE.contract["services"].items() if its["health_path"]]
-)
-def test_a_service_is_ready(platform: Platform, service: str) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_service_is_ready(platform: Platform, service: str) -> None:
     ready = platform.contract["services"][service]["ready"]
-    login = ("admin", platform.secret(ready["login"])["admin_password"]) if ready["login"] else None
+    secret = platform.secret(ready["login"]) if ready["login"] else {}
+    login = {"auth": ("admin", secret["admin_password"])} if secret else {}
 
     def asked() -> tuple[int, str]:
-        answer = platform.ask(service, ready["path"], auth=login)
+        answer = platform.ask(ready["service"], ready["path"], **login)
         return answer.status_code, answer.text
 
-    _, text = wait_until(f"{service} to be ready", asked, lambda found: found[0] == 200)
-    assert ready["body"] in (None, text)
+    def is_ready(found: tuple[int, str]) -> bool:
+        return found[0] == 200 and bool(re.search(ready["pattern"] or "", found[1]))
+
+    wait_until(f"{service} to be ready", asked, is_ready)
+    if ready["file"]:
+        assert platform.host(service).file(ready["file"]).exists
 
 
 @pytest.mark.parametrize(
