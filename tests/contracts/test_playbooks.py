@@ -90,6 +90,7 @@ ANSWERS = {
     "/api/v2/monitor/health": json.dumps(
         {"scheduler": {"status": "healthy"}, "triggerer": {"status": None}}
     ),
+    "/edge_worker/v1/health": "{}",
     "/health/ready": "Ready: all 6 pages can be drawn.",
 }
 
@@ -120,7 +121,7 @@ def answering(answers: dict[str, str]) -> Iterator[int]:
 
 
 def shown(
-    folder: Path, answers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, answers: dict[str, str], monkeypatch: pytest.MonkeyPatch, *further: str
 ) -> tuple[int, list[str]]:
     """What `make status` shows of a platform on one host that answers so; its exit status."""
     systemctl = folder / "bin/systemctl"
@@ -129,9 +130,9 @@ def shown(
     systemctl.write_text(f"#!/bin/sh\necho \"$@\" >{folder}/asked\necho '{json.dumps(units)}'\n")
     systemctl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
-    its = contract({"all": machine("127.0.0.1", *CONTRACT["services"])})
+    its = contract({"all": machine("127.0.0.1", *CONTRACT["services"], *further)})
     with answering(answers) as port:
-        for role in its["services"]:
+        for role in CONTRACT["services"]:
             its = changed(its, ("services", role, "endpoints"), [f"http://127.0.0.1:{port}"])
         return play_lines(inventory_of(folder, its), PLAYBOOKS / "status.yml")
 
@@ -157,7 +158,7 @@ def test_status_shows_every_service_and_ends_well(
             "/api/v2/monitor/health",
             '{"scheduler": {"status": "unhealthy"}}',
             "scheduler is unhealthy",
-            "airflow",
+            "airflow, airflow_worker",
         ),
     ],
 )
@@ -170,10 +171,13 @@ def test_status_names_the_service_that_is_not_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = {key: text for key, text in (ANSWERS | {path: body}).items() if text is not None}
-    status, lines = shown(tmp_path, answers, monkeypatch)
+    # A worker is ready once Airflow has accepted it, which a file says that is not here.
+    further = ["airflow_worker"] if "airflow_worker" in ill else []
+    status, lines = shown(tmp_path, answers, monkeypatch, *further)
     assert status != 0
     output = " ".join(" ".join(lines).split())
     assert said in output
+    assert ("airflow_worker not accepted by Airflow" in output) == bool(further)
     assert f"Not well: {ill}. `make logs SERVICE=...`" in output
 
 
@@ -189,3 +193,10 @@ def test_login_shows_how_to_log_in_to_each_page(tmp_path: Path) -> None:
         "Dashboard  http://10.42.0.13:8501     the same login as MLflow",
     ):
         assert line in output
+
+
+def test_a_contract_of_an_earlier_version_says_what_to_do(tmp_path: Path) -> None:
+    before = CONTRACT | {"services": {role: {"port": 1} for role in CONTRACT["services"]}}
+    status, lines = play_lines(inventory_of(tmp_path, before), PLAYBOOKS / "login.yml")
+    assert status != 0
+    assert "is older than this checkout. Run `make up` first" in " ".join(" ".join(lines).split())

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
+
 DOCUMENTATION = """
 name: platform_services
 short_description: what the wiring and the playbooks derive from the catalogue of services
@@ -16,6 +18,23 @@ description:
 Service = Mapping[str, Any]
 
 
+def role_order(services: Mapping[str, Service]) -> list[str]:
+    """Return the roles in the order in which a host sets them up.
+
+    Args:
+        services: role -> its entry of the contract.
+
+    Raises:
+        AnsibleFilterError: an earlier version of this project wrote the contract.
+    """
+    if any("position" not in service for service in services.values()):
+        raise AnsibleFilterError(
+            "The contract (platform.json in the inventory) is older than this checkout."
+            " Run `make up` first"
+        )
+    return sorted(services, key=lambda role: services[role]["position"])
+
+
 def page_urls(services: Mapping[str, Service]) -> dict[str, str]:
     """Return role -> where people reach it: its public URL, or else its first endpoint.
 
@@ -24,11 +43,8 @@ def page_urls(services: Mapping[str, Service]) -> dict[str, str]:
     Args:
         services: role -> its entry of the contract.
     """
-    return {
-        role: service["public_url"] or service["endpoints"][0]
-        for role, service in sorted(services.items(), key=lambda item: item[1]["position"])
-        if service["public_name"]
-    }
+    pages = [role for role in role_order(services) if services[role]["public_name"]]
+    return {role: services[role]["public_url"] or services[role]["endpoints"][0] for role in pages}
 
 
 def edge_sites(services: Mapping[str, Service]) -> list[dict[str, Any]]:
@@ -39,8 +55,8 @@ def edge_sites(services: Mapping[str, Service]) -> list[dict[str, Any]]:
     Args:
         services: role -> its entry of the contract.
     """
-    pages = [service for service in services.values() if service["public_url"]]
-    pages.sort(key=lambda service: (service["public_name"] != "@", service["position"]))
+    pages = [services[role] for role in role_order(services) if services[role]["public_url"]]
+    pages.sort(key=lambda service: service["public_name"] != "@")
     return [_site(service) for service in pages]
 
 
@@ -75,7 +91,7 @@ def not_ready(answers: Sequence[Mapping[str, Any]], services: Mapping[str, Servi
     return [
         answer["item"]
         for answer in answers
-        if answer["status"] != 200 or not_ready_reasons(answer, services)
+        if answer.get("status") != 200 or not_ready_reasons(answer, services)
     ]
 
 
@@ -88,7 +104,7 @@ def not_ready_reasons(answer: Mapping[str, Any], services: Mapping[str, Service]
     """
     ready, content = services[answer["item"]]["ready"], answer.get("content", "").strip()
     first = content.split("\n")[0][:200]
-    if answer["status"] != 200:
+    if answer.get("status") != 200:
         # A page or JSON is nothing to read here; a sentence is.
         return [first] if first and first[0] not in "<{[" else []
     reasons = []
@@ -148,4 +164,5 @@ class FilterModule:
             "not_ready": not_ready,
             "not_ready_reasons": not_ready_reasons,
             "page_urls": page_urls,
+            "role_order": role_order,
         }
