@@ -198,7 +198,7 @@ molecule: ## Test the roles on hosts of their own; or one ROLE
 	lastro-ops molecule $${ROLE-}
 
 .PHONY: molecule-roles
-molecule-roles: setup
+molecule-roles: setup ## List the roles that Molecule tests, as the pipeline reads them
 	@lastro-ops molecule --list | tee -a "$${GITHUB_OUTPUT:-/dev/null}"
 
 .PHONY: bench

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from lastro_ops import cli
 from lastro_ops.cli import COMMANDS
-from lastro_ops.molecule import tested_roles
+from lastro_ops.molecule import roles_on_hosts
 from lastro_ops.project import Project
 from wiring import PROJECT
 
@@ -242,7 +242,7 @@ def test_molecule_has_a_host_for_every_role() -> None:
     config = yaml.safe_load((PROJECT / ".config/molecule/config.yml").read_text())
     prefix = "lastro-molecule-"
     named = {host["name"].removeprefix(prefix): host["groups"] for host in config["platforms"]}
-    for role, host in tested_roles(Project(PROJECT)).items():
+    for role, host in roles_on_hosts(Project(PROJECT)).items():
         assert named[host] in ([role], f"${{LASTRO_MOLECULE_{host.upper()}}}"), role
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -126,7 +127,7 @@ def test_a_scenario_that_fails_is_named_and_ends_its_role_alone(
 
 
 def test_a_role_is_tested_after_the_one_whose_service_it_uses() -> None:
-    hosts = molecule.tested_roles(Project(PROJECT))
+    hosts = molecule.roles_on_hosts(Project(PROJECT))
     assert molecule.lanes_of(hosts, ["dashboard"]) == [["mlflow", "dashboard"], [], []]
     assert molecule.lanes_of(hosts, ["edge", "airflow"]) == [[], ["airflow"], ["edge"]]
     with pytest.raises(UsageError, match="no role 'beer' to test; choose one of: base "):
@@ -135,7 +136,7 @@ def test_a_role_is_tested_after_the_one_whose_service_it_uses() -> None:
 
 def test_every_role_with_scenarios_is_in_a_lane() -> None:
     roles = {path.parent.name for path in PROJECT.glob("ansible/roles/*/molecule")}
-    lanes = molecule.lanes_of(molecule.tested_roles(Project(PROJECT)), [])
+    lanes = molecule.lanes_of(molecule.roles_on_hosts(Project(PROJECT)), [])
     assert {role for lane in lanes for role in lane} == roles
 
 
@@ -143,7 +144,9 @@ def test_hosts_that_were_kept_are_taken_up_again(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["molecule", "--keep", "edge"], project) == 0
-    assert "The hosts stay. Next: export LASTRO_MOLECULE_IMAGE=an-image" in capfd.readouterr().out
+    output = capfd.readouterr().out
+    assert re.search("The hosts stay. Next: export .*LASTRO_MOLECULE_IMAGE=an-image ", output)
+    assert "LASTRO_MOLECULE_AIRFLOW='[airflow, airflow_worker]'" in output
     (project.root / "calls").unlink()
     assert cli.main(["molecule", "--keep", "edge"], project) == 0
     assert DESTROY not in calls(project)

@@ -215,7 +215,7 @@ def test_a_tunnel_becomes_ssh_with_the_configuration_of_make_access(
     assert ssh.read_text().splitlines() == [
         *("-F", f"{project.root}/.lastro/prod/ssh_config"),
         *("-o", "ExitOnForwardFailure=yes", "-N", "-L", f"127.0.0.1:34567:{address}:{port}"),
-        f"{CONTRACT['project']}-prod-{host}",
+        CONTRACT["hosts"][host]["name"],
     ]
 
 

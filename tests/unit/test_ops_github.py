@@ -53,7 +53,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> GitHub:
     monkeypatch.setattr(
         requests.Session,
         "request",
-        lambda self, *given, **named: hub.request(self, *given, **named),
+        lambda self, *given, **named: hub.answer(self, *given, **named),
     )
     return hub
 

@@ -182,7 +182,7 @@ def say(text: str) -> None:
     print(f"\n\033[1m==> {text}\033[0m", flush=True)
 
 
-def tested_roles(project: Project) -> dict[str, str]:
+def roles_on_hosts(project: Project) -> dict[str, str]:
     """Role -> the host on which it is tested, in the order of testing."""
     services = {service["role"]: service["test"] for service in project.catalogue()}
     return OTHERS | services
@@ -211,7 +211,7 @@ def lanes_of(hosts: Mapping[str, str], roles: Sequence[str]) -> list[list[str]]:
 
 def environment(project: Project) -> dict[str, str]:
     """The environment variables of Molecule and Ansible."""
-    roles = tested_roles(project)
+    roles = roles_on_hosts(project)
     # The groups of the hosts in .config/molecule/config.yml, as lists of YAML.
     groups = {
         f"LASTRO_MOLECULE_{host.upper()}": f"[{', '.join(r for r in roles if roles[r] == host)}]"
@@ -285,7 +285,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(project: Project, options: argparse.Namespace) -> None:
     """Test, and remove the hosts."""
-    roles = tested_roles(project)
+    roles = roles_on_hosts(project)
     if options.list:
         print(f"roles={json.dumps(list(roles))}")
         return
