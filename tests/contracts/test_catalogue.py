@@ -120,7 +120,11 @@ def test_status_and_verify_judge_as_the_role_does_when_it_waits(
 ) -> None:
     entries = catalogue.entries()
     for role in catalogue.RELEASES:
-        service = (wiring if wiring.groups[role] else workers).service(role)
+        platforms = [each for each in (wiring, workers) if each.groups[role]]
+        if not platforms:
+            # A service that no platform of the tests has, such as one just added.
+            continue
+        service = platforms[0].service(role)
         ready = entries[role]["ready"]
         assert service.ready_file == ready["file"], role
         if service.ready_url:

@@ -106,3 +106,20 @@ def test_the_rooms_have_no_cycle() -> None:
     }:
         below |= ready
     assert below == ROOMS.keys()
+
+
+def vague_signatures(file: Path) -> Iterator[str]:
+    """The public functions of a module that name ``Any`` in their signature."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if node.name.startswith("_") and node.name != "__init__":
+            continue
+        arguments = [*ast.walk(node.args), *(ast.walk(node.returns) if node.returns else ())]
+        if any(isinstance(part, ast.Name) and part.id == "Any" for part in arguments):
+            yield f"{file.relative_to(MODEL_API)}:{node.lineno} {node.name}"
+
+
+def test_public_signatures_of_the_model_api_say_what_they_take() -> None:
+    vague = [found for file in MODEL_API.rglob("*.py") for found in vague_signatures(file)]
+    assert not vague, "name a type; what libraries without types return has names in untyped.py"

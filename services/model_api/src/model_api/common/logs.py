@@ -33,7 +33,7 @@ class JsonLine(logging.Formatter):
         return _encode(line).decode()
 
 
-def without_values(error: BaseException) -> dict[str, Any]:
+def without_values(error: BaseException) -> dict[str, object]:
     """Return what may be logged of an error that a model raised: its message may quote the payload.
 
     Returns:

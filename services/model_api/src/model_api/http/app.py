@@ -8,7 +8,6 @@ from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -17,8 +16,9 @@ from starlette.exceptions import HTTPException
 
 from model_api.common.guard import Guard
 from model_api.http import documentation, metrics, problems
+from model_api.http.asgi import ASGIApp
 from model_api.http.executor import PredictionExecutor
-from model_api.http.gate import PATH_SHOWN, ASGIApp, Gate, internal_error
+from model_api.http.gate import PATH_SHOWN, Gate, internal_error
 from model_api.http.keys import Keys
 from model_api.http.metrics import Metrics
 from model_api.http.predict import DEFAULT_ALIAS, PredictionLog, Predictor, find
@@ -26,6 +26,7 @@ from model_api.http.problems import Problem
 from model_api.http.rates import RateLimiter
 from model_api.http.settings import Settings
 from model_api.http.store import Store
+from model_api.model.untyped import JsonObject
 from model_api.prediction_log import PredictionLog as SocketLog
 
 DRAINING = "draining"
@@ -130,7 +131,7 @@ def create_app(
 
 
 def _add_routes(app: FastAPI, store: Store, draining: Path) -> None:
-    def listing() -> dict[str, Any]:
+    def listing() -> JsonObject:
         polled_at = store.polled_at
         return {
             "registry_error": store.registry_error,

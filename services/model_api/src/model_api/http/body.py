@@ -1,10 +1,9 @@
 """The body of a request: read with a limit for its size and its time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
 
+from model_api.http.asgi import Receive
 from model_api.http.problems import Problem
 
 
@@ -12,9 +11,7 @@ class Disconnected(Exception):
     """The client went away before it had sent the whole request."""
 
 
-async def read_body(
-    receive: Callable[[], Awaitable[Any]], declared: bytes | None, limit: int, seconds: float
-) -> bytes:
+async def read_body(receive: Receive, declared: bytes | None, limit: int, seconds: float) -> bytes:
     """Return a request's body, without ever holding more of it than the limit.
 
     Args:

@@ -19,6 +19,7 @@ from model_api.http.absence import NotLoaded, UnknownModel
 from model_api.http.store import Store
 from model_api.model.decoding import FORMATS
 from model_api.model.schema import body_schema
+from model_api.model.untyped import JsonObject
 from model_api.model.version import Version
 
 DESCRIPTION = """\
@@ -143,7 +144,7 @@ def _loaded(store: Store) -> Iterator[tuple[str, Version]]:
                 continue
 
 
-def _document(app: FastAPI, loaded: list[tuple[str, Version]]) -> dict[str, Any]:
+def _document(app: FastAPI, loaded: list[tuple[str, Version]]) -> JsonObject:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
@@ -190,7 +191,7 @@ def _document(app: FastAPI, loaded: list[tuple[str, Version]]) -> dict[str, Any]
     return document
 
 
-def _invocations(head: str) -> dict[str, Any]:
+def _invocations(head: str) -> JsonObject:
     names = [part[1:-1] for part in head.split("/") if part.startswith("{")]
     formats = ", ".join(FORMATS)
     body = {
@@ -229,7 +230,7 @@ _PROBABILITIES: dict[str, Any] = {
 }
 
 
-def _of_version(alias: str, version: Version) -> dict[str, Any]:
+def _of_version(alias: str, version: Version) -> JsonObject:
     operation = _operation(
         f"Predict with {version.name}, {alias}: version {version.number}",
         f"predict {version.name} {alias}",
@@ -244,7 +245,7 @@ def _of_version(alias: str, version: Version) -> dict[str, Any]:
 
 def _operation(
     summary: str, operation_id: str, tag: str, body: dict[str, Any], classes: list[Any] | None
-) -> dict[str, Any]:
+) -> JsonObject:
     row: dict[str, Any] = {"type": "object", "additionalProperties": {"type": ["number", "null"]}}
     if classes is not None:
         row["required"] = [str(name) for name in classes]

@@ -4,24 +4,19 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
 from model_api.common.logs import Repeats, without_values
 from model_api.http import documentation, problems
+from model_api.http.asgi import ASGIApp, Message, Receive, Scope, Send
 from model_api.http.body import Disconnected
 from model_api.http.keys import Keys
 from model_api.http.metrics import Metrics
 from model_api.http.predict import Predictor, target
 from model_api.http.problems import Problem
 from model_api.http.rates import RateLimiter
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OPEN = frozenset(("/health/live", "/health/ready", *documentation.PATHS))
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -128,7 +123,7 @@ class Gate:
         status = 0
         scope.setdefault("state", {})["request_id"] = request_id
 
-        async def send_with_id(message: MutableMapping[str, Any]) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]

@@ -1,12 +1,12 @@
 """The models of a worker, as ``GET /models`` lists them."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from model_api.common.state import Model, State
 from model_api.http.absence import Key, OpenFailure
+from model_api.model.untyped import JsonObject
 from model_api.model.version import Version
 
 
@@ -15,7 +15,7 @@ def describe(
     by_alias: Mapping[Key, Version],
     by_number: Mapping[Key, Version],
     failures: Mapping[Key, OpenFailure],
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return every model that has a followed alias or a version in memory, as JSON.
 
     One object a model, by name: ``name``; ``aliases``, each with ``version`` (what answers, or
@@ -45,7 +45,7 @@ def _describe(
     versions: Mapping[str, Version],
     by_alias: Mapping[Key, Version],
     failures: Mapping[Key, OpenFailure],
-) -> dict[str, Any]:
+) -> JsonObject:
     aliases = {}
     for alias, entry in sorted(model.aliases.items()):
         serving = by_alias.get((name, alias))

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+from model_api.model.untyped import JsonObject
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -109,7 +110,7 @@ class Metrics:
             self._logged[reason] = count
 
 
-def expose(describe: Callable[[], dict[str, Any]]) -> bytes:
+def expose(describe: Callable[[], JsonObject]) -> bytes:
     """Return the metrics of all processes, in Prometheus' text format.
 
     Args:
@@ -152,7 +153,7 @@ class _Files(MultiProcessCollector):
 class _Models(Collector):
     """What the follower and the store tell, which is the same in every process."""
 
-    def __init__(self, describe: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, describe: Callable[[], JsonObject]) -> None:
         self._describe = describe
 
     def describe(self) -> Iterable[Metric]:

@@ -5,15 +5,16 @@ and, for what takes long, a thread.
 """
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from model_api.http.absence import NotLoaded, UnknownModel
+from model_api.http.asgi import Receive
 from model_api.http.body import read_body
 from model_api.http.executor import PredictionExecutor, overloaded
 from model_api.http.metrics import Metrics, Series
@@ -157,7 +158,7 @@ class Predictor:
         target: Target,
         query: bytes,
         headers: dict[bytes, bytes],
-        receive: Callable[[], Awaitable[Any]],
+        receive: Receive,
         request_id: str,
     ) -> Answer:
         """Return the answer to one request.

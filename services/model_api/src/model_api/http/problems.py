@@ -20,6 +20,7 @@ from model_api.model.errors import (
     TooManyRows,
     UnsupportedMediaType,
 )
+from model_api.model.untyped import JsonObject
 
 if TYPE_CHECKING:
     from model_api.http.predict import BoundVersion
@@ -52,7 +53,7 @@ class Problem(Exception):
         detail: str,
         *,
         headers: Mapping[str, str] | None = None,
-        **members: Any,
+        **members: object,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -144,7 +145,7 @@ SCHEMA: dict[str, Any] = {
 """The shape of every error, for the OpenAPI document."""
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def responses(*statuses: int) -> dict[int | str, JsonObject]:
     """Describe these errors for the OpenAPI document."""
     return {
         status: {

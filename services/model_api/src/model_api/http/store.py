@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
@@ -18,6 +17,7 @@ from model_api.common.guard import Guard
 from model_api.common.state import State, StateFolder
 from model_api.http import listing
 from model_api.http.absence import Absence, Key, OpenFailure, exists
+from model_api.model.untyped import JsonObject
 from model_api.model.version import Version, open_version
 
 logger = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class Store:
             return f"no model is loaded, and the registry is unreachable: {error}"
         return "the models are being loaded"
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[JsonObject]:
         """Return every model that has a followed alias or a version in memory; see `listing`."""
         return listing.describe(
             self._state or State(), self._by_alias, self._by_number, self._failures

@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 
 from model_api.model.signature import fits_struct
+from model_api.model.untyped import Prediction, Value
 
 
-def count(answer: Any) -> int | None:
+def count(answer: Prediction) -> int | None:
     """Return how many predictions an answer holds; None if it holds no list of them."""
     if isinstance(answer, dict):
         lengths = {count(values) for values in answer.values()}
@@ -21,19 +22,19 @@ def count(answer: Any) -> int | None:
     return None if isinstance(answer, np.ndarray) and answer.ndim == 0 else len(answer)
 
 
-def members(answer: Any, rows: int) -> bytes:
+def members(answer: Prediction, rows: int) -> bytes:
     """Return an answer as a member of a JSON object; RuntimeError if it has not one a row."""
     if count(answer) != rows:
         raise RuntimeError(f"the model answers {rows} rows with {count(answer)} predictions")
     return b'"predictions":' + encode(answer)
 
 
-def plain(answer: Any) -> Any:
+def plain(answer: Prediction) -> Value:
     """Return an answer as JSON has it: lists, objects, text, numbers and null."""
     return msgspec.json.decode(encode(answer))
 
 
-def encode(answer: Any) -> bytes:
+def encode(answer: Prediction) -> bytes:
     """Return an answer as JSON, as MLflow's own server writes it; what is not finite is null."""
     if isinstance(answer, dict):
         answer = {name: _listed(values) for name, values in answer.items()}
@@ -42,7 +43,7 @@ def encode(answer: Any) -> bytes:
     return _encoder.encode(answer)
 
 
-def _listed(answer: Any) -> Any:
+def _listed(answer: Prediction) -> Value:
     """Return a pyfunc's answer as MLflow's own server writes it."""
     if isinstance(answer, np.ndarray):
         # msgspec writes null for what is not finite. Of nanoseconds numpy makes whole numbers.
@@ -76,7 +77,7 @@ def _hook(value: Any) -> Any:
 _encoder = msgspec.json.Encoder(enc_hook=_hook)
 
 
-def probability_encoder(classes: list[Any]) -> Callable[[np.ndarray], bytes]:
+def probability_encoder(classes: list[Value]) -> Callable[[np.ndarray], bytes]:
     """Return what writes a table of probabilities as one object a row."""
     names = [str(label) for label in classes]
     if not all(map(fits_struct, names)):

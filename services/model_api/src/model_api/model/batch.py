@@ -14,6 +14,7 @@ from msgspec.structs import astuple
 from model_api.model.checking import checked_value
 from model_api.model.layout import Layout
 from model_api.model.signature import NESTED, SCALARS, Column, Tensor
+from model_api.model.untyped import JsonObject, Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +38,9 @@ class Batch:
         self,
         layout: Layout,
         rows: int,
-        values: Sequence[Any] | None = None,
+        values: Sequence[Value] | None = None,
         tensors: dict[str | None, np.ndarray] | None = None,
-        params: dict[str, Any] | None = None,
+        params: JsonObject | None = None,
         frame: "pd.DataFrame | None" = None,
     ) -> None:
         self.layout = layout
@@ -51,7 +52,7 @@ class Batch:
         self._gaps: bool | None = None
         self._frame = frame
 
-    def tuples(self) -> Iterable[tuple[Any, ...]]:
+    def tuples(self) -> Iterable[tuple[Value, ...]]:
         """Return the values of each row, in the signature's order; null is None."""
         if self._values is None and self._frame is not None:
             frame = self._frame.astype(object).where(self._frame.notna(), None)
@@ -121,7 +122,7 @@ class Batch:
         }
         return pd.DataFrame(series)
 
-    def native(self) -> Any:
+    def native(self) -> Value:
         """Return what MLflow's pyfunc takes: a frame, an array, or a dict of arrays."""
         if self._tensors is None:
             return self.frame()
@@ -144,7 +145,7 @@ class Batch:
         chosen = [values[number] for number in numbers]
         return Batch(self.layout, len(numbers), chosen, params=self.params)
 
-    def columns(self) -> dict[str, list[Any]]:
+    def columns(self) -> dict[str, list[Value]]:
         """Return the values of each column as JSON, for the prediction log.
 
         An unnamed tensor of two dimensions has columns "0", "1" and so on; any other is one column
@@ -159,7 +160,7 @@ class Batch:
         return {name or "inputs": tensor.tolist() for name, tensor in self._tensors.items()}
 
 
-def as_tensor(tensor: Tensor, nested: list[Any]) -> np.ndarray:
+def as_tensor(tensor: Tensor, nested: list[Value]) -> np.ndarray:
     """Return nested lists as the tensor's array; ValueError if they are not of its shape."""
     with np.errstate(over="ignore"):
         array = np.array(nested, tensor.dtype)
@@ -172,7 +173,7 @@ def as_tensor(tensor: Tensor, nested: list[Any]) -> np.ndarray:
     return array
 
 
-def series_of(column: Column, values: list[Any]) -> "pd.Series":
+def series_of(column: Column, values: list[Value]) -> "pd.Series":
     """Return a column's values, None where one is missing, with the column's type."""
     import pandas as pd
 

@@ -11,6 +11,7 @@ import numpy as np
 from model_api.model.errors import InvalidJson
 from model_api.model.faults import Faults
 from model_api.model.signature import FLOAT32_MAX, INT32, INT64, SCALARS, Column, Tensor, param_type
+from model_api.model.untyped import JsonObject, Value
 from model_api.model.words import clean, short
 
 # What a double can hold has some 309 digits; more are not worth the square of their number.
@@ -19,7 +20,7 @@ _DATETIMES = (datetime(1678, 1, 1), datetime(2262, 1, 1))
 MISSING: Any = object()
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes) -> Value:
     """Return a body's JSON, ``NaN`` and ``Infinity`` included; InvalidJson says why it is none."""
     try:
         return json.loads(body.decode(), parse_int=_parse_integer)
@@ -35,7 +36,7 @@ def _parse_integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
-def checked_value(column: Column, value: Any) -> Any:
+def checked_value(column: Column, value: Value) -> Value:
     """Return a value as the model takes it, null as None; ValueError says why it does not."""
     if value is MISSING or value is None or (isinstance(value, float) and math.isnan(value)):
         if value is MISSING and column.required:
@@ -51,7 +52,7 @@ def checked_value(column: Column, value: Any) -> Any:
     return checked
 
 
-def _value(spec: dict[str, Any], value: Any) -> Any:
+def _value(spec: JsonObject, value: Value) -> Value:
     """Return the value as the model takes it; ValueError says why it does not."""
     match spec["type"]:
         case "any":
@@ -90,7 +91,7 @@ def _value(spec: dict[str, Any], value: Any) -> Any:
     return value
 
 
-def _inner(place: str, spec: dict[str, Any], value: Any) -> Any:
+def _inner(place: str, spec: JsonObject, value: Value) -> Value:
     if value is None and not spec.get("required", True):
         return None
     try:
@@ -101,7 +102,7 @@ def _inner(place: str, spec: dict[str, Any], value: Any) -> Any:
         raise ValueError(f"{place}{joint}{text}") from None
 
 
-def _object(properties: dict[str, Any], value: Any) -> dict[str, Any]:
+def _object(properties: JsonObject, value: Value) -> JsonObject:
     if not isinstance(value, dict):
         raise ValueError(f"must be an object, not {short(value)}")
     if unknown := value.keys() - properties.keys():
@@ -115,7 +116,7 @@ def _object(properties: dict[str, Any], value: Any) -> dict[str, Any]:
     return checked
 
 
-def _whole(value: Any, least: int, most: int) -> int:
+def _whole(value: Value, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"must be a whole number, not {short(value)}")
     if not least <= value <= most:
@@ -123,7 +124,7 @@ def _whole(value: Any, least: int, most: int) -> int:
     return value
 
 
-def _number(value: Any, most: float, what: str) -> float:
+def _number(value: Value, most: float, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number, not {short(value)}")
     try:
@@ -137,7 +138,7 @@ def _number(value: Any, most: float, what: str) -> float:
     return number
 
 
-def _text(value: Any) -> str:
+def _text(value: Value) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be text, not {short(value)}")
     if not value.isascii():
@@ -163,14 +164,14 @@ def parse_datetime(value: str) -> datetime:
     return time
 
 
-def check_tensor(tensor: Tensor, row: int, value: Any, faults: Faults) -> None:
+def check_tensor(tensor: Tensor, row: int, value: Value, faults: Faults) -> None:
     """Note what is wrong in one row of a tensor; its other dimensions by place."""
 
     def add(detail: str, place: tuple[int, ...]) -> None:
         at = "".join(f"[{i}]" for i in place) + ": " if place else ""
         faults.add(row, tensor.name, f"{at}{detail}")
 
-    def walk(value: Any, shape: tuple[int, ...], place: tuple[int, ...]) -> None:
+    def walk(value: Value, shape: tuple[int, ...], place: tuple[int, ...]) -> None:
         if not shape:
             try:
                 _check_element(tensor.dtype, value)
@@ -189,7 +190,7 @@ def check_tensor(tensor: Tensor, row: int, value: Any, faults: Faults) -> None:
     walk(value, tensor.shape[1:], ())
 
 
-def _check_element(dtype: np.dtype, value: Any) -> None:
+def _check_element(dtype: np.dtype, value: Value) -> None:
     match dtype.kind:
         case "b":
             _value({"type": "boolean"}, value)
@@ -202,7 +203,7 @@ def _check_element(dtype: np.dtype, value: Any) -> None:
             _text(value)
 
 
-def checked_parameter(spec: dict[str, Any], value: Any) -> Any:
+def checked_parameter(spec: JsonObject, value: Value) -> Value:
     """Return a parameter as the model takes it; ValueError says why it does not."""
     kind = param_type(spec)
     if value is None or kind not in SCALARS:

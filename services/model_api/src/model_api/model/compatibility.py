@@ -1,9 +1,9 @@
 """Whether one version of a model can take the place of another, as far as requests notice."""
 
-from typing import Any
-
 from model_api.model.decoding import Decoder
+from model_api.model.manifest import Manifest, Signature
 from model_api.model.signature import NUMERIC
+from model_api.model.untyped import JsonObject
 
 # What a column may become, so that all its values stay valid.
 _WIDER: dict[str, frozenset[str]] = {
@@ -21,7 +21,7 @@ _PIN = (
 )
 
 
-def check_compatible(new: dict[str, Any], serving: dict[str, Any]) -> str | None:
+def check_compatible(new: Manifest, serving: Manifest) -> str | None:
     """Tell whether every request that the serving version takes is one for the new version too.
 
     Args:
@@ -42,7 +42,7 @@ def check_compatible(new: dict[str, Any], serving: dict[str, Any]) -> str | None
     return reason or _compare_params(new["signature"], serving["signature"])
 
 
-def _compare_columns(new: dict[str, Any], serving: dict[str, Any]) -> str | None:
+def _compare_columns(new: Manifest, serving: Manifest) -> str | None:
     ours = {c.name: c for c in _decoder(new).columns}
     theirs = {c.name: c for c in _decoder(serving).columns}
     if _decoder(new).named != _decoder(serving).named:
@@ -73,7 +73,7 @@ def _compare_columns(new: dict[str, Any], serving: dict[str, Any]) -> str | None
     return None
 
 
-def _compare_tensors(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str | None:
+def _compare_tensors(ours: list[JsonObject], theirs: list[JsonObject]) -> str | None:
     mine = {entry.get("name"): entry["tensor-spec"] for entry in ours}
     known = {entry.get("name"): entry["tensor-spec"] for entry in theirs}
     if mine.keys() != known.keys():
@@ -90,7 +90,7 @@ def _compare_tensors(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
     return None
 
 
-def _compare_params(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
+def _compare_params(ours: Signature, theirs: Signature) -> str | None:
     mine = {spec["name"]: spec for spec in ours.get("params") or []}
     for spec in theirs.get("params") or []:
         other = mine.get(spec["name"])
@@ -101,5 +101,5 @@ def _compare_params(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
     return None
 
 
-def _decoder(manifest: dict[str, Any]) -> Decoder:
+def _decoder(manifest: Manifest) -> Decoder:
     return Decoder(manifest["signature"]["inputs"], categories=manifest["categories"])

@@ -7,6 +7,8 @@ has none.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from model_api.model.untyped import JsonObject
+
 
 class RequestError(Exception):
     """A request that a model cannot answer.
@@ -86,7 +88,7 @@ class InvalidRows(RequestError):
 
     kind = "invalid-rows"
 
-    def __init__(self, errors: list[dict[str, Any]], count: int) -> None:
+    def __init__(self, errors: list[JsonObject], count: int) -> None:
         first = errors[0]
         place = "" if first["row"] is None else f"row {first['row']}"
         if first["field"] is not None:

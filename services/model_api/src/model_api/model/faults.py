@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 from model_api.model.errors import InvalidRows
+from model_api.model.untyped import JsonObject
 from model_api.model.words import clean
 
 ERRORS_SHOWN = 20
@@ -17,7 +17,7 @@ class Faults:
     """What is wrong with a request's rows: the first faults, and how many there are."""
 
     def __init__(self) -> None:
-        self.shown: list[dict[str, Any]] = []
+        self.shown: list[JsonObject] = []
         self.count = 0
 
     def add(self, row: int | None, name: str | None, detail: str) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ class Layout:
     named: bool = True
 
     @cached_property
-    def labels(self) -> list[Any]:
+    def labels(self) -> list[str | int]:
         """The columns' names in a frame."""
         if self.named:
             return [column.label for column in self.columns]

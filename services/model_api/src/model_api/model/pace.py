@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 _MEASURING_SECONDS = 0.03
 _LEAST_SECONDS = 1e-5
@@ -44,7 +43,7 @@ class Pace:
             self._slower, self._least, self._left = max(1.0, self._least), math.inf, _TRIALS
 
 
-def shortest(call: Callable[[], Any], seconds: float = _MEASURING_SECONDS) -> float:
+def shortest(call: Callable[[], object], seconds: float = _MEASURING_SECONDS) -> float:
     """Return the shortest time in seconds that a call takes, tried for so long."""
     deadline = time.perf_counter() + seconds
     best = float("inf")

@@ -11,6 +11,7 @@ import numpy as np
 
 from model_api.model.batch import Batch
 from model_api.model.signature import SCALARS, Column
+from model_api.model.untyped import JsonObject
 
 # Whole numbers up to it are doubles as they are.
 EXACT = 2.0**53
@@ -27,7 +28,7 @@ class Program:
         arrays: what the operations refer to.
     """
 
-    def __init__(self, options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, options: JsonObject, arrays: Mapping[str, np.ndarray]) -> None:
         kinds: dict[str, type[_Block]] = {
             "numbers": _Numbers,
             "narrow": _Narrow,
@@ -87,7 +88,7 @@ class _Block(Protocol):
 
     by_column: bool
 
-    def __init__(self, options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None: ...
+    def __init__(self, options: JsonObject, arrays: Mapping[str, np.ndarray]) -> None: ...
 
     def rows(self, batch: Batch, columns: Columns) -> np.ndarray: ...
 
@@ -98,7 +99,7 @@ class _Numbers:
     Options: ``places``, null for all; ``dtype``; ``operations``.
     """
 
-    def __init__(self, options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, options: JsonObject, arrays: Mapping[str, np.ndarray]) -> None:
         self._places = options["places"]
         self._dtype = np.dtype(options["dtype"])
         self._operations = _operations(options["operations"], arrays)
@@ -117,7 +118,7 @@ class _Narrow:
 
     by_column = False
 
-    def __init__(self, options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, options: JsonObject, arrays: Mapping[str, np.ndarray]) -> None:
         pass
 
     def rows(self, batch: Batch, columns: Columns) -> np.ndarray:
@@ -134,7 +135,7 @@ class _Categories:
 
     by_column = True
 
-    def __init__(self, options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, options: JsonObject, arrays: Mapping[str, np.ndarray]) -> None:
         tables = [dict(zip(values, at, strict=True)) for values, at in options["tables"]]
         self._parts = list(zip(options["places"], tables, options["fills"], strict=True))
         self._width: int = options["width"]

@@ -1,18 +1,17 @@
 """A model's requests as JSON schema, for its documentation."""
 
-from typing import Any
-
 import numpy as np
 
 from model_api.model.decoding import Decoder
 from model_api.model.signature import SCALARS, Column, Tensor, param_type
+from model_api.model.untyped import JsonObject
 
 
-def body_schema(decoder: Decoder) -> dict[str, Any]:
+def body_schema(decoder: Decoder) -> JsonObject:
     """Return the JSON schema (2020-12, as in OpenAPI 3.1) of a request's body."""
     params = {"params": _params_schema(decoder)} if decoder.params else {}
 
-    def wrapped(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    def wrapped(name: str, schema: JsonObject) -> JsonObject:
         return {
             "type": "object",
             "title": name,
@@ -69,7 +68,7 @@ def body_schema(decoder: Decoder) -> dict[str, Any]:
     return {"anyOf": ways}
 
 
-def _params_schema(decoder: Decoder) -> dict[str, Any]:
+def _params_schema(decoder: Decoder) -> JsonObject:
     properties = {}
     for spec in decoder.params:
         kind = param_type(spec)
@@ -80,7 +79,7 @@ def _params_schema(decoder: Decoder) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def column_schema(column: Column) -> dict[str, Any]:
+def column_schema(column: Column) -> JsonObject:
     """Return the JSON schema of one value of a column."""
     schema = _type_schema(column.spec | {"type": column.type})
     if column.categories is not None:
@@ -88,7 +87,7 @@ def column_schema(column: Column) -> dict[str, Any]:
     return {"anyOf": [schema, {"type": "null"}]} if column.nullable else schema
 
 
-def _type_schema(spec: dict[str, Any]) -> dict[str, Any]:
+def _type_schema(spec: JsonObject) -> JsonObject:
     match spec["type"]:
         case "array":
             return {"type": "array", "items": _type_schema(spec["items"])}
@@ -107,12 +106,10 @@ def _type_schema(spec: dict[str, Any]) -> dict[str, Any]:
     return dict(SCALARS[spec["type"]][2])
 
 
-def tensor_schema(tensor: Tensor) -> dict[str, Any]:
+def tensor_schema(tensor: Tensor) -> JsonObject:
     """Return the JSON schema of a tensor."""
     kinds = {"b": "boolean", "f": "number", "i": "integer", "u": "integer", "U": "string"}
-    schema: dict[str, Any] = (
-        {"type": kinds[tensor.dtype.kind]} if tensor.dtype.kind in kinds else {}
-    )
+    schema: JsonObject = {"type": kinds[tensor.dtype.kind]} if tensor.dtype.kind in kinds else {}
     if tensor.dtype.kind in "iu":
         bounds = np.iinfo(tensor.dtype)
         schema |= {"minimum": int(bounds.min), "maximum": int(bounds.max)}

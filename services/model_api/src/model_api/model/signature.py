@@ -1,6 +1,6 @@
 """A model's MLflow signature: its columns and tensors, and what they are to msgspec and to JSON."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import GenericAlias
@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+
+from model_api.model.untyped import JsonObject, RuntimeType, Value
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 INT32, INT64 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
@@ -53,7 +55,7 @@ class Column:
     name: str
     type: str
     required: bool = True
-    categories: tuple[Any, ...] | None = None
+    categories: tuple[Value, ...] | None = None
     spec: dict[str, Any] = field(default_factory=dict)
     fills_gaps: bool = False
 
@@ -63,14 +65,15 @@ class Column:
         return self.fills_gaps or not self.required
 
     @cached_property
-    def known(self) -> frozenset[Any]:
+    def known(self) -> frozenset[Value]:
         """The categories, to be looked up."""
         return frozenset(self.categories or ())
 
     @property
-    def label(self) -> Any:
+    def label(self) -> str | int:
         """Its name in a frame: a number if the model was made with one."""
-        return self.spec.get("name", self.name)
+        label: str | int = self.spec.get("name", self.name)
+        return label
 
     @property
     def numeric(self) -> bool:
@@ -88,7 +91,7 @@ class Tensor:
 
 
 def column_of(
-    place: int, entry: dict[str, Any], categories: dict[str, list[Any]], gaps: Collection[str] = ()
+    place: int, entry: JsonObject, categories: dict[str, list[Value]], gaps: Collection[str] = ()
 ) -> Column:
     """Return a column from MLflow's JSON; SignatureError if its type is unknown."""
     kind = entry["type"]
@@ -112,7 +115,7 @@ def column_of(
     )
 
 
-def tensor_of(entry: dict[str, Any]) -> Tensor:
+def tensor_of(entry: JsonObject) -> Tensor:
     """Return a tensor from MLflow's JSON; SignatureError if JSON cannot hold it."""
     spec = entry["tensor-spec"]
     dtype = np.dtype(spec["dtype"])
@@ -127,8 +130,11 @@ def fits_struct(name: str | None) -> bool:
 
 
 def struct_of(
-    names: list[Any], types: list[Any], required: list[bool] | None = None, closed: bool = True
-) -> Any:
+    names: Sequence[str | None],
+    types: list[RuntimeType],
+    required: list[bool] | None = None,
+    closed: bool = True,
+) -> RuntimeType:
     """Return a struct with a field for each name, whatever the names are.
 
     A ``closed`` one refuses fields of other names; else they are passed over.
@@ -142,24 +148,24 @@ def struct_of(
     return msgspec.defstruct(
         "Row",
         fields,
-        rename={f"f{i}": name for i, name in enumerate(names)},
+        rename={f"f{i}": name for i, name in enumerate(names) if name is not None},
         forbid_unknown_fields=closed,
         kw_only=True,
         gc=False,
     )
 
 
-def list_of(kind: Any) -> Any:
+def list_of(kind: RuntimeType) -> RuntimeType:
     """Return the type of lists of what is a type only at runtime."""
     return GenericAlias(list, (kind,))
 
 
-def tuple_of(kinds: Iterable[Any]) -> Any:
+def tuple_of(kinds: Iterable[RuntimeType]) -> RuntimeType:
     """Return the type of tuples of what are types only at runtime."""
     return GenericAlias(tuple, tuple(kinds))
 
 
-def column_type(column: Column) -> Any:
+def column_type(column: Column) -> RuntimeType:
     """Return what msgspec decodes one value of a column as."""
     kind = SCALARS[column.type][0]
     if column.categories:
@@ -167,7 +173,7 @@ def column_type(column: Column) -> Any:
     return kind | None if column.nullable else kind
 
 
-def tensor_type(tensor: Tensor) -> Any:
+def tensor_type(tensor: Tensor) -> RuntimeType:
     """Return what msgspec decodes a tensor as: lists of lists."""
     kind: Any = str
     if tensor.dtype.kind == "b":
@@ -184,6 +190,6 @@ def tensor_type(tensor: Tensor) -> Any:
     return kind
 
 
-def param_type(spec: dict[str, Any]) -> str:
+def param_type(spec: JsonObject) -> str:
     """Return MLflow's name of a parameter's type."""
     return spec.get("type") or spec.get("dtype") or "any"

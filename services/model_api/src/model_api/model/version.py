@@ -15,8 +15,9 @@ from model_api.model.batch import Batch
 from model_api.model.engines import COMPILED, MODEL_FOLDER, Engine, PyfuncEngine, open_engine
 from model_api.model.errors import InvalidRows, NoProbabilities, RequestError
 from model_api.model.faults import ERRORS_SHOWN
-from model_api.model.manifest import VersionError, decoder_of, read_manifest
+from model_api.model.manifest import Manifest, VersionError, decoder_of, read_manifest
 from model_api.model.pace import Pace, shortest
+from model_api.model.untyped import JsonObject, MlflowModel, Prediction, Pyfunc
 from model_api.model.words import first_line
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Version:
         example: rows of its input example: a list of objects, or tensors as nested lists.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], engine: Engine) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, engine: Engine) -> None:
         self.folder = folder
         self.manifest = manifest
         self.name: str = manifest["name"]
@@ -126,7 +127,7 @@ class Version:
             and batch.gaps()
         )
 
-    def original(self) -> Any:
+    def original(self) -> Pyfunc:
         """Return MLflow's pyfunc of the model, loaded when it is first wanted."""
         if isinstance(self._engine, PyfuncEngine):
             return self._engine.model
@@ -137,7 +138,7 @@ class Version:
                 self._original = mlflow.pyfunc.load_model(str(self.folder / MODEL_FOLDER))
             return self._original
 
-    def metadata(self) -> Any:
+    def metadata(self) -> MlflowModel:
         """Return MLflow's ``Model``: what its ``MLmodel`` file says."""
         from mlflow.models import Model
 
@@ -153,7 +154,7 @@ class Version:
         else:
             self._engine.predict(batch)
 
-    def answer(self, batch: Batch) -> Any:
+    def answer(self, batch: Batch) -> Prediction:
         """Return one prediction a row: an array, a list, a frame or a dict.
 
         Raises:
@@ -166,7 +167,7 @@ class Version:
             return np.array(self.classes)[answer]
         return answer
 
-    def predict_frame(self, frame: "pd.DataFrame") -> Any:
+    def predict_frame(self, frame: "pd.DataFrame") -> Prediction:
         """Return one prediction for each row of a frame, without the way through JSON.
 
         Raises:
@@ -181,7 +182,7 @@ class Version:
         """
         return self._pace.seconds(rows) if self._own_code else math.inf
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return what is known of the version, as JSON."""
         return {
             "name": self.name,

@@ -2,7 +2,6 @@
 
 import json
 import math
-from typing import Any
 
 
 def clean(name: str) -> str:
@@ -10,7 +9,7 @@ def clean(name: str) -> str:
     return name[:200].encode("utf-8", "backslashreplace").decode()
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """Return a value as a message quotes it: not endless, and writable as UTF-8."""
     match value:
         case None | True | False:

@@ -1,17 +1,17 @@
 """The input example of a model: as a request's body, and as the rows that it holds."""
 
 from pathlib import Path
-from typing import Any
 
 from model_api.model.batch import Batch
 from model_api.model.decoding import Decoder
 from model_api.model.errors import RequestError
+from model_api.model.untyped import MlflowModel, Value
 from model_api.model.words import first_line
 from model_api.preparing import gaps
 from model_api.preparing.errors import PrepareError
 
 
-def request_of(description: Any, path: Path) -> str | None:
+def request_of(description: MlflowModel, path: Path) -> str | None:
     """Return the input example as a request's body; None if the model has none."""
     from mlflow.models import convert_input_example_to_serving_input
 
@@ -45,7 +45,7 @@ def decode(decoder: Decoder, request: str) -> Batch:
         raise
 
 
-def rows_of(batch: Batch) -> Any:
+def rows_of(batch: Batch) -> Value:
     """Return the rows as JSON has them: a list of objects, or tensors as nested lists."""
     columns = batch.columns()
     tensors = batch.tensors()

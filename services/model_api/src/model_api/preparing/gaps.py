@@ -7,7 +7,6 @@ an imputer or trees, may well answer one.
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,15 +14,16 @@ from model_api.model.answers import count
 from model_api.model.batch import Batch
 from model_api.model.decoding import Decoder
 from model_api.model.engines import open_engine
-from model_api.model.manifest import decoder_of
+from model_api.model.manifest import Manifest, decoder_of
 from model_api.model.signature import Column
+from model_api.model.untyped import Pyfunc
 from model_api.model.words import first_line
 from model_api.preparing import sampling
 
 logger = logging.getLogger(__name__)
 
 
-def columns_that_take(decoder: Decoder, example: Batch, original: Any) -> list[str]:
+def columns_that_take(decoder: Decoder, example: Batch, original: Pyfunc) -> list[str]:
     """Return the required columns of floats in which the original answers null.
 
     Args:
@@ -53,7 +53,7 @@ def columns_that_take(decoder: Decoder, example: Batch, original: Any) -> list[s
     return [name for place, name in columns if answers({place})]
 
 
-def fills_alike(folder: Path, manifest: dict[str, Any], example: Batch, original: Any) -> bool:
+def fills_alike(folder: Path, manifest: Manifest, example: Batch, original: Pyfunc) -> bool:
     """Tell whether a version's engine answers rows with gaps as the original does.
 
     Args:

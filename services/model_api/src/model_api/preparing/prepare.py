@@ -8,15 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from model_api.model.answers import count, encode
 from model_api.model.decoding import Decoder
 from model_api.model.engines import MODEL_FOLDER, PyfuncEngine
-from model_api.model.manifest import FORMAT, MANIFEST
+from model_api.model.manifest import FORMAT, MANIFEST, Manifest
 from model_api.model.signature import SignatureError
+from model_api.model.untyped import JsonObject
 from model_api.model.version import open_version
 from model_api.model.words import first_line
 from model_api.preparing import examples, gaps, generating
@@ -26,7 +27,7 @@ from model_api.preparing.requirements import check_requirements
 _LOG_EXAMPLE = "log the model with input_example=X.head(), or by autolog(log_input_examples=True)"
 
 
-def prepare(name: str, version: str, folder: Path, compiled: bool = True) -> dict[str, Any]:
+def prepare(name: str, version: str, folder: Path, compiled: bool = True) -> Manifest:
     """Download a version and make it ready in ``folder``, which appears only when all is done.
 
     Args:
@@ -72,7 +73,7 @@ def prepare_downloaded(
     version: str,
     run_id: str | None,
     compiled: bool = True,
-) -> dict[str, Any]:
+) -> Manifest:
     """Make a model, as MLflow saves it in a folder, ready in another; the rest as ``prepare``."""
     with _temporary(folder) as work:
         # Hard links: a large model need not lie on the disk twice.
@@ -92,7 +93,7 @@ def prepare_downloaded(
             manifest["seconds"] = opened.measure()
             if manifest["gaps"] and manifest["engine"] != PyfuncEngine.name:
                 manifest["engine_fills_gaps"] = gaps.fills_alike(
-                    work, manifest, opened.warm(), original
+                    work, cast(Manifest, manifest), opened.warm(), original
                 )
         except Exception as error:
             raise PrepareError(first_line(error)) from error
@@ -121,12 +122,12 @@ def _temporary(folder: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_manifest(work: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _write_manifest(work: Path, manifest: JsonObject) -> Manifest:
     """Return the manifest as whoever reads it will find it."""
     # MLflow puts numpy's numbers into the objects of an input example.
     written = encode(manifest)
     (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
-    return msgspec.json.decode(written, type=dict[str, Any])
+    return cast(Manifest, msgspec.json.decode(written))
 
 
 def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from model_api.model.batch import Batch
 from model_api.model.decoding import Decoder
 from model_api.model.signature import Column
+from model_api.model.untyped import Estimator, Value
 
 ROWS = 1000
 # Beyond it nothing is drawn: 32 bits hold it, and its square in 64.
@@ -19,8 +20,8 @@ _FARTHEST = 1e30
 def draw(
     decoder: Decoder,
     example: Batch,
-    estimator: Any = None,
-    vocabulary: dict[str, list[Any]] | None = None,
+    estimator: Estimator = None,
+    vocabulary: dict[str, list[Value]] | None = None,
 ) -> dict[str, Batch]:
     """Return batches of some thousand rows in all, by what is special about them.
 
@@ -50,7 +51,7 @@ def draw(
 
 
 def _draw_numbers(
-    decoder: Decoder, example: Batch, estimator: Any, random: np.random.Generator
+    decoder: Decoder, example: Batch, estimator: Estimator, random: np.random.Generator
 ) -> dict[str, Batch]:
     seen = example.array().astype(np.float64)
     matrices = _matrices(seen, estimator, random)
@@ -87,7 +88,7 @@ def _draw_tensors(
 
 
 def _matrices(
-    seen: np.ndarray, estimator: Any, random: np.random.Generator
+    seen: np.ndarray, estimator: Estimator, random: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Return rows of numbers of each kind.
 
@@ -113,7 +114,7 @@ def _matrices(
     return {kind: matrix.clip(-_FARTHEST, _FARTHEST) for kind, matrix in matrices.items()}
 
 
-def _range(seen: np.ndarray, estimator: Any) -> tuple[np.ndarray, np.ndarray]:
+def _range(seen: np.ndarray, estimator: Estimator) -> tuple[np.ndarray, np.ndarray]:
     """Return where each column's values lie: what the first scaler learnt, else the example."""
     first = _first_step(estimator)
     width = seen.shape[1]
@@ -132,7 +133,9 @@ def _range(seen: np.ndarray, estimator: Any) -> tuple[np.ndarray, np.ndarray]:
     return centre, np.where(spread > 0, spread, np.maximum(np.abs(centre) * 0.3, 0.1))
 
 
-def _edges(estimator: Any, near: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
+def _edges(
+    estimator: Estimator, near: np.ndarray, random: np.random.Generator
+) -> np.ndarray | None:
     """Return rows whose values are thresholds of the trees, and the numbers right beside them."""
     found = thresholds(last_step(estimator))
     if not found:
@@ -164,7 +167,7 @@ def _edges(estimator: Any, near: np.ndarray, random: np.random.Generator) -> np.
     return drawn if inverse is None else inverse(drawn)
 
 
-def thresholds(estimator: Any) -> dict[int, np.ndarray]:
+def thresholds(estimator: Estimator) -> dict[int, np.ndarray]:
     """Return the thresholds of an estimator's trees by the place of their column."""
     gathered: dict[int, list[np.ndarray]] = {}
 
@@ -195,7 +198,7 @@ def thresholds(estimator: Any) -> dict[int, np.ndarray]:
     }
 
 
-def trees(estimator: Any) -> list[Any]:
+def trees(estimator: Estimator) -> list[Estimator]:
     """Return all trees that scikit-learn grew in an estimator."""
     if hasattr(estimator, "tree_"):
         return [estimator]
@@ -207,7 +210,7 @@ def trees(estimator: Any) -> list[Any]:
     return [tree for part in np.ravel(np.array(grown, object)) for tree in trees(part)]
 
 
-def nodes(estimator: Any) -> int:
+def nodes(estimator: Estimator) -> int:
     """Return how many nodes the trees that scikit-learn grew in an estimator have."""
     return sum(
         tree.tree_.node_count if hasattr(tree, "tree_") else len(tree.nodes)
@@ -215,7 +218,7 @@ def nodes(estimator: Any) -> int:
     )
 
 
-def booster_of(estimator: Any) -> Any:
+def booster_of(estimator: Estimator) -> Estimator:
     """Return the core of a model of XGBoost or LightGBM; None of any other."""
     if hasattr(estimator, "trees_to_dataframe"):
         return estimator
@@ -224,18 +227,18 @@ def booster_of(estimator: Any) -> Any:
     return getattr(estimator, "booster_", None)
 
 
-def _first_step(estimator: Any) -> Any:
+def _first_step(estimator: Estimator) -> Estimator:
     steps = getattr(estimator, "steps", None)
     return steps[0][1] if steps else None
 
 
-def last_step(estimator: Any) -> Any:
+def last_step(estimator: Estimator) -> Estimator:
     """Return what predicts in a pipeline; of anything else, itself."""
     steps = getattr(estimator, "steps", None)
     return steps[-1][1] if steps else estimator
 
 
-def _inverse(estimator: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+def _inverse(estimator: Estimator) -> Callable[[np.ndarray], np.ndarray] | None:
     steps = getattr(estimator, "steps", None)
     if not steps or len(steps) < 2:
         return None
@@ -249,7 +252,7 @@ def _inverse(estimator: Any) -> Callable[[np.ndarray], np.ndarray] | None:
 
 
 def _forward(
-    estimator: Any, inverse: Callable[[np.ndarray], np.ndarray], rows: np.ndarray
+    estimator: Estimator, inverse: Callable[[np.ndarray], np.ndarray], rows: np.ndarray
 ) -> np.ndarray | None:
     try:
         moved = np.asarray(estimator[:-1].transform(rows), np.float64)

@@ -15,6 +15,7 @@ from model_api.model.decoding.tensors import explain_tensors
 from model_api.model.errors import InvalidBody, RequestError, TooManyRows
 from model_api.model.faults import ERRORS_SHOWN, Faults
 from model_api.model.signature import Column, column_type, list_of
+from model_api.model.untyped import JsonObject, Value
 from model_api.model.words import clean, short
 
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)` - at", re.DOTALL)
@@ -187,7 +188,7 @@ class Explainer:
             given = dict(zip(names, given, strict=True))
         return self._row(number, given, faults)
 
-    def _rows(self, name: str, content: Any, names: list[Any] | None, faults: Faults) -> Batch:
+    def _rows(self, name: str, content: Value, names: list[Any] | None, faults: Faults) -> Batch:
         if name == "inputs" and isinstance(content, dict):
             content = self._from_columns(content, faults)
             faults.raise_any()
@@ -215,7 +216,7 @@ class Explainer:
         values = [self._row(row, given, faults) for row, given in enumerate(content)]
         return Batch(self._reader.layout, len(values), values)
 
-    def _row(self, row: int, given: Any, faults: Faults) -> tuple[Any, ...]:
+    def _row(self, row: int, given: Value, faults: Faults) -> tuple[Any, ...]:
         if isinstance(given, list):
             if len(given) != len(self._reader.columns):
                 faults.add(
@@ -328,7 +329,7 @@ def _unwrap(document: dict[str, Any]) -> tuple[str, Any, Any]:
     return given[0], document[given[0]], document.get("params")
 
 
-def _from_split(content: Any) -> tuple[list[Any], list[Any] | None]:
+def _from_split(content: Value) -> tuple[list[Any], list[Any] | None]:
     if not isinstance(content, dict) or not {"data"} <= content.keys() <= {
         "columns",
         "data",
@@ -347,5 +348,5 @@ def _from_split(content: Any) -> tuple[list[Any], list[Any] | None]:
     return data, names
 
 
-def _named(rows: list[list[Any]], names: list[str]) -> list[dict[str, Any]]:
+def _named(rows: list[list[Any]], names: list[str]) -> list[JsonObject]:
     return [dict(zip(names, row, strict=True)) for row in rows]

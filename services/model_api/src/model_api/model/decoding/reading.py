@@ -25,6 +25,7 @@ from model_api.model.signature import (
     tensor_type,
     tuple_of,
 )
+from model_api.model.untyped import JsonObject, Value
 from model_api.model.words import clean, short
 
 FORMATS = ("inputs", "instances", "dataframe_records", "dataframe_split")
@@ -52,9 +53,9 @@ class Reader:
 
     def __init__(
         self,
-        inputs: list[dict[str, Any]],
-        params: list[dict[str, Any]] | None = None,
-        categories: dict[str, list[Any]] | None = None,
+        inputs: list[JsonObject],
+        params: list[JsonObject] | None = None,
+        categories: dict[str, list[Value]] | None = None,
         gaps: Collection[str] = (),
     ) -> None:
         if not inputs:
@@ -143,13 +144,13 @@ class Reader:
             return self.read_columns(content, params)
         return self.read_list(content, params)
 
-    def opened(self, body: bytes) -> tuple[str, bytes, dict[str, Any] | None]:
+    def opened(self, body: bytes) -> tuple[str, bytes, JsonObject | None]:
         """Return the one format of a body that is an object, its content, and the parameters."""
         envelope = self._envelope.decode(body)
         [name] = [name for name in FORMATS if getattr(envelope, name) is not msgspec.UNSET]
         return name, bytes(getattr(envelope, name)), envelope.params
 
-    def read_list(self, content: bytes, params: dict[str, Any] | None = None) -> Batch:
+    def read_list(self, content: bytes, params: JsonObject | None = None) -> Batch:
         """Return the rows of a list of objects, of lists, or of a tensor's parts."""
         if self.tensors:
             if self.lists is None:
@@ -164,7 +165,7 @@ class Reader:
         values = decoder.decode(content)
         return Batch(self.layout, len(values), self.times(values), params=params)
 
-    def read_split(self, content: bytes, params: dict[str, Any] | None) -> Batch:
+    def read_split(self, content: bytes, params: JsonObject | None) -> Batch:
         """Return the rows of ``dataframe_split``."""
         split = self.split.decode(content)
         names = split.columns
@@ -176,11 +177,11 @@ class Reader:
         values = list(map(reorder, decoder.decode(split.data)))
         return Batch(self.layout, len(values), self.times(values), params=params)
 
-    def as_text(self, names: list[Any]) -> list[Any]:
+    def as_text(self, names: list[Value]) -> list[Value]:
         """Return the names with those that the model has as numbers, as pandas does, as text."""
         return [str(name) if name in self.layout.labels else name for name in names]
 
-    def read_columns(self, content: bytes, params: dict[str, Any] | None) -> Batch:
+    def read_columns(self, content: bytes, params: JsonObject | None) -> Batch:
         """Return the rows of an object that has a list for each column, or a tensor by name."""
         if self.by_column is None:
             raise ValueError("odd names are read the slow way")
@@ -195,7 +196,7 @@ class Reader:
         values = list(zip(*found, strict=True))
         return Batch(self.layout, len(values), self.times(values), params=params)
 
-    def times(self, values: Sequence[Any]) -> Sequence[Any]:
+    def times(self, values: Sequence[Value]) -> Sequence[Value]:
         """Return the rows with times where the signature has them; ValueError if one is none."""
         if not self._texts:
             return values
@@ -205,7 +206,7 @@ class Reader:
                 row[place] = None if row[place] is None else parse_datetime(row[place])
         return rows
 
-    def parameters(self, given: Any) -> dict[str, Any] | None:
+    def parameters(self, given: Value) -> JsonObject | None:
         """Return a request's parameters with the defaults; InvalidBody says what is wrong."""
         if not self.params and not given:
             return None
@@ -233,7 +234,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     instances: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     dataframe_records: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     dataframe_split: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    params: dict[str, Any] | None = None
+    params: JsonObject | None = None
 
 
 class Split(msgspec.Struct, forbid_unknown_fields=True, gc=False):

@@ -11,11 +11,12 @@ from model_api.model.decoding.reading import Reader
 from model_api.model.errors import InvalidBody, TooManyRows
 from model_api.model.faults import Faults, Names
 from model_api.model.signature import Tensor, tensor_type
+from model_api.model.untyped import Value
 from model_api.model.words import short
 
 
 def explain_tensors(
-    reader: Reader, name: str, content: Any, faults: Faults, max_rows: int
+    reader: Reader, name: str, content: Value, faults: Faults, max_rows: int
 ) -> Batch:
     """Return the tensors of a body, or say what is wrong with them.
 

@@ -7,7 +7,6 @@ brings neither scikit-learn, nor pandas, nor MLflow into the process.
 
 import os
 from pathlib import Path
-from typing import Any
 
 from model_api.model.engines.base import ARRAYS, MODEL_FOLDER, Engine
 from model_api.model.engines.compiled import CompiledOnnxEngine, LinearEngine, TreeliteEngine
@@ -18,6 +17,7 @@ from model_api.model.engines.native import (
     SklearnEngine,
     XgboostEngine,
 )
+from model_api.model.untyped import JsonObject
 
 __all__ = [
     "ARRAYS",
@@ -54,7 +54,7 @@ ENGINES: dict[str, type[Engine]] = {
 COMPILED = frozenset((LinearEngine.name, CompiledOnnxEngine.name, TreeliteEngine.name))
 
 
-def open_engine(name: str, folder: Path, options: dict[str, Any]) -> Engine:
+def open_engine(name: str, folder: Path, options: JsonObject) -> Engine:
     """Return the engine of that name for a prepared version."""
     # OpenMP reads it when the first library brings it in.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,11 +1,12 @@
 """What every engine is to those that ask it."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from model_api.model.batch import Batch
+from model_api.model.untyped import JsonObject, Prediction
 
 MODEL_FOLDER = "model"
 """The folder of MLflow's own files in the folder of a prepared version."""
@@ -29,13 +30,13 @@ class Engine:
     indexed: bool = False
     takes_params: ClassVar[bool] = False
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         raise NotImplementedError
 
-    def predict(self, batch: Batch) -> Any:
+    def predict(self, batch: Batch) -> Prediction:
         """Return one answer a row: an array, a list, a frame or, of tensors, a dict of arrays."""
         raise NotImplementedError
 
-    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
+    def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
         """Return the same and the probabilities (rows, classes)."""
         raise NotImplementedError(f"{self.name} tells no probabilities")

@@ -1,7 +1,7 @@
 """What models are compiled to: engines without the libraries that the models were made with."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from model_api.model.engines.answers import OF_TABLE, beyond_float32, linked, pl
 from model_api.model.engines.base import ARRAYS, Engine
 from model_api.model.engines.sessions import session
 from model_api.model.program import Program
+from model_api.model.untyped import JsonObject, Prediction
 
 
 class _Compiled(Engine):
@@ -19,7 +20,7 @@ class _Compiled(Engine):
     `places`; ``parts``, how many trees a forest averages. Its arrays are in ``compiled.npz``.
     """
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         # Arrays are read from it when they are asked for; the open file outlives its name.
         self._arrays = np.load(folder / ARRAYS)
         self._program = Program(options["program"], self._arrays)
@@ -32,7 +33,7 @@ class _Compiled(Engine):
         """Return the sums (rows, outputs) that labels and probabilities are made of."""
         raise NotImplementedError
 
-    def predict(self, batch: Batch) -> Any:
+    def predict(self, batch: Batch) -> Prediction:
         raw = self._raw(batch)
         if not self.indexed:
             return self._values(raw)
@@ -43,7 +44,7 @@ class _Compiled(Engine):
         # Of sums that are far apart, the probabilities have the same order.
         return places(raw, raw, of_sums or rule)
 
-    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
+    def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
         raw = self._raw(batch)
         table = self._table(raw)
         return places(raw, table, self._label), table
@@ -62,7 +63,7 @@ class LinearEngine(_Compiled):
 
     name = "numpy"
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         super().__init__(folder, options)
         # As scikit-learn has it, a view: products of another layout round otherwise.
         self._coefficients = self._arrays["coefficients"].T
@@ -91,7 +92,7 @@ class CompiledOnnxEngine(_Compiled):
 
     name = "onnx"
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         super().__init__(folder, options)
         self._session = session(folder / options["graph"])
         self._missing: bool = options["missing"]
@@ -120,7 +121,7 @@ class TreeliteEngine(_Compiled):
 
     name = "treelite"
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         import treelite
 
         super().__init__(folder, options)
@@ -148,7 +149,7 @@ class ExactTrees:
 
     _ROWS_AT_ONCE = 128
 
-    def __init__(self, arrays: Any) -> None:
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._roots = arrays["roots"]
         self._feature, self._threshold = arrays["feature"], arrays["threshold"]
         self._left, self._right = arrays["left"], arrays["right"]

@@ -4,12 +4,12 @@ import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from model_api.model.engines.base import MODEL_FOLDER
+from model_api.model.untyped import Estimator, JsonObject
 
 
-def load_estimator(folder: Path, options: dict[str, Any]) -> Any:
+def load_estimator(folder: Path, options: JsonObject) -> Estimator:
     """Return the estimator of a prepared version, stored as ``options`` say.
 
     Loading runs the model's code; MLflow's own loader has let it pass when it was prepared.
@@ -29,7 +29,7 @@ def load_estimator(folder: Path, options: dict[str, Any]) -> Any:
         return pickle.load(file)
 
 
-def parts(estimator: Any) -> Iterator[Any]:
+def parts(estimator: Estimator) -> Iterator[Estimator]:
     """Yield an estimator and all estimators within it, wherever they are kept."""
     seen: set[int] = set()
     waiting = [estimator]
@@ -47,7 +47,7 @@ def parts(estimator: Any) -> Iterator[Any]:
             yield part
 
 
-def tune(estimator: Any, keep_names: bool) -> None:
+def tune(estimator: Estimator, keep_names: bool) -> None:
     """Make an estimator, and all within it, answer one request with as little ado as possible.
 
     Args:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from model_api.model.engines.base import MODEL_FOLDER, Engine
 from model_api.model.engines.estimators import configure_thread, load_estimator, one_thread, tune
 from model_api.model.engines.sessions import session
 from model_api.model.program import narrow
+from model_api.model.untyped import JsonObject, Prediction
 
 
 class PyfuncEngine(Engine):
@@ -20,15 +20,15 @@ class PyfuncEngine(Engine):
     name = "pyfunc"
     takes_params = True
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         import mlflow.pyfunc
 
         self.model = mlflow.pyfunc.load_model(str(folder / MODEL_FOLDER))
 
-    def predict(self, batch: Batch) -> Any:
+    def predict(self, batch: Batch) -> Prediction:
         return self.model.predict(batch.native(), params=batch.params)
 
-    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
+    def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
         table = self.model.get_raw_model().predict_proba(batch.native())
         return self.predict(batch), np.asarray(table)
 
@@ -42,18 +42,18 @@ class SklearnEngine(Engine):
 
     name = "sklearn"
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         self.estimator = load_estimator(folder, options)
         one_thread()
         self._frame = options["input"] == "frame"
         tune(self.estimator, keep_names=self._frame)
         self._predict = getattr(self.estimator, options["method"])
 
-    def predict(self, batch: Batch) -> Any:
+    def predict(self, batch: Batch) -> Prediction:
         configure_thread()
         return self._predict(batch.frame() if self._frame else batch.array())
 
-    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
+    def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
         configure_thread()
         rows = batch.frame() if self._frame else batch.array()
         return self._predict(rows), self.estimator.predict_proba(rows)
@@ -67,19 +67,19 @@ class _BoosterEngine(Engine):
     is refused; ``file``.
     """
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         self._label = options["label"]
         self.indexed = self._label is not None
         self._score = self._open(folder / MODEL_FOLDER, options)
 
-    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[Batch], np.ndarray]:
+    def _open(self, folder: Path, options: JsonObject) -> Callable[[Batch], np.ndarray]:
         raise NotImplementedError
 
-    def predict(self, batch: Batch) -> Any:
+    def predict(self, batch: Batch) -> Prediction:
         scores = self._score(batch)
         return places(scores, table_of(scores), self._label) if self.indexed else scores
 
-    def predict_both(self, batch: Batch) -> tuple[Any, np.ndarray]:
+    def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
         scores = self._score(batch)
         table = table_of(scores)
         return places(scores, table, self._label), table
@@ -90,7 +90,7 @@ class XgboostEngine(_BoosterEngine):
 
     name = "xgboost"
 
-    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[Batch], np.ndarray]:
+    def _open(self, folder: Path, options: JsonObject) -> Callable[[Batch], np.ndarray]:
         import xgboost
 
         booster = xgboost.Booster(model_file=str(folder / options["file"]))
@@ -115,7 +115,7 @@ class LightgbmEngine(_BoosterEngine):
 
     name = "lightgbm"
 
-    def _open(self, folder: Path, options: dict[str, Any]) -> Callable[[Batch], np.ndarray]:
+    def _open(self, folder: Path, options: JsonObject) -> Callable[[Batch], np.ndarray]:
         import lightgbm
 
         if options["format"] == "text":
@@ -145,12 +145,12 @@ class OnnxFlavorEngine(Engine):
 
     name = "onnx-flavor"
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, options: JsonObject) -> None:
         self._session = session(folder / MODEL_FOLDER / options["file"])
         self._inputs = {entry.name: entry.type for entry in self._session.get_inputs()}
         self._outputs = [entry.name for entry in self._session.get_outputs()]
 
-    def predict(self, batch: Batch) -> Any:
+    def predict(self, batch: Batch) -> Prediction:
         feeds, as_table = self._feeds(batch)
         answers = self._session.run(self._outputs, feeds)
         if not as_table:

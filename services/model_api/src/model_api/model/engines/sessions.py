@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+type Session = Any
+"""ONNX Runtime's ``InferenceSession``."""
 
-def session(path: Path) -> Any:
+
+def session(path: Path) -> Session:
     """Return ONNX Runtime's session of a model, which computes in the thread that asks."""
     import onnxruntime
 

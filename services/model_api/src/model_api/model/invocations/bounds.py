@@ -10,6 +10,7 @@ from typing import Any
 from model_api.model.checking import parse
 from model_api.model.decoding import FORMATS, Decoder
 from model_api.model.errors import InvalidInput, TableTooLarge, TooManyRows
+from model_api.model.untyped import Value
 
 # A table may have more cells than its body has bytes: rows that lack most columns, or a long text
 # for whose length numpy reserves room in every row. Beyond this many, memory is at stake.
@@ -23,7 +24,7 @@ _REPEATED_NAMES = 100
 _DEPTH = 64
 
 
-def bounded(body: bytes, kind: str, max_rows: int, decoder: Decoder) -> Any:
+def bounded(body: bytes, kind: str, max_rows: int, decoder: Decoder) -> Value:
     """Return the body for MLflow, parsed if it is JSON; TableTooLarge if its table is too large."""
     if kind == "text/csv":
         try:

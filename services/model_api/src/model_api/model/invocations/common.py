@@ -7,7 +7,9 @@ import msgspec
 from model_api.model.answers import encode
 from model_api.model.batch import Batch
 from model_api.model.decoding import Decoder, Reader
+from model_api.model.manifest import Manifest
 from model_api.model.signature import column_type, list_of, struct_of
+from model_api.model.untyped import JsonObject
 
 # A decoder is made for each order of columns, those that the model does not have included.
 _UNKNOWN_FAST = 200
@@ -28,7 +30,7 @@ class CommonReader(Reader):
     frame it takes the columns that the model has, and passes over others.
     """
 
-    def __init__(self, decoder: Decoder, manifest: dict[str, Any]) -> None:
+    def __init__(self, decoder: Decoder, manifest: Manifest) -> None:
         inputs = manifest["signature"]["inputs"]
         gaps = [c.name for c in decoder.columns if c.nullable and c.type in ("float", "double")]
         super().__init__(
@@ -94,7 +96,7 @@ class CommonReader(Reader):
         return split.index is None or split.index == list(range(len(split.index)))
 
 
-def strict_body(batch: Batch, params: dict[str, Any] | None) -> bytes:
+def strict_body(batch: Batch, params: JsonObject | None) -> bytes:
     """Return a body of the strict contract with the rows of a batch."""
     tensors = batch.tensors()
     if tensors is not None:

@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,6 +11,7 @@ from model_api.model.errors import TooManyRows, UnsupportedMediaType
 from model_api.model.invocations.bounds import bounded
 from model_api.model.invocations.common import CommonReader, Rows
 from model_api.model.invocations.stand_in import StandIn
+from model_api.model.untyped import MlflowModel
 from model_api.model.version import Version
 
 # Types whose values MLflow reads in JSON as the strict decoder does.
@@ -44,7 +45,7 @@ class Invocations:
     """
 
     def __init__(self, version: Version) -> None:
-        self._metadata: Any = None
+        self._metadata: MlflowModel = None
         decoder = version.decoder
         alike = all(column.type in _PLAIN for column in decoder.columns)
         # Of parameters, their defaults included, only the original is sure to know.

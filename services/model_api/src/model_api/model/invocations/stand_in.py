@@ -10,6 +10,7 @@ from model_api.model.decoding import Decoder
 from model_api.model.engines import PyfuncEngine
 from model_api.model.errors import InvalidInput, ModelRefuses, RequestError, TooManyRows
 from model_api.model.invocations.common import strict_body
+from model_api.model.untyped import JsonObject, MlflowModel, Prediction, Value
 from model_api.model.version import Version
 from model_api.model.words import first_line
 
@@ -24,7 +25,7 @@ class StandIn:
         body: see ``Answered``.
     """
 
-    def __init__(self, version: Version, metadata: Any, max_rows: int) -> None:
+    def __init__(self, version: Version, metadata: MlflowModel, max_rows: int) -> None:
         self.metadata = metadata
         self.answered = False
         self.predictions = b""
@@ -34,7 +35,7 @@ class StandIn:
         self._refusal: Exception | None = None
         self._asked = False
 
-    def predict(self, data: Any, params: dict[str, Any] | None = None) -> list[Any]:
+    def predict(self, data: Prediction, params: JsonObject | None = None) -> list[Value]:
         """Compute the answer, and return an empty one for MLflow to wrap."""
         try:
             self._predict(data, params)
@@ -45,7 +46,7 @@ class StandIn:
         self.answered = True
         return []
 
-    def _predict(self, data: Any, params: dict[str, Any] | None) -> None:
+    def _predict(self, data: Any, params: JsonObject | None) -> None:
         from mlflow.models.utils import _enforce_params_schema, _enforce_schema
 
         batch = None

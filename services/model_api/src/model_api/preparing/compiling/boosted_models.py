@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from model_api.model.untyped import Estimator, JsonObject
 from model_api.preparing.compiling.drafts import Seen
 from model_api.preparing.compiling.entries import (
     Entry,
@@ -16,7 +17,7 @@ from model_api.preparing.compiling.entries import (
 from model_api.preparing.compiling.rules import NotCompiled, is_nan, name_of, only
 
 
-def _xgboost_model(model: Any, seen: Seen) -> Predictor:
+def _xgboost_model(model: Estimator, seen: Seen) -> Predictor:
     import treelite
 
     core, how = booster(model)
@@ -30,7 +31,7 @@ def _xgboost_model(model: Any, seen: Seen) -> Predictor:
     return by_treelite(imported, how, "float32", narrow=seen.raw is not None)
 
 
-def _lightgbm_model(model: Any, seen: Seen) -> Predictor:
+def _lightgbm_model(model: Estimator, seen: Seen) -> Predictor:
     import lightgbm
     import treelite
 
@@ -43,7 +44,7 @@ def _lightgbm_model(model: Any, seen: Seen) -> Predictor:
     return by_treelite(treelite.frontend.from_lightgbm(used), how, "float64")
 
 
-def booster(model: Any) -> tuple[Any, dict[str, Any]]:
+def booster(model: Estimator) -> tuple[Estimator, JsonObject]:
     """Return the core of a model of XGBoost or LightGBM, and how its scores become answers.
 
     The second is a dict: ``link`` and ``label``, see `model_api.model.engines.answers`;
@@ -61,7 +62,7 @@ def booster(model: Any) -> tuple[Any, dict[str, Any]]:
     raise NotCompiled(f"{name_of(model)} is not on the list of what is compiled")
 
 
-def _of_xgboost(model: Any) -> tuple[Any, dict[str, Any]]:
+def _of_xgboost(model: Estimator) -> tuple[Estimator, JsonObject]:
     import xgboost
 
     wrapped = type(model) is not xgboost.Booster
@@ -106,7 +107,7 @@ _XGBOOST_OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 
 
-def _of_lightgbm(model: Any) -> tuple[Any, dict[str, Any]]:
+def _of_lightgbm(model: Estimator) -> tuple[Estimator, JsonObject]:
     import lightgbm
 
     core = model if type(model) is lightgbm.Booster else model.booster_

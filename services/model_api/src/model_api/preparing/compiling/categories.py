@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from model_api.model.decoding import Decoder
+from model_api.model.untyped import Estimator, Value
 from model_api.preparing.compiling.rules import tampered
 
 
@@ -28,7 +29,7 @@ class Learnt:
     strict: bool
 
 
-def learnt(estimator: Any, decoder: Decoder) -> Iterator[Learnt]:
+def learnt(estimator: Estimator, decoder: Decoder) -> Iterator[Learnt]:
     """Yield what encoders know of the columns that reach them as they come, or through an imputer.
 
     Only through steps whose effect is known: of what is inside any other nothing is told, and the
@@ -47,7 +48,7 @@ def learnt(estimator: Any, decoder: Decoder) -> Iterator[Learnt]:
                 yield Learnt(name, plain, encoder.handle_unknown == "error")
 
 
-def known_categories(estimator: Any, decoder: Decoder) -> dict[str, list[Any]]:
+def known_categories(estimator: Estimator, decoder: Decoder) -> dict[str, list[Value]]:
     """Return, by column, the only values that an estimator's encoders take."""
     found: dict[str, list[Any]] = {}
     for one in learnt(estimator, decoder):
@@ -57,7 +58,7 @@ def known_categories(estimator: Any, decoder: Decoder) -> dict[str, list[Any]]:
     return found
 
 
-def vocabulary(estimator: Any, decoder: Decoder) -> dict[str, list[Any]]:
+def vocabulary(estimator: Estimator, decoder: Decoder) -> dict[str, list[Value]]:
     """Return, by column, all values that an estimator's encoders know."""
     found: dict[str, list[Any]] = {}
     for one in learnt(estimator, decoder):
@@ -66,7 +67,7 @@ def vocabulary(estimator: Any, decoder: Decoder) -> dict[str, list[Any]]:
 
 
 def _encoders(
-    part: Any, columns: list[str], replaced: list[Any]
+    part: Estimator, columns: list[str], replaced: list[Any]
 ) -> Iterator[tuple[Any, list[str], list[Any]]]:
     """Yield encoders, the columns that they encode, and the values that never reach them."""
     if isinstance(part, str) or part is None or tampered(part):

@@ -18,6 +18,7 @@ from model_api.model.engines import COMPILED, MODEL_FOLDER, Engine, open_engine
 from model_api.model.engines.estimators import load_estimator, one_thread, parts
 from model_api.model.layout import Layout
 from model_api.model.pace import shortest
+from model_api.model.untyped import Estimator, MlflowModel, Pyfunc
 from model_api.model.words import first_line
 from model_api.preparing import sampling
 from model_api.preparing.compiling import convert
@@ -89,10 +90,10 @@ class Trial:
 
 def choose(
     work: Path,
-    description: Any,
+    description: MlflowModel,
     decoder: Decoder,
     example: Batch,
-    original: Any,
+    original: Pyfunc,
     compiled: bool = True,
 ) -> Chosen:
     """Return the fastest candidate that agrees with the original.
@@ -146,7 +147,7 @@ def choose(
 class _Source:
     """The model as logged: its kind, where its parts lie, the estimator itself."""
 
-    def __init__(self, work: Path, description: Any) -> None:
+    def __init__(self, work: Path, description: MlflowModel) -> None:
         pyfunc = description.flavors.get("python_function", {})
         self.work = work
         self.method: str = pyfunc.get("predict_fn") or "predict"
@@ -154,7 +155,7 @@ class _Source:
         kind = module.removeprefix("mlflow.")
         self.kind = {"onnx": "onnx-flavor"}.get(kind, kind)
         self.conf = description.flavors.get(kind, {})
-        self.estimator: Any = None
+        self.estimator: Estimator = None
         self.options: dict[str, Any] = {}
         self.classes: list[Any] | None = None
         if self.kind not in ("sklearn", "xgboost", "lightgbm", "onnx-flavor") or not self.conf:
@@ -197,7 +198,7 @@ class _Source:
 def _ask_original(
     decoder: Decoder,
     example: Batch,
-    original: Any,
+    original: Pyfunc,
     source: _Source,
     words: dict[str, list[Any]],
 ) -> list[Answers]:
@@ -218,7 +219,7 @@ def _ask_original(
     return answers
 
 
-def _ask(batch: Batch, original: Any, source: _Source) -> Answers:
+def _ask(batch: Batch, original: Pyfunc, source: _Source) -> Answers:
     predictions = original.predict(batch.native(), params=batch.params)
     if count(predictions) != batch.rows:
         raise ValueError("the original answers with another number of predictions")
@@ -295,7 +296,7 @@ def _native(source: _Source, decoder: Decoder) -> Iterator[Candidate]:
         yield Candidate("onnx-flavor", options)
 
 
-def array_will_do(estimator: Any, layout: Layout) -> bool:
+def array_will_do(estimator: Estimator, layout: Layout) -> bool:
     """Tell whether an array of all columns is to an estimator what a frame is.
 
     It is to scikit-learn's own steps, if all columns have one type; code of others may look at

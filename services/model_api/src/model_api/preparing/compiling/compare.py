@@ -8,6 +8,7 @@ import numpy as np
 
 from model_api.model.batch import Batch
 from model_api.model.engines import Engine
+from model_api.model.untyped import Value
 
 # How far probabilities may lie from the original's: the last bits of 32.
 PROBABILITY_TOLERANCE = 1e-6
@@ -30,7 +31,7 @@ class Disagreement(Exception):
     """A candidate answers otherwise than the original; the message says how."""
 
 
-def agree(engine: Engine, answers: list[Answers], classes: list[Any] | None) -> str:
+def agree(engine: Engine, answers: list[Answers], classes: list[Value] | None) -> str:
     """Compare an engine's answers with the original's.
 
     Returns:
@@ -69,14 +70,14 @@ def _within(distance: float) -> str:
     return "equal" if distance == 0 else f"within {distance:.1g}"
 
 
-def _compare_labels(found: Any, known: Answers, indexed: bool, classes: list[Any] | None) -> None:
+def _compare_labels(found: Any, known: Answers, indexed: bool, classes: list[Value] | None) -> None:
     labels = np.asarray(classes)[found] if indexed else np.asarray(found)
     different = int((labels != np.asarray(known.predictions)).sum())
     if different:
         raise Disagreement(f"{different} of {known.batch.rows} labels differ")
 
 
-def enough(answers: list[Answers], vocabulary: dict[str, list[Any]]) -> None:
+def enough(answers: list[Answers], vocabulary: dict[str, list[Value]]) -> None:
     """Raise Disagreement unless the rows compared are many, and varied in each column.
 
     Args:

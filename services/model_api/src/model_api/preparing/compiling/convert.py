@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from model_api.model.engines import ARRAYS
 from model_api.model.layout import Layout
+from model_api.model.untyped import Estimator, JsonObject
 from model_api.preparing.compiling.predictors import listed, predictor
 from model_api.preparing.compiling.rules import NotCompiled, check
 from model_api.preparing.compiling.steps import PIPELINE, draft
@@ -25,7 +26,7 @@ def budget() -> float:
     return float(os.environ.get("MODEL_API_PREPARE_SECONDS") or 300) / 5
 
 
-def convert(estimator: Any, layout: Layout, folder: Path) -> tuple[str, dict[str, Any]]:
+def convert(estimator: Estimator, layout: Layout, folder: Path) -> tuple[str, JsonObject]:
     """Return the engine that a model is compiled to, and its options; write its files.
 
     Raises:
@@ -48,7 +49,7 @@ def convert(estimator: Any, layout: Layout, folder: Path) -> tuple[str, dict[str
     return made.engine, made.options | {"program": drafted.program()}
 
 
-def within(seconds: float, work: Callable[[], Any]) -> Any:
+def within[T](seconds: float, work: Callable[[], T]) -> T:
     """Return the result of a function that runs in a process of its own, for so many seconds.
 
     Raises:
@@ -75,10 +76,11 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
         receiver.close()
     if failure is not None:
         raise NotCompiled(failure)
-    return answer
+    result: T = answer
+    return result
 
 
-def _send(sender: Any, work: Callable[[], Any]) -> None:
+def _send(sender: Any, work: Callable[[], object]) -> None:
     from model_api.model.words import first_line
 
     message: tuple[str | None, Any]

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from model_api.model.signature import Column
+from model_api.model.untyped import JsonObject
 from model_api.preparing.compiling.rules import NotCompiled
 
 
@@ -36,7 +38,7 @@ class Draft:
     blocks: list[dict[str, Any]] = field(default_factory=list)
     operations: list[list[str]] = field(default_factory=list)
 
-    def keep(self, values: Any) -> str:
+    def keep(self, values: ArrayLike) -> str:
         """Return the key of an array."""
         values = np.asarray(values)
         if values.dtype.kind != "f" or not np.isfinite(values).all():
@@ -45,6 +47,6 @@ class Draft:
         self.arrays[key] = values
         return key
 
-    def program(self) -> dict[str, Any]:
+    def program(self) -> JsonObject:
         """Return the options of the program."""
         return {"blocks": self.blocks, "operations": self.operations}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from model_api.model.untyped import Estimator, JsonObject
 from model_api.preparing.compiling import trees
 from model_api.preparing.compiling.drafts import Seen
 from model_api.preparing.compiling.rules import (
@@ -44,7 +45,7 @@ type Entry = tuple[Rules, Build]
 """Of a class of models: the rules for its parameters, None where it has none, and its compiler."""
 
 
-def permitted(model: Any, entries: Mapping[type, Entry]) -> Build | None:
+def permitted(model: Estimator, entries: Mapping[type, Entry]) -> Build | None:
     """Return the function that compiles a model; None if its class is not among the entries.
 
     Raises:
@@ -66,7 +67,7 @@ def training(names: str) -> dict[str, Rule]:
     return dict.fromkeys(names.split(), anything)
 
 
-def by_treelite(model: Any, how: dict[str, Any], dtype: str, narrow: bool = False) -> Predictor:
+def by_treelite(model: Estimator, how: JsonObject, dtype: str, narrow: bool = False) -> Predictor:
     """Return what a model is compiled to whose trees treelite sums.
 
     Args:

@@ -9,6 +9,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from model_api.model.signature import Column
+from model_api.model.untyped import Estimator
 from model_api.preparing.compiling.drafts import Draft, Seen
 from model_api.preparing.compiling.rules import (
     NotCompiled,
@@ -21,7 +22,7 @@ from model_api.preparing.compiling.rules import (
 )
 
 
-def number_step(step: Any, seen: Seen, drafted: Draft, operations: list[list[str]]) -> Seen:
+def number_step(step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]]) -> Seen:
     """Add the operations of a step that takes numbers; return what the next step sees.
 
     Raises:
@@ -42,7 +43,7 @@ def number_step(step: Any, seen: Seen, drafted: Draft, operations: list[list[str
 
 
 def _standard(
-    step: Any, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
+    step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
 ) -> Seen:
     # It rounds what it has learnt to the type of its rows first.
     if step.with_mean:
@@ -53,7 +54,7 @@ def _standard(
 
 
 def _min_max(
-    step: Any, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
+    step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
 ) -> Seen:
     operations.append(["multiply", drafted.keep(step.scale_)])
     operations.append(["add", drafted.keep(step.min_)])
@@ -64,7 +65,7 @@ def _min_max(
 
 
 def _max_abs(
-    step: Any, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
+    step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
 ) -> Seen:
     operations.append(["divide", drafted.keep(step.scale_)])
     if step.clip:
@@ -74,7 +75,7 @@ def _max_abs(
 
 
 def _robust(
-    step: Any, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
+    step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
 ) -> Seen:
     if step.with_centering:
         operations.append(["subtract", drafted.keep(step.center_)])
@@ -84,7 +85,7 @@ def _robust(
 
 
 def _impute(
-    step: Any, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
+    step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
 ) -> Seen:
     if step.strategy in ("most_frequent", "constant") and before.dtype.kind != "f":
         # These strategies leave whole numbers what they are, or refuse them.

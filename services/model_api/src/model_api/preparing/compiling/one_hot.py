@@ -7,6 +7,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
 from model_api.model.signature import Column
+from model_api.model.untyped import Estimator, JsonObject
 from model_api.preparing.compiling.drafts import Seen
 from model_api.preparing.compiling.numbers import IMPUTE
 from model_api.preparing.compiling.rules import (
@@ -21,8 +22,8 @@ from model_api.preparing.compiling.rules import (
 
 
 def one_hot(
-    steps: list[Any], places: list[int], columns: tuple[Column, ...]
-) -> tuple[dict[str, Any], Seen]:
+    steps: list[Estimator], places: list[int], columns: tuple[Column, ...]
+) -> tuple[JsonObject, Seen]:
     """Return the block of columns that reach a OneHotEncoder, and the array that comes of it.
 
     Args:
@@ -80,7 +81,7 @@ def _learnt(column: Column, values: list[Any], imputed: bool) -> list[Any]:
     raise NotCompiled(f"OneHotEncoder takes a column of type {column.type}")
 
 
-def _text_fills(step: Any, columns: tuple[Column, ...]) -> list[Any]:
+def _text_fills(step: Estimator, columns: tuple[Column, ...]) -> list[Any]:
     if type(step) is not SimpleImputer:
         raise NotCompiled(f"{name_of(step)} before OneHotEncoder is not compiled")
     check(step, IMPUTE)

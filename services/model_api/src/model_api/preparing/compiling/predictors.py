@@ -1,7 +1,6 @@
 """The models that may be compiled."""
 
-from typing import Any
-
+from model_api.model.untyped import Estimator
 from model_api.preparing.compiling.boosted_models import lightgbm_entries, xgboost_entries
 from model_api.preparing.compiling.drafts import Seen
 from model_api.preparing.compiling.entries import Build, Predictor, permitted
@@ -9,7 +8,7 @@ from model_api.preparing.compiling.rules import NotCompiled, name_of
 from model_api.preparing.compiling.sklearn_models import SKLEARN
 
 
-def listed(model: Any) -> Build:
+def listed(model: Estimator) -> Build:
     """Return the function that compiles a model.
 
     Raises:
@@ -22,7 +21,7 @@ def listed(model: Any) -> Build:
     raise NotCompiled(f"{name_of(model)} is not on the list of what is compiled")
 
 
-def predictor(model: Any, seen: Seen) -> Predictor:
+def predictor(model: Estimator, seen: Seen) -> Predictor:
     """Return what a model is compiled to.
 
     Raises:

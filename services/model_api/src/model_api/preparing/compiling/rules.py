@@ -2,32 +2,33 @@
 
 from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Any
+
+from model_api.model.untyped import Estimator, Value
 
 
 class NotCompiled(Exception):
     """A model that may not be compiled; the message says which part of it, and why."""
 
 
-type Rule = Callable[[Any], bool]
+type Rule = Callable[[Value], bool]
 
 
-def anything(value: Any) -> bool:
+def anything(value: object) -> bool:
     """Permit a parameter that changes no answer, or one whose effect is in what was learnt."""
     return True
 
 
-def only(*permitted: Any) -> Rule:
+def only(*permitted: object) -> Rule:
     """Permit these values alone."""
     return lambda value: any(type(value) is type(one) and value == one for one in permitted)
 
 
-def is_nan(value: Any) -> bool:
+def is_nan(value: object) -> bool:
     """Permit NaN alone."""
     return isinstance(value, float) and value != value
 
 
-def check(step: Any, rules: Mapping[str, Rule]) -> None:
+def check(step: Estimator, rules: Mapping[str, Rule]) -> None:
     """Raise NotCompiled unless the step is as its library made it, and its parameters are listed.
 
     A parameter without a rule is refused: a newer release of the library may have brought it.
@@ -40,7 +41,7 @@ def check(step: Any, rules: Mapping[str, Rule]) -> None:
             raise NotCompiled(f"{name_of(step)} with {name}={str(value)[:40]} is not compiled")
 
 
-def tampered(step: Any) -> str | None:
+def tampered(step: Estimator) -> str | None:
     """Return how a step differs from what its class does in its library; None if it does not."""
     kind = type(step)
     for name in vars(step):
@@ -62,6 +63,6 @@ def _library(function: FunctionType) -> str:
     return name.partition(".")[0]
 
 
-def name_of(step: Any) -> str:
+def name_of(step: object) -> str:
     """Return the name of a step's class."""
     return type(step).__name__

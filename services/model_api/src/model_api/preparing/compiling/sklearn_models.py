@@ -34,6 +34,7 @@ from sklearn.tree import (
 )
 from sklearn.utils import get_tags
 
+from model_api.model.untyped import Estimator, JsonObject
 from model_api.preparing.compiling import trees
 from model_api.preparing.compiling.drafts import Seen
 from model_api.preparing.compiling.entries import Entry, Predictor, by_treelite, training
@@ -43,7 +44,7 @@ from model_api.preparing.compiling.rules import NotCompiled, anything, name_of, 
 MOST_NODES = 2_000_000
 
 
-def _one_output(model: Any) -> None:
+def _one_output(model: Estimator) -> None:
     classes = getattr(model, "classes_", None)
     if isinstance(classes, list) or getattr(model, "n_outputs_", 1) != 1:
         raise NotCompiled(f"{name_of(model)} with several outputs is not compiled")
@@ -52,7 +53,7 @@ def _one_output(model: Any) -> None:
 # ---- linear models -------------------------------------------------------------------------------
 
 
-def _logistic(model: Any, seen: Seen) -> Predictor:
+def _logistic(model: Estimator, seen: Seen) -> Predictor:
     binary = len(model.classes_) == 2
     if len(model.coef_) != (1 if binary else len(model.classes_)):
         raise NotCompiled(f"{name_of(model)} has {len(model.coef_)} rows of coefficients")
@@ -63,11 +64,11 @@ def _logistic(model: Any, seen: Seen) -> Predictor:
     return _linear(model, how)
 
 
-def _linear_regression(model: Any, seen: Seen) -> Predictor:
+def _linear_regression(model: Estimator, seen: Seen) -> Predictor:
     return _linear(model, {"link": None, "label": None})
 
 
-def _linear(model: Any, how: dict[str, Any]) -> Predictor:
+def _linear(model: Estimator, how: JsonObject) -> Predictor:
     coefficients, intercept = np.asarray(model.coef_), np.asarray(model.intercept_)
     if coefficients.dtype.kind != "f" or not np.isfinite(coefficients).all():
         raise NotCompiled(f"{name_of(model)} has coefficients that are not finite")
@@ -78,7 +79,7 @@ def _linear(model: Any, how: dict[str, Any]) -> Predictor:
 # ---- trees of scikit-learn -----------------------------------------------------------------------
 
 
-def _forest(model: Any, seen: Seen) -> Predictor:
+def _forest(model: Estimator, seen: Seen) -> Predictor:
     _one_output(model)
     grown = model.estimators_ if hasattr(model, "estimators_") else [model]
     expected = _TREE_OF.get(type(model))
@@ -94,7 +95,7 @@ def _forest(model: Any, seen: Seen) -> Predictor:
     return _trees(model, table, how, seen, missing)
 
 
-def _gradient_boosting(model: Any, seen: Seen) -> Predictor:
+def _gradient_boosting(model: Estimator, seen: Seen) -> Predictor:
     _one_output(model)
     stages = model.estimators_
     if any(type(tree) is not DecisionTreeRegressor or tampered(tree) for tree in stages.flat):
@@ -124,7 +125,7 @@ def _gradient_boosting(model: Any, seen: Seen) -> Predictor:
 
 
 def _trees(
-    model: Any, table: trees.Table, how: dict[str, Any], seen: Seen, missing: bool
+    model: Estimator, table: trees.Table, how: JsonObject, seen: Seen, missing: bool
 ) -> Predictor:
     if len(table.feature) > MOST_NODES:
         raise NotCompiled(f"its trees have {len(table.feature)} nodes, too many to compile")
@@ -139,7 +140,7 @@ def _trees(
     return Predictor("onnx", options, table.arrays(), write)
 
 
-def _check_narrow(model: Any, seen: Seen) -> None:
+def _check_narrow(model: Estimator, seen: Seen) -> None:
     """Refuse columns that a frame turns into 32 bits by another way than an array does."""
     columns = seen.raw or ()
     whole = [column for column in columns if column.type in ("integer", "long")]
@@ -152,7 +153,7 @@ def _check_narrow(model: Any, seen: Seen) -> None:
 # ---- trees by treelite ---------------------------------------------------------------------------
 
 
-def _hist_gradient_boosting(model: Any, seen: Seen) -> Predictor:
+def _hist_gradient_boosting(model: Estimator, seen: Seen) -> Predictor:
     import treelite
 
     if model.is_categorical_ is not None:

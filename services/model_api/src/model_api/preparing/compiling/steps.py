@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -11,13 +10,14 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from model_api.model.layout import Layout, common_type
 from model_api.model.signature import Column
+from model_api.model.untyped import Estimator, JsonObject
 from model_api.preparing.compiling.drafts import Draft, Seen
 from model_api.preparing.compiling.numbers import NUMBERS, all_whole, number_step
 from model_api.preparing.compiling.one_hot import one_hot
 from model_api.preparing.compiling.rules import NotCompiled, Rule, anything, check, name_of, only
 
 
-def draft(steps: list[Any], layout: Layout) -> tuple[Draft, Seen]:
+def draft(steps: list[Estimator], layout: Layout) -> tuple[Draft, Seen]:
     """Return the program of a pipeline's transformers, and what its predictor sees.
 
     Raises:
@@ -51,7 +51,7 @@ def draft(steps: list[Any], layout: Layout) -> tuple[Draft, Seen]:
     return drafted, seen
 
 
-def _flat(steps: list[Any]) -> Iterator[Any]:
+def _flat(steps: list[Estimator]) -> Iterator[Estimator]:
     """Yield the steps of pipelines in pipelines, but for those that do nothing."""
     for step in steps:
         if type(step) is Pipeline:
@@ -65,7 +65,7 @@ def _flat(steps: list[Any]) -> Iterator[Any]:
             yield step
 
 
-def _check_listed(step: Any) -> None:
+def _check_listed(step: Estimator) -> None:
     if type(step) not in NUMBERS and type(step) not in (ColumnTransformer, OneHotEncoder):
         raise NotCompiled(f"{name_of(step)} is not on the list of what is compiled")
 
@@ -95,7 +95,7 @@ def _numbers(columns: tuple[Column, ...]) -> Seen:
     return Seen(dtype, len(columns), missing, raw=columns)
 
 
-def _column_transformer(step: Any, layout: Layout, drafted: Draft) -> Seen:
+def _column_transformer(step: Estimator, layout: Layout, drafted: Draft) -> Seen:
     check(step, COLUMNS)
     if not layout.columns:
         raise NotCompiled("ColumnTransformer takes tensors")
@@ -122,7 +122,7 @@ def _column_transformer(step: Any, layout: Layout, drafted: Draft) -> Seen:
     return Seen(dtype, sum(one.width for one in seen), missing, sparse)
 
 
-def _places(step: Any, name: str, layout: Layout) -> list[int]:
+def _places(step: Estimator, name: str, layout: Layout) -> list[int]:
     """Return where in a request the columns are that a part takes."""
     indices = step._transformer_to_input_indices[name]
     names = getattr(step, "feature_names_in_", None)
@@ -135,8 +135,8 @@ def _places(step: Any, name: str, layout: Layout) -> list[int]:
 
 
 def _block(
-    steps: list[Any], places: list[int], layout: Layout, drafted: Draft
-) -> tuple[dict[str, Any], Seen]:
+    steps: list[Estimator], places: list[int], layout: Layout, drafted: Draft
+) -> tuple[JsonObject, Seen]:
     """Return the block of some columns, and the array that comes of it."""
     columns = tuple(layout.columns[place] for place in places)
     if any(type(step) is OneHotEncoder for step in steps):

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+
+from model_api.model.untyped import Estimator
 
 # The newest whose ensembles of trees have several weights to a leaf.
 _OPSETS = {"": 21, "ai.onnx.ml": 3}
@@ -40,7 +41,7 @@ class Table:
 
 
 def stack(
-    grown: Sequence[Any],
+    grown: Sequence[Estimator],
     outputs: int,
     scale: float = 1.0,
     base: np.ndarray | None = None,
@@ -137,7 +138,7 @@ def _end(table: Table, tree: int) -> int:
     return int(table.roots[tree + 1]) if tree + 1 < len(table.roots) else len(table.feature)
 
 
-def start_with_base(model: Any) -> None:
+def start_with_base(model: Estimator) -> None:
     """Have treelite add what the sums begin with first, as the libraries do, and not last.
 
     Sums of floats depend on their order, and labels may depend on the last bit.
