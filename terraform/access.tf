@@ -7,7 +7,7 @@ locals {
     # made on 2026-06-04, which expires on 2027-11-25: as in AWS's guide ("Verifying the signature of SSM Agent") and in
     # its repositories amazon-ecs-agent, amazon-ecs-ami and eks-hybrid. Versions before 3.3.4851.0 have other keys.
     version = "3.3.4851.0"
-    # gpgv reads no armour: what stands between its blank line and its checksum.
+    # gpgv does not read armored files: pass it the text between the blank line and the checksum.
     key = replace(regex("\n\n([^=]+=*)\n=", file("${path.module}/templates/ssm_agent_key.asc"))[0], "\n", "")
   }
 
@@ -30,7 +30,7 @@ resource "aws_ssm_document" "authorize" {
 
   content = jsonencode({
     schemaVersion = "2.2"
-    description   = "Lets an SSH key of the controller in until a given time, and returns the host's own keys."
+    description   = "Authorizes an SSH key of the controller until a given time, and returns the host's own keys."
 
     parameters = {
       # They become part of a script: the patterns leave no character that a shell would take for more than a letter.
@@ -41,7 +41,7 @@ resource "aws_ssm_document" "authorize" {
       }
       validUntil = {
         type           = "String"
-        description    = "When it ends: YYYYMMDDHHMMSSZ, in UTC."
+        description    = "Expiry time: YYYYMMDDHHMMSSZ, in UTC."
         allowedPattern = "^[0-9]{14}Z$"
       }
     }

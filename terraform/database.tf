@@ -67,7 +67,7 @@ resource "aws_db_instance" "main" {
   copy_tags_to_snapshot   = true
   deletion_protection     = var.database.deletion_protection
   skip_final_snapshot     = var.database.skip_final_snapshot
-  # By the day it was made, or the next database of this name could not be destroyed beside the snapshot of this one.
+  # With the date of creation, so that a later database of this name can make its own final snapshot.
   final_snapshot_identifier = "${local.prefix}-final-${formatdate("YYYYMMDDhhmmss", plantimestamp())}"
 
   # Free for as long as seven days back.

@@ -118,7 +118,7 @@ resource "aws_instance" "host" {
 
     precondition {
       condition     = contains(data.aws_ec2_instance_type.main[each.value.instance_type].supported_architectures, "x86_64")
-      error_message = "host \"${each.key}\": instance type \"${each.value.instance_type}\" does not run x86_64, which the Debian image and the packages are built for; use an x86_64 type, such as \"t3.small\"."
+      error_message = "host \"${each.key}\": instance type \"${each.value.instance_type}\" does not run x86_64, which the Debian image and the packages require; use an x86_64 type, such as \"t3.small\"."
     }
 
     precondition {
@@ -129,7 +129,7 @@ resource "aws_instance" "host" {
       ])
       error_message = join("\n", [
         for role, least in local.least_memory :
-        "host \"${each.key}\": instance type \"${each.value.instance_type}\" has ${data.aws_ec2_instance_type.main[each.value.instance_type].memory_size} MiB of memory and role \"${role}\" needs ${least.mib}; use \"${least.instance_type}\" or larger."
+        "host \"${each.key}\": instance type \"${each.value.instance_type}\" has ${data.aws_ec2_instance_type.main[each.value.instance_type].memory_size} MiB of memory, but role \"${role}\" needs ${least.mib}; use \"${least.instance_type}\" or larger."
         if contains(each.value.roles, role) && data.aws_ec2_instance_type.main[each.value.instance_type].memory_size < least.mib
       ])
     }

@@ -41,7 +41,7 @@ locals {
     resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.prefixes.predictions}/*"]
     conditions = []
   }
-  # What batch scoring reads, and writes beside it.
+  # The input of batch scoring, and its output next to it.
   batch_objects = {
     actions    = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
     resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.prefixes.batch}/*"]

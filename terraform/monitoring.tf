@@ -39,7 +39,7 @@ data "aws_iam_policy_document" "alerts_key" {
 }
 
 resource "aws_kms_key" "alerts" {
-  description             = "Alerts of ${local.prefix} on their way"
+  description             = "Encrypts the alerts of ${local.prefix}"
   policy                  = data.aws_iam_policy_document.alerts_key.json
   enable_key_rotation     = true
   deletion_window_in_days = 7
@@ -99,7 +99,7 @@ resource "aws_cloudwatch_metric_alarm" "host_status" {
   for_each = var.hosts
 
   alarm_name          = "${local.prefix}-${each.key}-status"
-  alarm_description   = "Host ${each.key} fails its status checks, or stands still. When its hardware fails, EC2 moves it by itself."
+  alarm_description   = "Host ${each.key} fails its status checks or is stopped. If its hardware fails, EC2 moves it automatically."
   namespace           = "AWS/EC2"
   metric_name         = "StatusCheckFailed"
   dimensions          = { InstanceId = aws_instance.host[each.key].id }
@@ -108,7 +108,7 @@ resource "aws_cloudwatch_metric_alarm" "host_status" {
   evaluation_periods  = 3
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
-  # A host that stands still reports nothing.
+  # A stopped host reports nothing.
   treat_missing_data = "breaching"
   alarm_actions      = local.alarm_actions
   ok_actions         = local.alarm_actions
@@ -122,7 +122,7 @@ resource "aws_cloudwatch_metric_alarm" "host_credits" {
   }
 
   alarm_name          = "${local.prefix}-${each.key}-cpu-credits"
-  alarm_description   = "Host ${each.key} uses more CPU than ${each.value.instance_type} earns, and AWS bills the rest: a larger type may be cheaper."
+  alarm_description   = "Host ${each.key} uses more CPU credits than ${each.value.instance_type} earns, and AWS bills the surplus. A larger type may be cheaper."
   namespace           = "AWS/EC2"
   metric_name         = "CPUSurplusCreditsCharged"
   dimensions          = { InstanceId = aws_instance.host[each.key].id }
@@ -140,7 +140,7 @@ resource "aws_cloudwatch_metric_alarm" "database_credits" {
   count = data.aws_ec2_instance_type.main[local.database_instance_type].burstable_performance_supported ? 1 : 0
 
   alarm_name          = "${local.prefix}-database-cpu-credits"
-  alarm_description   = "The database uses more CPU than ${var.database.instance_class} earns, and AWS bills the rest: a larger class may be cheaper."
+  alarm_description   = "The database uses more CPU credits than ${var.database.instance_class} earns, and AWS bills the surplus. A larger class may be cheaper."
   namespace           = "AWS/RDS"
   metric_name         = "CPUSurplusCreditsCharged"
   dimensions          = { DBInstanceIdentifier = aws_db_instance.main.identifier }
@@ -156,7 +156,7 @@ resource "aws_cloudwatch_metric_alarm" "database_credits" {
 
 resource "aws_cloudwatch_metric_alarm" "database_storage" {
   alarm_name          = "${local.prefix}-database-storage"
-  alarm_description   = "The database's disk is almost full, and did not grow by itself: max_storage_gib may be reached."
+  alarm_description   = "The database's disk is almost full and did not grow automatically. It may have reached max_storage_gib."
   namespace           = "AWS/RDS"
   metric_name         = "FreeStorageSpace"
   dimensions          = { DBInstanceIdentifier = aws_db_instance.main.identifier }
@@ -173,7 +173,7 @@ resource "aws_cloudwatch_metric_alarm" "database_storage" {
 
 resource "aws_cloudwatch_metric_alarm" "database_connections" {
   alarm_name          = "${local.prefix}-database-connections"
-  alarm_description   = "The database may soon refuse connections: a larger class than ${var.database.instance_class} takes more."
+  alarm_description   = "The database may soon reject connections. A larger class than ${var.database.instance_class} allows more."
   namespace           = "AWS/RDS"
   metric_name         = "DatabaseConnections"
   dimensions          = { DBInstanceIdentifier = aws_db_instance.main.identifier }

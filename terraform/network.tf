@@ -259,7 +259,7 @@ resource "aws_vpc_security_group_egress_rule" "web" {
   description       = "packages and the AWS API"
 }
 
-# Environments from before there were private hosts keep their database where it stands.
+# Environments that are older than private hosts keep their database in its subnets.
 
 moved {
   from = aws_subnet.private

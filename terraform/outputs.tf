@@ -1,12 +1,12 @@
 output "platform" {
-  description = "All that Ansible knows of the cloud. Names, addresses and ARNs; no secret values."
+  description = "Everything that Ansible knows about the cloud: names, addresses and ARNs, but no secret values."
   value = {
     project     = var.project
     environment = var.environment
     region      = var.region
     account_id  = data.aws_caller_identity.current.account_id
 
-    # Empty when nobody is let in from outside.
+    # Empty if visitors have no access.
     domain = try(var.domain.name, "")
 
     database = {
@@ -29,7 +29,7 @@ output "platform" {
 
     metrics = { namespace = local.metrics_namespace }
 
-    # Role -> its entry in the catalogue, its hosts, where each of them answers within the network, and where people reach it.
+    # Role -> its entry in the catalogue, its hosts, its endpoints inside the network, and its public URL.
     services = {
       for role, service in local.services : role => merge(service, {
         hosts = local.role_hosts[role]
@@ -65,7 +65,7 @@ output "dns_records" {
 }
 
 output "inventory" {
-  description = "Ansible's dynamic inventory, for a file whose name ends in aws_ec2.yml. Groups are the roles; how to connect is the environment's business."
+  description = "Ansible's dynamic inventory, for a file whose name ends in aws_ec2.yml. Groups are the roles. The inventory of the environment sets how to connect."
   value = yamlencode({
     plugin  = "amazon.aws.aws_ec2"
     strict  = true
@@ -78,7 +78,7 @@ output "inventory" {
     }
 
     hostnames = ["tag:Name"]
-    # Without it a variable is called `tags`, which is Ansible's own word.
+    # Without the prefix, a variable would be called `tags`, which is reserved in Ansible.
     hostvars_prefix = "aws_"
 
     keyed_groups = [{

@@ -5,7 +5,7 @@ locals {
   # Secret -> its keys -> length in letters and digits, for every service of the catalogue.
   secret_keys = merge([for service in local.catalogue : service.secrets]...)
 
-  # A secret is written as a whole: raising its number draws all its keys anew, so do it for one whose keys have changed.
+  # A secret is written as a whole: a higher number regenerates all its keys, so raise it only for a secret whose keys have changed.
   secret_versions = { dashboard = 2 }
 
   passwords = merge([
@@ -22,7 +22,7 @@ resource "aws_secretsmanager_secret" "service" {
 
   # A prefix, since the name of a deleted secret stays taken for its recovery window.
   name_prefix             = "${local.prefix}/${each.key}-"
-  description             = "What ${each.key} needs: ${join(", ", keys(each.value))}"
+  description             = "Secrets of ${each.key}: ${join(", ", keys(each.value))}"
   recovery_window_in_days = var.secret_recovery_window_days
 }
 
@@ -57,7 +57,7 @@ resource "aws_secretsmanager_secret" "model_api_client" {
   for_each = var.model_api_clients
 
   name_prefix             = "${local.prefix}/model-api-client-${each.key}-"
-  description             = "The key of the model API's client ${each.key}: key"
+  description             = "API key of the model API client ${each.key}: key"
   recovery_window_in_days = var.secret_recovery_window_days
 }
 

@@ -22,31 +22,31 @@ variable "environment" {
 }
 
 variable "region" {
-  description = "AWS region of everything. lastro-ops sets it to lastro_region of the inventory."
+  description = "AWS region of all resources. lastro-ops sets it to lastro_region of the inventory."
   type        = string
   default     = "eu-west-1"
   nullable    = false
 
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
-    error_message = "region = \"${var.region}\": name an AWS region, such as \"eu-west-1\"."
+    error_message = "region = \"${var.region}\": use an AWS region, such as \"eu-west-1\"."
   }
 }
 
 variable "account_id" {
-  description = "The AWS account this environment belongs in: a plan in any other is refused. Empty: any account."
+  description = "The AWS account of this environment. A plan in any other account fails. Empty: any account."
   type        = string
   default     = ""
   nullable    = false
 
   validation {
     condition     = can(regex("^([0-9]{12})?$", var.account_id))
-    error_message = "account_id = \"${var.account_id}\": give the 12 digits of an AWS account, in quotes, or leave it empty."
+    error_message = "account_id = \"${var.account_id}\": use the 12 digits of an AWS account, in quotes, or leave it empty."
   }
 }
 
 variable "vpc_cidr" {
-  description = "Private IPv4 range of the VPC, /16 to /20. Six sixteenths of it become subnets; the rest, its end included, stays free."
+  description = "Private IPv4 range of the VPC, /16 to /20. Six sixteenths of it become subnets; the rest, including its end, is unused."
   type        = string
   nullable    = false
 
@@ -56,15 +56,15 @@ variable "vpc_cidr" {
       && try(cidrsubnet(var.vpc_cidr, 0, 0) == var.vpc_cidr, false)
       && can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|20)$", var.vpc_cidr))
     )
-    error_message = "vpc_cidr = \"${var.vpc_cidr}\": give the first address of a private IPv4 range of size /16 to /20, such as \"10.42.0.0/16\"."
+    error_message = "vpc_cidr = \"${var.vpc_cidr}\": use a private IPv4 range of size /16 to /20, starting at its first address, such as \"10.42.0.0/16\"."
   }
 }
 
 variable "private_hosts" {
   description = <<-EOT
-    Hosts stand in private subnets and reach the internet through one NAT gateway, which costs more than a small host;
-    else in public subnets. Either way the security groups are the same. The host with the role edge, which visitors
-    must reach, is always in a public one. A change replaces the hosts.
+    true: hosts are in private subnets and reach the internet through one NAT gateway, which costs more than a small host.
+    false: hosts are in public subnets. The security groups are the same either way. The host with the role edge, which
+    visitors must reach, is always in a public subnet. Changing this replaces the hosts.
   EOT
   type        = bool
   default     = false
@@ -73,10 +73,10 @@ variable "private_hosts" {
 
 variable "hosts" {
   description = <<-EOT
-    The machines, by name. Roles are the services a machine runs; together the hosts must hold every role but two. The
-    role edge, TLS and the way in for visitors, belongs to exactly one host when domain is set, and to none otherwise.
-    Tasks of Airflow run on the hosts with the role airflow_worker; without any, on Airflow's own. zone is 1 or 2: in
-    which of the two availability zones the host stands.
+    The machines, by name. Roles are the services that a machine runs. Between them, the hosts must cover every role except
+    edge and airflow_worker. The role edge (the TLS reverse proxy for visitors) belongs to exactly one host if domain is
+    set, and to none otherwise. Airflow's tasks run on the hosts with the role airflow_worker, or on Airflow's own host if
+    there are none. zone is the availability zone of the host, 1 or 2.
   EOT
   type = map(object({
     instance_type = string
@@ -95,7 +95,7 @@ variable "hosts" {
     condition = alltrue([for name in keys(var.hosts) : can(regex("^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", name))])
     error_message = join("\n", [
       for name in keys(var.hosts) :
-      "hosts: \"${name}\" is no host name; use up to 20 lowercase letters, digits and hyphens, starting with a letter."
+      "hosts: \"${name}\" is not a valid host name; use up to 20 lowercase letters, digits and hyphens, starting with a letter."
       if !can(regex("^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$", name))
     ])
   }
@@ -105,7 +105,7 @@ variable "hosts" {
     error_message = join("\n", flatten([
       for name, host in var.hosts : [
         for role in setsubtract(host.roles, keys(local.catalogue)) :
-        "host \"${name}\": role \"${role}\" does not exist; roles are ${join(", ", keys(local.catalogue))}."
+        "host \"${name}\": role \"${role}\" does not exist; choose one of ${join(", ", keys(local.catalogue))}."
       ]
     ]))
   }
@@ -114,14 +114,14 @@ variable "hosts" {
     condition = var.domain != null || !anytrue([for host in var.hosts : contains(host.roles, "edge")])
     error_message = join("\n", [
       for name, host in var.hosts :
-      "host \"${name}\": role \"edge\" needs a domain; set domain = { name = \"...\" }, or take the role away."
+      "host \"${name}\": role \"edge\" needs a domain; set domain = { name = \"...\" }, or remove the role."
       if contains(host.roles, "edge")
     ])
   }
 
   validation {
     condition     = var.domain == null || length([for host in var.hosts : host if contains(host.roles, "edge")]) == 1
-    error_message = "hosts: domain is \"${try(var.domain.name, "")}\", so role \"edge\" must be on exactly one host, and is on ${coalesce(join(" and ", [for name, host in var.hosts : name if contains(host.roles, "edge")]), "none")}."
+    error_message = "hosts: domain is \"${try(var.domain.name, "")}\", so role \"edge\" must be on exactly one host, but is on ${coalesce(join(" and ", [for name, host in var.hosts : name if contains(host.roles, "edge")]), "none")}."
   }
 
   validation {
@@ -137,7 +137,7 @@ variable "hosts" {
     condition = alltrue([for host in var.hosts : length(host.roles) <= 5])
     error_message = join("\n", [
       for name, host in var.hosts :
-      "host \"${name}\" has ${length(host.roles)} roles, each with a security group, and AWS puts five on a host; leave one out, such as \"airflow_worker\": where Airflow is, tasks run without it, too."
+      "host \"${name}\" has ${length(host.roles)} roles; AWS allows five security groups per host, one for each role. Remove a role, such as \"airflow_worker\": Airflow's own host runs tasks without it."
       if length(host.roles) > 5
     ])
   }
@@ -149,7 +149,7 @@ variable "hosts" {
     ])
     error_message = join("\n", [
       for role, service in local.catalogue :
-      "hosts: role \"${role}\" must be on exactly one host, and is on ${coalesce(join(" and ", [for name, host in var.hosts : name if contains(host.roles, role)]), "none")}."
+      "hosts: role \"${role}\" must be on exactly one host, but is on ${coalesce(join(" and ", [for name, host in var.hosts : name if contains(host.roles, role)]), "none")}."
       if service.count == "exactly one" && length([for host in var.hosts : host if contains(host.roles, role)]) != 1
     ])
   }
@@ -160,7 +160,7 @@ variable "hosts" {
       if service.count == "at least one"
     ])
     error_message = join("\n", [
-      for role, service in local.catalogue : "hosts: role \"${role}\" is on no host; give it to at least one."
+      for role, service in local.catalogue : "hosts: role \"${role}\" is on no host; add it to at least one."
       if service.count == "at least one" && !anytrue([for host in var.hosts : contains(host.roles, role)])
     ])
   }
@@ -169,7 +169,7 @@ variable "hosts" {
     condition = alltrue([for host in var.hosts : can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", host.instance_type))])
     error_message = join("\n", [
       for name, host in var.hosts :
-      "host \"${name}\": instance_type \"${host.instance_type}\" is no EC2 instance type; name one, such as \"t3.small\"."
+      "host \"${name}\": instance_type \"${host.instance_type}\" is not an EC2 instance type; use one such as \"t3.small\"."
       if !can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", host.instance_type))
     ])
   }
@@ -194,10 +194,10 @@ variable "hosts" {
 
 variable "domain" {
   description = <<-EOT
-    The name under which visitors reach the platform, and mlflow., airflow. and api. before it; null: nobody does. The
-    host with the role edge gets a fixed address. With zone, a public hosted zone of Route 53 in this account, the DNS
-    records are made; without it the output dns_records says what to set. allow_from limits who reaches the pages;
-    port 80, which redirects and proves the domain to the certificate authority, is open to all.
+    The domain name of the platform; services are at its subdomains mlflow., airflow. and api. null: no access for
+    visitors. The host with the role edge gets a fixed address. zone is a public Route 53 hosted zone in this account, in
+    which the DNS records are created; without it, the output dns_records lists the records to set. allow_from limits who
+    can reach the pages. Port 80, which redirects and proves the domain to the certificate authority, is open to all.
   EOT
   type = object({
     name       = string
@@ -208,12 +208,12 @@ variable "domain" {
 
   validation {
     condition     = var.domain == null || can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z][a-z0-9-]*[a-z0-9]$", var.domain.name))
-    error_message = "domain.name = \"${try(var.domain.name, "")}\": give a DNS name in lowercase, without a dot at its end, such as \"lastro.example.com\"."
+    error_message = "domain.name = \"${try(var.domain.name, "")}\": use a DNS name in lowercase, without a trailing dot, such as \"lastro.example.com\"."
   }
 
   validation {
     condition     = try(var.domain.zone, null) == null || try(endswith(".${var.domain.name}", ".${var.domain.zone}"), false)
-    error_message = "domain.zone = \"${try(coalesce(var.domain.zone), "")}\": \"${try(var.domain.name, "")}\" is not in this hosted zone; give the zone's name, which ends domain.name, without a dot at its end."
+    error_message = "domain.zone = \"${try(coalesce(var.domain.zone), "")}\": \"${try(var.domain.name, "")}\" is not in this hosted zone; use the name of the zone that domain.name ends with, without a trailing dot."
   }
 
   validation {
@@ -221,14 +221,14 @@ variable "domain" {
       length(try(var.domain.allow_from, [])) > 0
       && alltrue([for range in try(var.domain.allow_from, []) : can(cidrnetmask(range)) && try(cidrsubnet(range, 0, 0) == range, false)])
     )
-    error_message = "domain.allow_from = [${join(", ", try(var.domain.allow_from, []))}]: give at least one IPv4 range by its first address, such as \"203.0.113.0/24\"."
+    error_message = "domain.allow_from = [${join(", ", try(var.domain.allow_from, []))}]: list at least one IPv4 range, starting at its first address, such as \"203.0.113.0/24\"."
   }
 }
 
 variable "database" {
   description = <<-EOT
-    The RDS instance. Storage grows by itself up to max_storage_gib; backups are kept backup_days days.
-    apply_immediately makes changes of the running instance at once instead of in the maintenance window.
+    The RDS instance. Storage grows automatically up to max_storage_gib; backups are kept for backup_days days.
+    apply_immediately applies changes to the running instance immediately instead of in the maintenance window.
   EOT
   type = object({
     instance_class      = optional(string, "db.t4g.micro")
@@ -245,7 +245,7 @@ variable "database" {
 
   validation {
     condition     = can(regex("^db\\.[a-z0-9-]+\\.[a-z0-9]+$", var.database.instance_class))
-    error_message = "database.instance_class = \"${var.database.instance_class}\": name an RDS instance class, such as \"db.t4g.micro\"."
+    error_message = "database.instance_class = \"${var.database.instance_class}\": use an RDS instance class, such as \"db.t4g.micro\"."
   }
 
   validation {
@@ -260,16 +260,16 @@ variable "database" {
 
   validation {
     condition     = contains(range(1, 36), var.database.backup_days)
-    error_message = "database.backup_days = ${var.database.backup_days}: use 1 to 35 days; RDS takes 0 as no backups at all."
+    error_message = "database.backup_days = ${var.database.backup_days}: use 1 to 35 days; RDS treats 0 as no backups."
   }
 }
 
 variable "buckets" {
   description = <<-EOT
-    The artifact and DAG buckets. Overwritten and deleted objects stay recoverable for noncurrent_days days. A run of
-    Airflow may need the DAG files it started with until it ends, and again when somebody clears its tasks to repeat
-    them: a year outlasts that, and the files are small. The prediction log forgets after predictions_days.
-    force_destroy lets `terraform destroy` delete buckets that still hold objects.
+    The artifact and DAG buckets. Overwritten and deleted objects stay recoverable for noncurrent_days days. An Airflow run
+    needs the DAG files it started with until it ends, and again when its tasks are cleared and rerun: a year is long
+    enough, and the files are small. Logged predictions are deleted after predictions_days days.
+    force_destroy lets `terraform destroy` delete buckets that still have objects.
   EOT
   type = object({
     noncurrent_days = optional(object({
@@ -294,26 +294,26 @@ variable "buckets" {
 
   validation {
     condition     = contains(range(90, 1000), var.buckets.noncurrent_days.dags)
-    error_message = "buckets.noncurrent_days.dags = ${var.buckets.noncurrent_days.dags}: use a whole number of days from 90, since unfinished runs need the files they started with, to 999."
+    error_message = "buckets.noncurrent_days.dags = ${var.buckets.noncurrent_days.dags}: use a whole number of days from 90 to 999; unfinished runs need the files they started with."
   }
 }
 
 variable "secret_recovery_window_days" {
-  description = "Days a deleted secret can still be restored: 7 to 30, or 0 to delete at once."
+  description = "Days for which a deleted secret can be restored: 7 to 30, or 0 to delete immediately."
   type        = number
   default     = 30
   nullable    = false
 
   validation {
     condition     = contains(concat([0], range(7, 31)), var.secret_recovery_window_days)
-    error_message = "secret_recovery_window_days = ${var.secret_recovery_window_days}: use 7 to 30, or 0 to delete at once."
+    error_message = "secret_recovery_window_days = ${var.secret_recovery_window_days}: use 7 to 30, or 0 to delete immediately."
   }
 }
 
 variable "model_api_clients" {
   description = <<-EOT
-    Programs that ask the model API, each with a key of its own, which Secrets Manager draws. How often each may ask is
-    model_api_rates of the inventory. People and the dashboard have theirs already.
+    Clients of the model API. Secrets Manager generates a key for each. Set rate limits with model_api_rates in the
+    inventory. People and the dashboard have their own keys already.
   EOT
   type        = set(string)
   default     = []
@@ -323,7 +323,7 @@ variable "model_api_clients" {
     condition = alltrue([for name in var.model_api_clients : can(regex("^[a-z](-?[a-z0-9]){1,30}$", name)) && !contains(["default", "dashboard"], name)])
     error_message = join("\n", [
       for name in var.model_api_clients :
-      "model_api_clients: \"${name}\" cannot be a client; use 2 to 31 lowercase letters, digits and single hyphens, starting with a letter, but neither \"default\" nor \"dashboard\", which there are."
+      "model_api_clients: \"${name}\" is not a valid client name; use 2 to 31 lowercase letters, digits and single hyphens, starting with a letter. \"default\" and \"dashboard\" are reserved."
       if !can(regex("^[a-z](-?[a-z0-9]){1,30}$", name)) || contains(["default", "dashboard"], name)
     ])
   }
@@ -331,8 +331,8 @@ variable "model_api_clients" {
 
 variable "alerts" {
   description = <<-EOT
-    Who hears of alarms: each address gets an e-mail from AWS that asks to confirm. monthly_budget_usd is of the whole
-    account, whose bill cannot be split before somebody activates cost allocation tags; 0: no budget.
+    Who is notified of alarms. AWS sends each address an e-mail to confirm the subscription. monthly_budget_usd covers the
+    whole account, because AWS cannot split its bill until cost allocation tags are activated; 0: no budget.
   EOT
   type = object({
     emails             = optional(set(string), [])
@@ -344,7 +344,7 @@ variable "alerts" {
   validation {
     condition = alltrue([for email in var.alerts.emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s.]+$", email))])
     error_message = join("\n", [
-      for email in var.alerts.emails : "alerts.emails: \"${email}\" is no e-mail address."
+      for email in var.alerts.emails : "alerts.emails: \"${email}\" is not an e-mail address."
       if !can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s.]+$", email))
     ])
   }
@@ -356,7 +356,7 @@ variable "alerts" {
 }
 
 variable "snapshot_days" {
-  description = "Days for which daily snapshots of the hosts' disks are kept; 0: none are made. The database has its own backups."
+  description = "Days for which daily snapshots of the hosts' disks are kept; 0: no snapshots. The database has its own backups."
   type        = number
   default     = 7
   nullable    = false
@@ -370,8 +370,8 @@ variable "snapshot_days" {
 variable "data_scientists" {
   description = <<-EOT
     ARNs of IAM users and roles that may assume the role <project>-<environment>-data-scientist, which writes DAGs
-    and batches to score, and reads artifacts and logged predictions. Users must show a second factor. Without any,
-    there is no such role.
+    and batches to score, and reads artifacts and logged predictions. Users need multi-factor authentication. If empty,
+    the role is not created.
   EOT
   type        = set(string)
   default     = []
@@ -381,21 +381,21 @@ variable "data_scientists" {
     condition = alltrue([for arn in var.data_scientists : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$", arn))])
     error_message = join("\n", [
       for arn in var.data_scientists :
-      "data_scientists: \"${arn}\" is no ARN of an IAM user or role; give it whole and without wildcards, such as \"arn:aws:iam::111122223333:role/analysts\"."
+      "data_scientists: \"${arn}\" is not the ARN of an IAM user or role; use a complete ARN without wildcards, such as \"arn:aws:iam::111122223333:role/analysts\"."
       if !can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(user|role)/[A-Za-z0-9+=,.@_/-]+$", arn))
     ])
   }
 
   validation {
     condition     = length(var.data_scientists) == 0 || !contains(keys(var.hosts), "data-scientist")
-    error_message = "data_scientists: host \"data-scientist\" has the name of their role; call that host something else."
+    error_message = "data_scientists: host \"data-scientist\" has the same name as their role; rename the host."
   }
 }
 
 variable "permissions_boundary" {
   description = <<-EOT
-    Name of the IAM policy that limits every role made here, whatever its own policies say; terraform/bootstrap makes it, and
-    lets CI make no role without it. Empty where an account has none.
+    Name of the IAM policy that limits every role created here, whatever its own policies allow. terraform/bootstrap creates
+    the policy, and denies CI creating roles without it. Empty if the account has none.
   EOT
   type        = string
   default     = ""
@@ -403,6 +403,6 @@ variable "permissions_boundary" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9+=,.@_-]{0,128}$", var.permissions_boundary))
-    error_message = "permissions_boundary = \"${var.permissions_boundary}\": give the name of a policy, not its ARN, such as \"lastro-boundary\"."
+    error_message = "permissions_boundary = \"${var.permissions_boundary}\": use the name of a policy, not its ARN, such as \"lastro-boundary\"."
   }
 }

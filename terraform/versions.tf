@@ -18,7 +18,7 @@ terraform {
 
 provider "aws" {
   region = var.region
-  # No condition of a resource is asked before a destroy; this is.
+  # Checked before a destroy as well, unlike the conditions of resources.
   allowed_account_ids = var.account_id == "" ? null : [var.account_id]
 
   default_tags {

@@ -506,7 +506,7 @@ data "aws_iam_policy_document" "controller" {
     resources = local.authorize
   }
 
-  # Session Manager asks for the document by name, too, so that no other can be used.
+  # Session Manager also checks the document's name, so no other document can be used.
   statement {
     sid       = "SshDocument"
     actions   = ["ssm:StartSession"]

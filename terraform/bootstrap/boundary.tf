@@ -2,8 +2,8 @@
 # only with this boundary: otherwise it could make an administrator and become it.
 
 data "aws_iam_policy_document" "boundary" {
-  #checkov:skip=CKV_AWS_111:The agent's calls and metrics have no resource; this allows nothing by itself, it limits
-  #checkov:skip=CKV_AWS_356:The agent's calls and metrics have no resource; this allows nothing by itself, it limits
+  #checkov:skip=CKV_AWS_111:The agent's calls and metrics have no resource; this policy grants nothing, it only limits
+  #checkov:skip=CKV_AWS_356:The agent's calls and metrics have no resource; this policy grants nothing, it only limits
   statement {
     sid       = "Objects"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]

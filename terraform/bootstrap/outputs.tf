@@ -1,10 +1,10 @@
 output "state_bucket" {
-  description = "The bucket of every state of this account."
+  description = "The bucket for all Terraform state of this account."
   value       = local.state_bucket
 }
 
 output "permissions_boundary" {
-  description = "What the environments' variable permissions_boundary must be where CI applies them."
+  description = "The value of the environments' variable permissions_boundary, required if CI applies them."
   value       = aws_iam_policy.boundary.name
 }
 

@@ -8,7 +8,7 @@ terraform {
     }
   }
 
-  # The bucket that is configured here holds this state, too: terraform init -backend-config="bucket=..." -backend-config="region=..."
+  # The bucket that is created here also holds this state: terraform init -backend-config="bucket=..." -backend-config="region=..."
   backend "s3" {
     key          = "bootstrap/terraform.tfstate"
     use_lockfile = true

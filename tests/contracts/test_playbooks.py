@@ -178,7 +178,7 @@ def test_status_names_the_service_that_is_not_ready(
     output = " ".join(" ".join(lines).split())
     assert said in output
     assert ("airflow_worker not accepted by Airflow" in output) == bool(further)
-    assert f"Not well: {ill}. `make logs SERVICE=...`" in output
+    assert f"Unhealthy: {ill}. `make logs SERVICE=...`" in output
 
 
 def test_login_shows_how_to_log_in_to_each_page(tmp_path: Path) -> None:

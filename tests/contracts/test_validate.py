@@ -50,19 +50,23 @@ CASES = {
     ),
     "host without its memory": (
         without(("hosts", "serving", "memory_mib")),
-        ["Host serving of the contract lacks memory_mib", "terraform/outputs.tf"],
+        ["Host serving in the contract lacks memory_mib", "terraform/outputs.tf"],
     ),
     "role that does not exist": (
         changed(CONTRACT, ("hosts", "serving", "roles"), ["model_api", "dashboard", "grafana"]),
         [
             "Host serving has the role grafana, which does not exist",
-            "Choose of mlflow, airflow, model_api, dashboard",
+            "Choose one of mlflow, airflow, model_api, dashboard",
             "terraform/environments/local.tfvars",
         ],
     ),
     "edge without a domain": (
         DOMAIN_CONTRACT | {"domain": ""},
-        ["The contract's domain is ''", "edge belongs to a domain", "make inventory ENV=local"],
+        [
+            "The contract's domain is ''",
+            "edge is required with a domain and not allowed without one",
+            "make inventory ENV=local",
+        ],
     ),
     "domain without an edge": (
         CONTRACT | {"domain": "lastro.example.com"},
@@ -70,11 +74,11 @@ CASES = {
     ),
     "edge on no host": (
         changed(DOMAIN_CONTRACT, ("services", "edge", "hosts"), []),
-        ["The role edge should be on one host at least", "make apply ENV=local"],
+        ["The role edge should be on at least one host", "make apply ENV=local"],
     ),
     "role on no host": (
         changed(CONTRACT, ("services", "dashboard", "hosts"), []),
-        ["The role dashboard should be on one host at least", "make apply ENV=local"],
+        ["The role dashboard should be on at least one host", "make apply ENV=local"],
     ),
     "instance type too small": (
         changed(
@@ -90,7 +94,7 @@ CASES = {
     ),
     "worker on no host": (
         changed(WORKER_CONTRACT, ("services", "airflow_worker", "hosts"), []),
-        ["The role airflow_worker should be on one host at least", "make apply ENV=local"],
+        ["The role airflow_worker should be on at least one host", "make apply ENV=local"],
     ),
     "worker that the services lack": (
         changed(CONTRACT, ("hosts", "trainer"), WORKER_CONTRACT["hosts"]["trainer"]),
@@ -128,7 +132,7 @@ CASES = {
     "another environment": (
         CONTRACT | {"environment": "prod"},
         [
-            "The contract is of the environment prod, the inventory of local",
+            "The contract belongs to the environment prod, but the inventory to local",
             "make inventory ENV=local",
         ],
     ),
@@ -191,5 +195,5 @@ def test_a_setting_that_would_leave_a_service_without_its_rights_is_refused(
     (inventory / "group_vars/all/settings.yml").write_text(yaml.safe_dump({setting: value}))
     status, output = play(inventory, PLAYBOOK)
     assert status != 0
-    assert f"{setting} is '{value}', but the hosts have rights to" in output
+    assert f"{setting} is '{value}', but the hosts have permissions for" in output
     assert "Remove it from inventory/local" in output

@@ -132,19 +132,19 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         "model_api",
         "preflight",
         {"model_api_keys": [{"name": "..", "key": LONG}]},
-        ["model_api_keys has the names ..", "without a dot in front"],
+        ["model_api_keys has the names ..", "not starting with a dot"],
     ),
     "rate of nobody": (
         "model_api",
         "preflight",
         {"model_api_rates": {"shop": {"requests_per_second": 5}}},
-        ["model_api_rates names shop", "model_api_keys has default"],
+        ["model_api_rates has limits for shop", "model_api_keys has only default"],
     ),
     "rate of nothing": (
         "model_api",
         "preflight",
         {"model_api_rates": {"default": {"requests_per_second": 0}}},
-        ["model_api_rates has no usable rate for default", "above 0"],
+        ["model_api_rates has no valid rate limit for default", "above 0"],
     ),
     "tracking URI that is no URL": (
         "model_api",
@@ -174,7 +174,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         "edge",
         "preflight",
         {"edge_sites": []},
-        ["edge_sites is empty", "one site at least"],
+        ["edge_sites is empty", "at least one site"],
     ),
     "site of no name": (
         "edge",
@@ -192,7 +192,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         "edge",
         "preflight",
         {"edge_sites": [site(upstreams=[])]},
-        ["edge_sites has a site without upstreams", "host:port of one at least"],
+        ["edge_sites has a site without upstreams", "at least one host:port"],
     ),
     "upstream that is a URL": (
         "edge",
@@ -210,7 +210,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         "edge",
         "preflight",
         {"edge_acme_ca_file": "/nowhere.pem"},
-        ["edge_acme_ca_file is /nowhere.pem", "no file on the controller"],
+        ["edge_acme_ca_file is /nowhere.pem", "does not exist on the controller"],
     ),
     "metric without a region": (
         "edge",
@@ -245,7 +245,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         "airflow_worker",
         "preflight",
         {"airflow_worker_memory_mib": 512},
-        ["localhost has 512 MiB of memory; a worker of Airflow needs 900", "t3.micro or larger"],
+        ["localhost has 512 MiB of memory; an Airflow worker needs 900", "t3.micro or larger"],
     ),
     "worker that takes no task": (
         "airflow_worker",
@@ -263,7 +263,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         "airflow_worker",
         "preflight",
         {"airflow_worker_airflow_url": "http://airflow:8080/"},
-        ["airflow_worker_airflow_url is http://airflow:8080/", "without a slash at its end"],
+        ["airflow_worker_airflow_url is http://airflow:8080/", "without a trailing slash"],
     ),
     "worker whose name is no word": (
         "airflow_worker",

@@ -193,7 +193,7 @@ def test_any_name_that_mlflow_takes_is_promoted_and_rolled_back(
     assert f"make rollback MODEL={shlex.quote(NAME)} ENV=local" in shown
     shown = make("rollback")
     # Not back to the version that it came from, nor is that shown.
-    assert "There is no version to go back to" in shown and "make rollback" not in shown
+    assert "There is no version to roll back to" in shown and "make rollback" not in shown
     assert platform.aliases == {"champion": "1"}
     assert platform.predicted == ["1", "2", "1"]
     told = [("1", "ana", False), ("2", "ana", False), ("1", "ana", True)]

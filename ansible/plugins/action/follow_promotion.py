@@ -99,23 +99,23 @@ def describe(
     """
     listing = answer.get("json")
     if answer.get("status") != 200 or not isinstance(listing, Mapping):
-        return None, f"the model API does not answer ({answer.get('msg', 'no reason')})", None, {}
+        return None, f"the model API is unreachable ({answer.get('msg', 'no reason')})", None, {}
     models = listing.get("models") or []
     entry: Mapping[str, Any] = next((one for one in models if one["name"] == model), {})
     state = (entry.get("aliases") or {}).get(alias) or {}
     serving = state.get("version")
-    others = f"version {serving} serves" if serving else "no version serves"
+    others = f"version {serving} is served" if serving else "no version is served"
     failure = state.get("failure") or {}
     if serving == version:
         return True, "it serves", serving, entry
     if failure.get("version") == version:
         return False, str(failure["reason"]), serving, entry
     if listing.get("registry_error"):
-        why = f"the host cannot ask MLflow: {listing['registry_error']}; {others}"
+        why = f"the host cannot reach MLflow: {listing['registry_error']}; {others}"
         return None, why, serving, entry
     if state.get("wanted_version") != version:
         return None, f"the host has not seen the move yet; {others}", serving, entry
-    return None, f"the host prepares it; {others}", serving, entry
+    return None, f"the host is preparing it; {others}", serving, entry
 
 
 class ActionModule(ActionBase):

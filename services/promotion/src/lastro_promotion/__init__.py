@@ -334,7 +334,7 @@ def rollback_target(
     why.append(
         "no host reports that another version has served"
         if reports
-        else "no host of the model API says what has served"
+        else "no host of the model API reports what has served"
     )
     return Target(None, f"there is no version to roll back to: {'; '.join(why)}")
 
@@ -387,7 +387,7 @@ def _barred(
         if move.key and not move.back:
             failed.pop(move.version, None)
     barred = {
-        version: "failed when it was last to serve"
+        version: "failed at its last attempt to serve"
         for version, at in failed.items()
         if served.get(version, _EARLIEST) <= at
     }
@@ -426,5 +426,5 @@ def _time(text: str) -> datetime:
     """
     at = datetime.fromisoformat(text)
     if not datetime.min.year < at.year < datetime.max.year:
-        raise ValueError(f"{text!r} is no time of a record")
+        raise ValueError(f"{text!r} is not the time of a record")
     return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)

@@ -165,7 +165,7 @@ def test_with_all_upstreams_away_a_client_reads_a_problem_document(host: Host) -
     assert answer.headers["Retry-After"] == "10"
     problem = answer.json()
     assert (problem["status"], problem["title"]) == (503, "Service Unavailable")
-    assert problem["detail"].startswith("The model API does not answer right now")
+    assert problem["detail"].startswith("The model API is unreachable")
     wait_until(
         lambda: ask_api().status == 200 and ports(10) == {9001, 9002},
         "the edge to find its upstreams again",
@@ -184,7 +184,7 @@ def test_a_request_that_is_too_large_is_refused(sizes: str) -> None:
     assert large.status == 413
     assert "Retry-After" not in large.headers
     assert large.headers["Content-Type"] == "application/problem+json"
-    assert "takes requests of up to 1MB" in large.json()["detail"]
+    assert "accepts requests of up to 1MB" in large.json()["detail"]
 
 
 def test_a_service_of_no_limit_takes_what_is_large() -> None:
@@ -196,7 +196,7 @@ def test_a_service_of_no_limit_takes_what_is_large() -> None:
 def test_a_service_that_begins_no_answer_in_time_is_away() -> None:
     answer = visit("edge.test", "/?seconds=4", authorities=AUTHORITY)
     assert answer.status == 504
-    assert "<h1>The dashboard does not answer right now</h1>" in answer.data.decode()
+    assert "<h1>The dashboard is unreachable</h1>" in answer.data.decode()
 
 
 def test_the_metric_goes_where_it_was_told_to(host: Host) -> None:

@@ -101,7 +101,7 @@ def test_a_request_that_never_ends_is_cut_off(port: int, data: bytes, name: str 
 
 def test_an_address_is_no_site() -> None:
     answer = visit_in_the_clear(ADDRESS)
-    assert (answer.status, answer.data) == (404, b"There is no such site here.")
+    assert (answer.status, answer.data) == (404, b"Unknown site.")
 
 
 @pytest.mark.parametrize(("name", "status"), [("edge.test", 200), ("away.edge.test", 502)])
@@ -146,7 +146,7 @@ def test_of_a_service_that_is_away_a_visitor_is_told_and_the_log_says_why(host: 
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.headers["Retry-After"] == "10"
     page = answer.data.decode()
-    assert "<h1>MLflow does not answer right now</h1>" in page
+    assert "<h1>MLflow is unreachable</h1>" in page
     number = re.search(r"error <code>(\w+)</code>, 502 Bad Gateway", page)[1]
     (record,) = (record for record in journal(host) if record.get("err_id") == number)
     assert "connection refused" in record["msg"]
