@@ -36,6 +36,8 @@ endif
 PLAYBOOK := ansible-playbook -i inventory/$(ENV)
 # Before Terraform has run there is no inventory but the controller.
 LOCAL_PLAYBOOK := ansible-playbook -i inventory/$(ENV)/localhost.yml
+# By another name: make runs a recipe that names MAKE also for `make -n`, and with .ONESHELL all of it.
+SUBMAKE := $(MAKE)
 # A heading. `make up` says at its end where the time went, by the short names.
 SAY := scripts/step '$(ENV)'
 
@@ -106,7 +108,7 @@ plan: setup ## Show what Terraform would change, and save it
 apply-plan: setup ## Apply the plan that `make plan` saved, and write the inventory
 	@$(SAY) apply "Applying the saved plan to $(ENV)"
 	lastro-ops terraform $(ENV) apply-plan
-	$(MAKE) inventory
+	$(SUBMAKE) inventory
 
 .PHONY: apply
 apply: setup ## Let Terraform make the environment, and write the inventory
@@ -123,7 +125,7 @@ endif
 	  printf 'Waiting for the environments of the services (.lastro/$(ENV)/environments.log)\n'
 	  wait $$environments || printf 'They could not be built ahead: each host builds its own. Why: .lastro/$(ENV)/environments.log\n'
 	fi
-	$(MAKE) inventory
+	$(SUBMAKE) inventory
 
 .PHONY: inventory
 inventory: setup ## Write the inventory and the contract from Terraform's outputs
@@ -258,7 +260,7 @@ ifneq ($(ONE_MACHINE),)
 	  [ ! -f inventory/$(ENV)/hosts.aws_ec2.yml ]; then printf '$(ENV) is not running: make up ENV=$(ENV)\n' >&2; exit 2; fi
 	lastro-ops reachable $(ENV)
 else
-	@$(MAKE) has-inventory access
+	@$(SUBMAKE) has-inventory access
 endif
 
 .PHONY: has-inventory

@@ -81,7 +81,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(STAND_IN)
         program.chmod(0o755)
-    (folder / "inventory/local/hosts.aws_ec2.yml").touch()
+    for name in ("local", "prod"):
+        (folder / f"inventory/{name}/hosts.aws_ec2.yml").touch()
     podman = folder / ".venv/bin/podman"
     podman.write_text("#!/bin/sh\necho true\n")
     podman.chmod(0o755)
@@ -236,6 +237,31 @@ def test_only_the_name_of_the_environment_destroys_it(make: Make, value: str) ->
     assert made.status == 2
     assert "Say: make destroy ENV=local CONFIRM=local" in made.stderr
     assert {call.program for call in made.calls} <= {"setup"}
+
+
+def test_a_make_within_make_has_the_same_environment(make: Make) -> None:
+    made = make("status", ENV="prod", NAME=EVERYTHING)
+    assert made.status == 0, made.stderr
+    inventories = {call.arguments[1] for call in made.calls if call.program == "ansible-playbook"}
+    assert inventories == {"inventory/prod/localhost.yml", "inventory/prod"}
+
+
+@pytest.mark.parametrize("environment", ["local", "prod"])
+def test_a_dry_run_runs_nothing(folder: Path, tmp_path: Path, environment: str) -> None:
+    text = (PROJECT / "Makefile").read_text()
+    targets = re.findall(r"^\.PHONY: (\S+)", text, re.MULTILINE)
+    assert len(targets) > 30
+    for target in targets:
+        result = subprocess.run(
+            ["make", "-n", target, f"ENV={environment}", "AUTO_APPROVE=yes"],
+            cwd=folder,
+            env=os.environ | {"CALLS": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        assert list(tmp_path.iterdir()) == [], target
 
 
 def test_names_that_playbooks_check_are_checked_to_their_end() -> None:
