@@ -72,7 +72,7 @@ locals {
 
 resource "aws_instance" "host" {
   #checkov:skip=CKV_AWS_126:Status checks come every minute anyway; the rest every minute would cost 2 USD a host
-  #checkov:skip=CKV_AWS_135:Current types are EBS-optimized without being asked, and older ones refuse to be asked
+  #checkov:skip=CKV_AWS_135:Current types are EBS-optimized by default, and older ones reject the setting
   for_each = var.hosts
 
   ami                    = data.aws_ami.debian.id

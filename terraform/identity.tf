@@ -35,7 +35,7 @@ locals {
     conditions = []
   }
 
-  # What was asked of the models, for drift: nobody changes it, and it expires (storage.tf).
+  # Logged predictions, to compute drift. Nothing changes them, and they expire (storage.tf).
   read_predictions = {
     actions    = ["s3:GetObject"]
     resources  = ["${aws_s3_bucket.main["artifacts"].arn}/${local.prefixes.predictions}/*"]
@@ -97,8 +97,8 @@ locals {
     for role, service in local.catalogue : role => merge([for name in service.aws : local.permissions[name]]...)
   }
 
-  # What the agent needs for Session Manager and Run Command. AWS's own AmazonSSMManagedInstanceCore would also let every
-  # host read every parameter of the account; ec2messages has not been asked since version 3.3.40 of the agent.
+  # The agent's permissions for Session Manager and Run Command. AWS's own AmazonSSMManagedInstanceCore would also let every
+  # host read every parameter of the account; the agent has not used ec2messages since version 3.3.40.
   agent_permissions = {
     actions = [
       "ssm:UpdateInstanceInformation",

@@ -7,6 +7,6 @@ locals {
   # The namespace of the platform's own metrics in CloudWatch.
   metrics_namespace = "Lastro"
 
-  # What is worth looking up after an incident; older lines cost more than they tell.
+  # Long enough to investigate an incident; older logs cost more than they are worth.
   log_days = 30
 }

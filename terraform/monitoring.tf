@@ -1,4 +1,4 @@
-# Alarms, and whom they reach: one topic, its subscribers by e-mail.
+# Alarms, and the topic that sends them to its subscribers by e-mail.
 
 locals {
   alerts_topic = "${local.prefix}-alerts"
@@ -90,7 +90,7 @@ resource "aws_sns_topic_subscription" "email" {
 locals {
   alarm_actions = [aws_sns_topic.alerts.arn]
 
-  # What max_connections is computed from: RDS gives PostgreSQL this many connections for its memory, at most 5000.
+  # The inputs of max_connections: RDS gives PostgreSQL this many connections for its memory, at most 5000.
   database_memory_bytes    = data.aws_ec2_instance_type.main[local.database_instance_type].memory_size * pow(1024, 2)
   database_max_connections = min(floor(local.database_memory_bytes / 9531392), 5000)
 }

@@ -1,5 +1,5 @@
-# Hosts stand in public subnets, to reach package indexes without a NAT gateway, or in private ones behind it; either way
-# nothing but the edge may be reached from outside. The database's subnets lead nowhere but to the VPC.
+# Hosts are in public subnets, to reach package indexes without a NAT gateway, or in private ones behind a gateway. Either way
+# only the edge is reachable from outside. The database's subnets have no route out of the VPC.
 
 data "aws_availability_zones" "available" {
   #checkov:skip=CKV_AWS_394:Only the first two count, by name: a new zone comes after them
@@ -146,8 +146,8 @@ resource "aws_vpc_endpoint" "s3" {
   tags = { Name = "${local.prefix}-s3" }
 }
 
-# What the security groups turn away, and no more: it tells why a connection does not come about, and costs cents where
-# all traffic would cost dollars.
+# Only connections that the security groups reject: enough to see why a connection fails, at cents instead of dollars for
+# all traffic.
 resource "aws_flow_log" "rejected" {
   vpc_id                   = aws_vpc.main.id
   traffic_type             = "REJECT"
@@ -203,7 +203,7 @@ resource "aws_iam_role_policy" "flow_logs" {
   policy = data.aws_iam_policy_document.flow_logs.json
 }
 
-# What joins no group of ours may talk to nobody.
+# Without a security group of ours, no connection is possible.
 resource "aws_default_security_group" "locked" {
   vpc_id = aws_vpc.main.id
 

@@ -50,7 +50,7 @@ resource "aws_secretsmanager_secret_version" "service" {
   secret_string_wo_version = lookup(local.secret_versions, each.key, 1)
 }
 
-# A secret each, for one that comes or goes must not touch the others.
+# One secret per client, so that adding or removing a client leaves the other keys alone.
 resource "aws_secretsmanager_secret" "model_api_client" {
   #checkov:skip=CKV_AWS_149:Only this account reads them, by IAM; a key of KMS would be the second lock with the same key
   #checkov:skip=CKV2_AWS_57:The service learns of a new value from Ansible: put-secret-value, then make configure

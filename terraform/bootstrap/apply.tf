@@ -1,4 +1,4 @@
-# What Terraform needs to create, change and destroy the environments, and what Ansible needs to configure their hosts.
+# Permissions to create, change and destroy the environments with Terraform, and to configure their hosts with Ansible.
 # Limited by name where AWS lets us choose the name, by the tag Project where it does not.
 
 data "aws_iam_policy_document" "apply_state" {
@@ -14,7 +14,7 @@ data "aws_iam_policy_document" "apply_state" {
 # ---- EC2 --------------------------------------------------------------------------------------------
 
 data "aws_iam_policy_document" "apply_compute" {
-  # What is made must bear our tag...
+  # New resources must have our tag...
   statement {
     sid       = "CreateTagged"
     actions   = [for action in local.ec2_creates : "ec2:${action}"]
@@ -84,7 +84,7 @@ data "aws_iam_policy_document" "apply_compute" {
     }
   }
 
-  # What AWS makes along with an instance has no tag yet.
+  # The parts that AWS creates with an instance have no tag yet.
   statement {
     sid       = "PartsOfInstances"
     actions   = ["ec2:RunInstances", "ec2:AssociateAddress", "ec2:DisassociateAddress", "ec2:ModifyNetworkInterfaceAttribute"]
@@ -188,7 +188,7 @@ data "aws_iam_policy_document" "apply_identity" {
     }
   }
 
-  # These cannot be asked for the boundary. A role without one cannot come from here, and what a role may do stays.
+  # IAM cannot check the boundary for these actions. CI cannot create a role without the boundary, so every role keeps its limits.
   statement {
     sid = "Roles"
     actions = [
@@ -371,7 +371,7 @@ data "aws_iam_policy_document" "apply_services" {
   statement {
     sid     = "CreateSnapshotSchedules"
     actions = ["dlm:CreateLifecyclePolicy", "dlm:TagResource"]
-    # What is being made has no name yet.
+    # A new policy has no name yet.
     resources = ["*"]
 
     condition {

@@ -1,4 +1,4 @@
-# What a plan needs: to read what Terraform refreshes, the state, and to hold the state's lock.
+# Permissions of a plan: to read everything that Terraform refreshes and the state, and to lock the state.
 
 data "aws_iam_policy_document" "refresh" {
   #checkov:skip=CKV_AWS_356:Terraform looks for things before it knows their names, and none of these shows what is inside

@@ -22,7 +22,7 @@ SECONDS_PER_FILE = 60
 
 
 def import_error(path: Path, folder: Path) -> str | None:
-    """What importing and serializing the DAGs of a file says against it, if anything."""
+    """The error of importing a file or serializing its DAGs, if there is one."""
     bag = BundleDagBag(
         dag_folder=path,
         bundle_path=folder,

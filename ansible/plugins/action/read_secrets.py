@@ -82,7 +82,7 @@ def read(client: Any, name: str, arn: str) -> dict[str, Any]:
 def read_all(
     client: Any, secrets: Mapping[str, str | Mapping[str, str]]
 ) -> dict[str, dict[str, Any]]:
-    """Return what the secrets hold, as the option ``secrets`` names them.
+    """Return the content of the secrets, as the option ``secrets`` names them.
 
     Raises:
         AnsibleActionFail: one cannot be read.

@@ -23,7 +23,7 @@ extends_documentation_fragment:
 """
 
 SECONDS_BETWEEN_WAITS = 5
-# What succeeds without a word: Ansible's own steps between the tasks.
+# Not shown on success: Ansible's own steps between the tasks.
 SILENT = (*C._ACTION_ALL_INCLUDES, "ansible.builtin.validate_argument_spec")
 
 

@@ -48,7 +48,7 @@ def page_urls(services: Mapping[str, Service]) -> dict[str, str]:
 
 
 def edge_sites(services: Mapping[str, Service]) -> list[dict[str, Any]]:
-    """Return what the role edge takes as ``edge_sites``, one site for each public URL.
+    """Return the ``edge_sites`` of the role edge, one site for each public URL.
 
     The site of the domain itself is the first: visitors who name no site get that one.
 
@@ -96,7 +96,7 @@ def not_ready(answers: Sequence[Mapping[str, Any]], services: Mapping[str, Servi
 
 
 def not_ready_reasons(answer: Mapping[str, Any], services: Mapping[str, Service]) -> list[str]:
-    """Return what an answer says of a service that is not ready, a line for each reason.
+    """Return the reasons why an answer is not that of a ready service, a line for each.
 
     Args:
         answer: as for `not_ready`, of one role.
@@ -144,7 +144,7 @@ def _differences(path: str, emitted: Service, entry: Service) -> list[str]:
     for key in entry.keys() & emitted.keys():
         wanted, value = entry[key], emitted[key]
         if isinstance(wanted, Mapping) and isinstance(value, Mapping):
-            # What the catalogue leaves out has a default.
+            # Fields that the catalogue leaves out have defaults.
             value = {name: value.get(name) for name in wanted}
         if value != wanted:
             found.append(

@@ -12,8 +12,8 @@ DOCUMENTATION = """
 name: tree_digest
 short_description: SHA-256 over the names and contents of files and folders
 description:
-  - Names the content of a source tree, so that an image or a release is made anew when, and only
-    when, something that goes into it has changed.
+  - Names the content of a source tree, so that an image or a release is rebuilt when, and only
+    when, one of its inputs has changed.
   - Byte code, caches and hidden files are left out. Order and modification times do not matter.
 options:
   _terms:

@@ -15,7 +15,7 @@ if [ ! -f "$tls/ca.pem" ]; then
     -keyout ca.key -out ca.pem 2>/dev/null
   mv "$tls.new" "$tls"
 fi
-# The endpoint's name may change, with a database that Terraform made anew.
+# The endpoint's name may change when Terraform replaces the database.
 if [ "$(cat "$tls/address" 2>/dev/null)" != "$DATABASE_ADDRESS" ]; then
   cd "$tls"
   openssl req -newkey rsa:2048 -nodes -subj "/CN=$DATABASE_ADDRESS" -keyout server.key -out server.csr 2>/dev/null

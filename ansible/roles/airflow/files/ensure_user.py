@@ -14,7 +14,7 @@ with get_application_builder() as application:
     role = manager.find_role(wanted["role"])
     if role is None:
         names = ", ".join(sorted(role.name for role in manager.get_all_roles()))
-        sys.exit(f"Airflow has no role {wanted['role']}; choose of {names}")
+        sys.exit(f"Airflow has no role {wanted['role']}. Choose one of: {names}")
     user = manager.find_user(wanted["name"])
     if user is None:
         made = manager.add_user(

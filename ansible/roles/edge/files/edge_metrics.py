@@ -38,7 +38,7 @@ def server_errors(lines: Iterable[str]) -> int:
 
 
 def journal(start: int, end: int) -> Iterable[str]:
-    """What the edge wrote between two times, in seconds since the epoch."""
+    """The edge's journal between two times, in seconds since the epoch."""
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=edge.service"]
     command += [f"--since=@{start}", f"--until=@{end}"]
     # A client may put any byte into the path that it asks for.

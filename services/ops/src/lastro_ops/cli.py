@@ -26,6 +26,7 @@ COMMANDS = {
     "session": ("access.session", "carry SSH to a host through Session Manager"),
     "tunnel": ("access.tunnel", "open a service on this machine"),
     "role-readmes": ("role_readmes", "write the tables of variables in the roles' READMEs"),
+    "prose": ("prose", "find constructions that plain English avoids"),
     "lock": ("locks", "resolve the dependencies into the hashed locks"),
     "molecule": ("molecule", "test the roles on hosts of their own"),
     "screenshots": ("screenshots", "take the screenshots of a running environment"),
