@@ -672,7 +672,7 @@ def test_hosts_of_the_model_api_restart_one_by_one_and_no_request_fails(
             stop.set()
         for each in asking:
             each.result()
-    assert "MODEL_API_PORT" in said and "nothing was changed" in said
+    assert "MODEL_API_PORT" in said and "Nothing was changed" in said
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert processes() == after
     assert answered[0] > 100

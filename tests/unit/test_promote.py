@@ -212,7 +212,9 @@ def test_what_a_promotion_waits_for_is_shown_until_it_fails_or_the_time_is_up(
     platform.broken["2"] = "it has no signature"
     platform.looks_away = 3
     shown = make("promote", "VERSION=2", ok=False)
-    assert f"for version 2 of {NAME}: the host has not seen the move yet; version 1 serves" in shown
+    assert (
+        f"for version 2 of {NAME}: the host has not seen the move yet; version 1 is served" in shown
+    )
     words = " ".join(shown.split())
     assert "one does not serve version 2" in words and ": it has no signature. Version 1" in words
     assert platform.looks < 10, "a failure that is known ends the wait"
@@ -221,7 +223,7 @@ def test_what_a_promotion_waits_for_is_shown_until_it_fails_or_the_time_is_up(
     words = " ".join(make("rollback", options="-e promote_seconds=2").split())
     assert platform.aliases == {"champion": "1"} and "version 1 serves as champion" in words
     words = " ".join(make("promote", "VERSION=3", ok=False, options="-e promote_seconds=2").split())
-    assert "the host has not seen the move yet; version 1 serves, after" in words
+    assert "the host has not seen the move yet; version 1 is served, after" in words
 
 
 def test_where_nothing_has_served_no_way_back_is_named(
@@ -230,7 +232,10 @@ def test_where_nothing_has_served_no_way_back_is_named(
     platform.broken = {"1": "it has no signature", "2": "it has no signature"}
     make("promote", "VERSION=1", ok=False)
     words = " ".join(make("promote", "VERSION=2", ok=False).split())
-    assert "No version serves, but champion points to version 2. There is no version to go" in words
+    assert (
+        "No version is served, but champion points to version 2. There is no version to roll back"
+        in words
+    )
     assert "make rollback" not in words
     again = " ".join(f"make promote MODEL={shlex.quote(NAME)} VERSION=..".split())
     assert again in words
