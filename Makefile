@@ -204,11 +204,11 @@ molecule-roles: setup ## List the roles that Molecule tests, as the pipeline rea
 	@lastro-ops molecule --list | tee -a "$${GITHUB_OUTPUT:-/dev/null}"
 
 .PHONY: bench
-bench: setup ## Measure a running environment: the figures of the README
+bench: setup ## Measure a running environment: the figures of docs/benchmarks.md
 	@LASTRO_ENVIRONMENT=$(ENV) python tests/bench/bench.py
 
 .PHONY: bench-serving
-bench-serving: setup ## Compare the speed of the model API with other servers: the table of the README [PART=promotion]
+bench-serving: setup ## Compare the speed of the model API with other servers: docs/benchmarks.md [PART=promotion]
 	@python tests/bench/serving/bench.py $${PART-}
 
 .PHONY: lock

@@ -11,7 +11,7 @@ from typing import Any
 from model_api.http.problems import Problem
 
 # Between two predictions in a thread: the event loop sends the one answer and reads the next
-# request while nobody else wants the interpreter. Measured in docs/decisions.md.
+# request while nobody else wants the interpreter. Measured: see README.md of this service.
 BREAK_SECONDS = 0.0001
 
 
