@@ -28,7 +28,7 @@ USE_SECONDS = 60.0
 # The follower writes every ten seconds; one that is silent for so long is not there.
 SILENT = timedelta(seconds=60)
 # Whoever waits for the interpreter, such as the requests, gets it from the thread that opens a
-# version after so many seconds, and not after Python's usual 5 ms. Measured: see README.md of this service.
+# version after so many seconds, and not after Python's usual 5 ms. Measured: see README.md.
 SWITCH_SECONDS = 0.00002
 
 
