@@ -151,14 +151,14 @@ class MemoryStore:
             return self.aliases[name, alias]
         except KeyError:
             known = ", ".join(sorted({name for name, _ in self.aliases}))
-            raise UnknownModel(f"there is no model {name!r}; there are: {known}") from None
+            raise UnknownModel(f"unknown model {name!r}: served models are {known}") from None
 
     def version(self, name: str, number: str) -> MemoryVersion:
         """Return a version by its number, if an alias has it."""
         for version in self.aliases.values():
             if (version.name, version.number) == (name, number):
                 return version
-        raise NotLoaded(f"version {number} of {name!r} is being prepared: ask again")
+        raise NotLoaded(f"version {number} of {name!r} is being prepared: retry later")
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what the real one does."""

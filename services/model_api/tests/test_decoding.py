@@ -348,7 +348,7 @@ def test_missing_and_unknown_columns_are_named() -> None:
         {
             "row": 1,
             "field": "hu",
-            "detail": "is not an input of this model: is 'hue' meant?",
+            "detail": "is not an input of this model. Did you mean 'hue'?",
         },
         {
             "row": 2,
@@ -387,7 +387,7 @@ def test_a_name_that_is_nearly_right_is_recognised() -> None:
     ):
         error = only_error(decoder, [row | {wrong: 1}])
         assert error["detail"] == "is not an input of this model" + (
-            f": is {meant!r} meant?" if meant else ""
+            f". Did you mean {meant!r}?" if meant else ""
         )
 
 
@@ -543,7 +543,7 @@ def test_a_category_never_seen_is_named() -> None:
         (b'{"rows": []}', 422, "invalid-body", "it has rows"),
         (b'{"inputs": [], "instances": []}', 422, "invalid-body", "it has inputs, instances"),
         (b'{"inputs": {"x": [1]}, "instances": [[2]]}', 422, "invalid-body", "inputs, instances"),
-        (b'{"inputs": [{"x": 1}], "more": 1}', 422, "invalid-body", "has 'more'"),
+        (b'{"inputs": [{"x": 1}], "more": 1}', 422, "invalid-body", "unknown field 'more'"),
         (b'{"inputs": [{"x": 1}], "params": 5}', 422, "invalid-body", "params must be an object"),
         (b'{"inputs": [{"x": 1}], "params": {"k": 1}}', 422, "invalid-body", "it takes none"),
         (b'{"dataframe_records": {"x": 1}}', 422, "invalid-body", "must be a list"),
@@ -562,8 +562,13 @@ def test_a_category_never_seen_is_named() -> None:
             "invalid-body",
             "row 1: must be a list of 1 values",
         ),
-        (b'[{"x": 1}, {"x": 1}, {"x": 1}, {"x": 1}]', 413, "too-many-rows", "4 rows; at most 3"),
-        (b'[{"x": "a"}, 1, 2, 3]', 413, "too-many-rows", "4 rows; at most 3"),
+        (
+            b'[{"x": 1}, {"x": 1}, {"x": 1}, {"x": 1}]',
+            413,
+            "too-many-rows",
+            "4 rows, but at most 3",
+        ),
+        (b'[{"x": "a"}, 1, 2, 3]', 413, "too-many-rows", "4 rows, but at most 3"),
     ],
 )
 def test_a_wrong_body_is_refused(body: bytes, status: int, kind: str, detail: str) -> None:

@@ -221,7 +221,7 @@ def test_what_is_asked_for_and_is_not_there_is_told(stage: Stage) -> None:
     entry.failure = Failure("1", "it has no signature", 1, NOW)
     stage.write()
     stage.store.look()
-    with pytest.raises(NotLoaded, match="cannot serve: it has no signature"):
+    with pytest.raises(NotLoaded, match="cannot be served: it has no signature"):
         stage.store.alias("wine", "champion")
     stage.state.registry_error = "connection refused"
     stage.write()

@@ -38,7 +38,7 @@ class OpenFailure:
 
 @dataclass(frozen=True)
 class Absence:
-    """What explains that something is not there.
+    """The reasons why a model or version is missing.
 
     Attributes:
         state: what the follower says.
@@ -63,7 +63,7 @@ class Absence:
                 )
             failed = entry.failure
             return NotLoaded(
-                f"version {failed.version} of {name!r} cannot serve: {failed.reason}"
+                f"version {failed.version} of {name!r} cannot be served: {failed.reason}"
                 if failed
                 else f"version {entry.wanted} of {name!r} is being prepared"
             )
@@ -71,8 +71,8 @@ class Absence:
             return NotLoaded(f"the registry is unreachable: {self.registry_error}")
         if model is not None:
             return UnknownModel(
-                f"no version of {name!r} serves as {short(alias)};"
-                f" aliases that serve: {_listed(model.aliases)}"
+                f"no version of {name!r} serves as {short(alias)}:"
+                f" aliases with a version are {_listed(model.aliases)}"
             )
         return self._of_model(name)
 
@@ -85,23 +85,21 @@ class Absence:
             return self._of_model(name)
         if not exists(model, number):
             if version_number(number) is None:
-                return UnknownModel(
-                    f"{short(number)} is no number of a version; they are 1, 2, 3 ..."
-                )
+                return UnknownModel(f"{short(number)} is not a version number: use 1, 2, 3 ...")
             return UnknownModel(
-                f"there is no version {number} of {name!r}; the last one is {model.latest}"
+                f"unknown version {number} of {name!r}: the latest is {model.latest}"
             )
         if failure := model.failures.get(number):
-            return NotLoaded(f"version {number} of {name!r} cannot serve: {failure.reason}")
+            return NotLoaded(f"version {number} of {name!r} cannot be served: {failure.reason}")
         if opening := self.failures.get((name, number)):
             return NotLoaded(f"version {number} of {name!r} cannot be opened: {opening.reason}")
         return NotLoaded(
-            f"version {number} of {name!r} is being prepared, as it was asked for: ask again"
+            f"version {number} of {name!r} is being prepared for this request: retry later"
         )
 
     def _of_model(self, name: str) -> UnknownModel:
         served = _listed(n for n, m in self.state.models.items() if m.aliases)
-        return UnknownModel(f"there is no model {short(name)}; there are: {served}")
+        return UnknownModel(f"unknown model {short(name)}: served models are {served}")
 
 
 def exists(model: Model, number: str) -> bool:

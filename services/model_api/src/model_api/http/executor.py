@@ -112,6 +112,6 @@ def overloaded(reason: str) -> Problem:
     return Problem(
         HTTPStatus.TOO_MANY_REQUESTS,
         "overloaded",
-        f"{reason}: ask again later",
+        f"{reason}: retry later",
         headers={"Retry-After": "1"},
     )

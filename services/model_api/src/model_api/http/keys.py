@@ -26,7 +26,7 @@ _PLACEHOLDER = re.compile(
     r"(?<![a-z0-9])(change|example|placeholder|secret|password|todo|xxxx|your)", re.IGNORECASE
 )
 _SHAPE = '{"name", "key", "requests_per_second", "burst"}'
-_MAKE_ONE = "make one with `openssl rand -hex 32`"
+_MAKE_ONE = "create one with `openssl rand -hex 32`"
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Keys:
         self._state: object = _state(path)
         self._read()
         if not self._callers:
-            raise KeysError(f"{path} has no key that is acceptable, so nobody could ask anything")
+            raise KeysError(f"{path} has no valid key, so no client could use the API")
 
     def caller(self, authorization: bytes | None) -> Caller | None:
         """Return who sends this header ``Authorization``; None if nobody that is known.
@@ -108,7 +108,7 @@ class Keys:
             self._read()
         except KeysError as error:
             self.broken = True
-            logger.error("the keys stay as they were: %s", error)
+            logger.error("the keys are unchanged: %s", error)
         else:
             logger.info("%s was read again: %d keys", self._path, len(self._callers))
         # Only now: after any other exception the next look must read the file again.
@@ -123,7 +123,7 @@ class Keys:
                 callers[digest] = digest, Caller(entry.name, entry.requests_per_second, entry.burst)
                 continue
             broken = True
-            logger.error("an entry is not taken: %s", entry.reason)
+            logger.error("an entry is ignored: %s", entry.reason)
             digest = self._digest(entry.key.encode(errors="replace"))
             if digest in self._callers:
                 # Its holder goes on as before: the file still has the key.
@@ -146,7 +146,7 @@ def read(path: Path) -> list[_Entry]:
             raise KeysError(entry.reason)
         entries.append(entry)
     if not entries:
-        raise KeysError(f"{path} has no key, so nobody could ask anything: add one")
+        raise KeysError(f"{path} has no key, so no client could use the API: add one")
     return entries
 
 
@@ -174,10 +174,13 @@ def _parsed(path: Path) -> Iterator[_Entry | _Refused]:
         fault = _weakness(entry.key)
         if entry.name in names:
             yield _Refused(
-                f"{path} has the name {entry.name!r} twice: names tell who asks", entry.key
+                f"{path} has the name {entry.name!r} twice: each client needs its own name",
+                entry.key,
             )
         elif entry.key in keys:
-            yield _Refused(f"{path}: the key of {entry.name!r} is another one's, too", entry.key)
+            yield _Refused(
+                f"{path}: the key of {entry.name!r} is also the key of another client", entry.key
+            )
         elif fault is not None:
             yield _Refused(f"{path}: the key of {entry.name!r} {fault}", entry.key)
         else:
@@ -199,7 +202,7 @@ def _key_of(authorization: bytes | None) -> bytes | None:
 
 def _weakness(key: str) -> str | None:
     if not key.isascii() or not key.isprintable() or " " in key:
-        return "must be ASCII without blanks, as it travels in an HTTP header"
+        return "must be ASCII without spaces, because it is sent in an HTTP header"
     if len(key) < MINIMUM_LENGTH:
         return f"has fewer than {MINIMUM_LENGTH} characters: {_MAKE_ONE}"
     if len(set(key)) < 8 or _PLACEHOLDER.search(key):

@@ -179,8 +179,10 @@ class _Models(Collector):
             "Attempts so far at the version that an alias names, if it does not answer",
             labels=["model", "alias"],
         )
-        up = GaugeMetricFamily("model_api_registry_up", "1 if the registry is heard")
-        polled = GaugeMetricFamily("model_api_registry_age_seconds", "Since it was last asked")
+        up = GaugeMetricFamily("model_api_registry_up", "1 if the registry is reachable")
+        polled = GaugeMetricFamily(
+            "model_api_registry_age_seconds", "Time since the last poll of the registry"
+        )
         for model in listing["models"]:
             for alias, status in model["aliases"].items():
                 labels = [model["name"], alias]

@@ -177,7 +177,7 @@ class Predictor:
         """
         settings = self._settings
         if self.in_flight >= settings.concurrency:
-            raise overloaded(f"{self.in_flight} requests are being answered already")
+            raise overloaded(f"{self.in_flight} requests are in progress already")
         self.in_flight += 1
         try:
             if target.invocations:
@@ -328,7 +328,7 @@ def _check_content(headers: dict[bytes, bytes]) -> None:
                 raise Problem(
                     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                     "unsupported-charset",
-                    "JSON is UTF-8: encode the body so, and leave the charset out",
+                    "JSON is always UTF-8: encode the body in UTF-8 and remove the charset",
                 )
 
 
@@ -337,7 +337,7 @@ def _check_encoding(headers: dict[bytes, bytes]) -> None:
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "unsupported-encoding",
-            "send the body as it is, without Content-Encoding",
+            "compressed bodies are not supported: send the body without Content-Encoding",
             headers={"Accept-Encoding": "identity"},
         )
 
@@ -345,13 +345,13 @@ def _check_encoding(headers: dict[bytes, bytes]) -> None:
 def _wants_probabilities(query: bytes) -> bool:
     parameters = parse_qs(query, keep_blank_values=True)
     for name in parameters.keys() - {b"probabilities"}:
-        raise _wrong_parameter(f"there is no parameter {name[:60]!r}; there is: probabilities")
+        raise _wrong_parameter(f"unknown parameter {name[:60]!r}: the only one is probabilities")
     match parameters.get(b"probabilities", [b"false"])[-1].lower():
         case b"true" | b"1":
             return True
         case b"false" | b"0":
             return False
-    raise _wrong_parameter("the parameter probabilities is true or false")
+    raise _wrong_parameter("the parameter probabilities must be true or false")
 
 
 def _wrong_parameter(detail: str) -> Problem:

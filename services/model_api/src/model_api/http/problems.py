@@ -122,7 +122,7 @@ SCHEMA: dict[str, Any] = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "what is wrong, and what to do"},
-        "instance": {"type": "string", "description": "the path that was asked"},
+        "instance": {"type": "string", "description": "the path of the request"},
         "request_id": {"type": "string"},
         "errors": {
             "type": "array",
@@ -159,7 +159,7 @@ def responses(*statuses: int) -> dict[int | str, JsonObject]:
 def from_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
     """Return the problem of an HTTP status that has no more to tell, such as an unknown path."""
     known = HTTPStatus(status)
-    details = {404: "there is no such path", 405: "this path does not take that method"}
+    details = {404: "unknown path", 405: "this path does not support the method"}
     return Problem(
         known,
         known.phrase.lower().replace(" ", "-"),

@@ -51,8 +51,8 @@ class RateLimiter:
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "rate-limited",
-                f"the key {caller.name!r} may ask {rate:g} times a second,"
-                f" {caller.burst} at once: ask more seldom",
+                f"rate limit of the key {caller.name!r} exceeded"
+                f" ({rate:g}/s, burst {caller.burst}): retry later",
                 headers={"Retry-After": str(math.ceil(wait))},
             )
         paid[:8] = _DOUBLE.pack(until + 1 / rate)

@@ -71,7 +71,7 @@ def _hook(value: Any) -> Any:
         return value.isoformat()
     if hasattr(value, "to_dict"):
         return _listed(value)
-    raise TypeError(f"the model answers with {type(value).__name__}, which JSON has not")
+    raise TypeError(f"the model answers with {type(value).__name__}, which is not a JSON type")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_hook)

@@ -60,7 +60,7 @@ class TooManyRows(RequestError):
 
     def __init__(self, rows: int, most: int) -> None:
         super().__init__(
-            f"the body has {rows} rows; at most {most} are taken at a time: split them"
+            f"the body has {rows} rows, but at most {most} are allowed per request: split them"
         )
 
 
@@ -120,7 +120,7 @@ class ModelRefuses(RequestError):
     kind = "model-refuses"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the model refuses the rows: {reason}")
+        super().__init__(f"the model rejects the rows: {reason}")
 
 
 class UnsupportedMediaType(RequestError):

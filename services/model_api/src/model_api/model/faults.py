@@ -59,7 +59,7 @@ class Names(frozenset[str]):
         """Return the name that may have been meant, as the end of a sentence; else nothing."""
         for variant in _variants(name):
             if variant in self._by_variant:
-                return f": is {self._by_variant[variant]!r} meant?"
+                return f". Did you mean {self._by_variant[variant]!r}?"
         return ""
 
     @cached_property

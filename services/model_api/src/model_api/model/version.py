@@ -106,7 +106,9 @@ class Version:
                 return members(self._ask_original(batch), batch.rows)
             return self._members(self._engine.predict(batch), batch.rows)
         if self.classes is None:
-            raise NoProbabilities(f"version {self.number} of {self.name!r} tells no probabilities")
+            raise NoProbabilities(
+                f"version {self.number} of {self.name!r} does not provide probabilities"
+            )
         if self.by_original(batch):
             raise NoProbabilities(
                 "for rows with a missing value this model gives predictions only: fill the gaps,"
@@ -261,7 +263,7 @@ class Version:
                 self._try(single)
             except Exception as refusal:
                 field = self._field(single, example, deadline)
-                detail = f"the model refuses it: {first_line(refusal)}"
+                detail = f"the model rejects it: {first_line(refusal)}"
                 errors.append({"row": row, "field": field, "detail": detail})
             if len(errors) == ERRORS_SHOWN or time.monotonic() > deadline:
                 break

@@ -325,7 +325,7 @@ def _unwrap(document: dict[str, Any]) -> tuple[str, Any, Any]:
             + (", ".join(given) or ", ".join(map(clean, list(document)[:10])) or "none")
         )
     if unknown := document.keys() - {*FORMATS, "params"}:
-        raise InvalidBody(f"the body has {clean(min(unknown))!r}, which means nothing here")
+        raise InvalidBody(f"the body has the unknown field {clean(min(unknown))!r}")
     return given[0], document[given[0]], document.get("params")
 
 

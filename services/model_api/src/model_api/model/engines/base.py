@@ -39,4 +39,4 @@ class Engine:
 
     def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
         """Return the same and the probabilities (rows, classes)."""
-        raise NotImplementedError(f"{self.name} tells no probabilities")
+        raise NotImplementedError(f"{self.name} does not provide probabilities")
