@@ -365,7 +365,7 @@ def test_a_host_that_does_not_let_it_in_is_named_and_the_others_do(access: Acces
         ran = access.run(OPS, "authorize", access.platform.environment, "12")
         assert ran.returncode == 1
         assert access.platform.host_of("mlflow") in ran.stderr
-        assert "does not let this machine in: Failed" in ran.stderr
+        assert "rejects this machine: Failed" in ran.stderr
         assert "aws ssm get-command-invocation" in ran.stderr
         assert access.ssh("true", host="airflow").returncode == 0
     finally:
@@ -407,7 +407,7 @@ def test_a_tunnel_opens_a_service_and_ends(access: Access) -> None:
         known = urlsplit(access.platform.public_url("airflow") if access.platform.domain else url)
         assert sent.netloc == known.netloc
         taken = access.run(OPS, "tunnel", access.platform.environment, "mlflow", port)
-        assert taken.returncode == 1 and f"port {port} of this machine is taken" in taken.stderr
+        assert taken.returncode == 1 and f"port {port} of this machine is in use" in taken.stderr
     finally:
         tunnel.send_signal(signal.SIGINT)
         tunnel.wait(timeout=10)
@@ -421,4 +421,4 @@ def test_on_one_machine_a_service_is_open_and_a_bad_one_names_the_others(
     said = platform.make("tunnel", "SERVICE=model-api")
     assert f"opens directly: {platform.url('model_api')}" in said
     refused = platform.make("tunnel", "SERVICE=beer", check=False)
-    assert "SERVICE is 'beer'; choose of airflow, dashboard, mlflow, model_api" in refused
+    assert "SERVICE is 'beer'. Choose one of: airflow, dashboard, mlflow, model_api" in refused

@@ -12,4 +12,4 @@ SCRIPT = Path(__file__).parents[1] / "bench/serving/bench.py"
 def test_a_part_that_is_not_there_is_named() -> None:
     ended = subprocess.run([sys.executable, SCRIPT, "spede"], capture_output=True, text=True)
     assert ended.returncode == 1
-    assert "no part 'spede'; choose of speed, promotion, memory" in ended.stderr
+    assert "no part 'spede'. Choose one of: speed, promotion, memory" in ended.stderr

@@ -117,7 +117,7 @@ def test_a_checkout_that_is_moved_is_set_up_again(checkout: Path) -> None:
         result = run("scripts/setup", folder=moved)
         assert result.returncode == 0, result.stdout + result.stderr
         asked = run(".venv/bin/lastro-ops", "cost", "nowhere", folder=moved)
-        assert "there is no environment 'nowhere'; choose of dev, local" in asked.stderr
+        assert "there is no environment 'nowhere'. Choose one of: dev, local" in asked.stderr
         assert run(".venv/bin/ansible-playbook", "--version", folder=moved).returncode == 0
     finally:
         moved.rename(checkout.resolve())

@@ -339,7 +339,7 @@ def test_old_prices_are_warned_of(
             [],
             "aws_db_instance.b: lastro-ops cost prices Performance Insights of 7 days only",
         ),
-        (plan(), ["--assume", "s3=1"], "there is no assumption 's3'; choose of s3_gb, "),
+        (plan(), ["--assume", "s3=1"], "there is no assumption 's3'. Choose one of: s3_gb, "),
         (plan(), ["--assume", "s3_gb=much"], "assumption s3_gb is 'much'; give a number"),
     ],
 )
@@ -369,7 +369,7 @@ def test_everything_that_cannot_be_priced_is_named_at_once(
 
 def test_names_that_do_not_exist(ask: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("prdo") == 1
-    assert "there is no environment 'prdo'; choose of prod" in capsys.readouterr().err
+    assert "there is no environment 'prdo'. Choose one of: prod" in capsys.readouterr().err
     assert ask("prod", "--plan", "no/such/plan") == 1
     assert "there is no plan no/such/plan" in capsys.readouterr().err
 

@@ -80,7 +80,7 @@ def test_an_unknown_environment_is_named_with_the_known_ones(
     project: Project, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     assert cli.main([command, "prdo", "airflow"][: 3 if command == "tunnel" else 2], project) == 1
-    said = f"lastro-ops {command}: there is no environment 'prdo'; choose of local, prod\n"
+    said = f"lastro-ops {command}: there is no environment 'prdo'. Choose one of: local, prod\n"
     assert capsys.readouterr().err == said
 
 
@@ -222,11 +222,11 @@ def test_a_tunnel_becomes_ssh_with_the_configuration_of_make_access(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["prod", "beer"], "SERVICE is 'beer'; choose of "),
-        (["prod", ""], "SERVICE is ''; choose of "),
-        (["prod", "--direct"], "SERVICE is '--direct'; choose of "),
-        (["prod", "airflow", "80"], "PORT is '80'; choose one from 1024 to 65535"),
-        (["prod", "airflow", "-8080"], "PORT is '-8080'; choose one from 1024 to 65535"),
+        (["prod", "beer"], "SERVICE is 'beer'. Choose one of: "),
+        (["prod", ""], "SERVICE is ''. Choose one of: "),
+        (["prod", "--direct"], "SERVICE is '--direct'. Choose one of: "),
+        (["prod", "airflow", "80"], "PORT is '80'. Choose a port from 1024 to 65535"),
+        (["prod", "airflow", "-8080"], "PORT is '-8080'. Choose a port from 1024 to 65535"),
     ],
 )
 def test_a_service_or_port_that_cannot_be_opened_is_refused(
@@ -297,7 +297,7 @@ def test_an_emulator_that_is_away_is_said_to_be_in_one_line(
     assert cli.main(["reachable", "local"], project) == 1
     said = capsys.readouterr().err
     assert said.startswith(
-        "lastro-ops reachable: local is not running: the AWS API of this machine does not answer"
+        "lastro-ops reachable: local is not running: the AWS API of this machine is unreachable"
     )
     assert ("refused" if state == "closed" else "timed out") in said
     assert said.endswith("make up ENV=local\n") and said.count("\n") == 1
@@ -423,7 +423,7 @@ def test_another_region_than_that_of_the_states_is_refused(
     found = ("111122223333", "a-bucket", "eu-north-1")
     monkeypatch.setattr(state_region.aws, "state_bucket", lambda region: found)
     assert cli.main(["state-region", "us-east-1"]) == 1
-    assert "REGION is us-east-1, and the states of account 111122223333 lie in eu-north-1" in (
+    assert "REGION is us-east-1, but the state of account 111122223333 is in eu-north-1" in (
         capsys.readouterr().err
     )
 

@@ -114,7 +114,7 @@ def test_what_keeps_github_from_being_told_is_said(
     assert cli.main(["github", "comment"]) == 1
     assert "there is no file to show" in capsys.readouterr().err
     assert cli.main(["github", "issue", "prod", "nowhere.md"]) == 1
-    assert "there is no nowhere.md; did the job before hand it on?" in capsys.readouterr().err
+    assert "there is no nowhere.md: did the previous job upload it?" in capsys.readouterr().err
     (tmp_path / "plan.md").touch()
     hub.status = 403
     assert cli.main(["github", "comment", str(tmp_path / "plan.md")]) == 1

@@ -144,7 +144,7 @@ def test_without_credentials_it_says_how_to_log_in(aws: Any, session: Any) -> No
 def test_without_the_plugin_nothing_is_opened(aws: Any, session: Any) -> None:
     result = session("eu-west-1", "i-1", with_plugin=False)
     assert result.returncode == 1
-    assert "session-manager-plugin is not installed: `scripts/setup aws`" in result.stderr
+    assert "session-manager-plugin is not installed. `scripts/setup aws`" in result.stderr
     assert aws.asked == []
 
 

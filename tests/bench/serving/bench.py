@@ -288,7 +288,7 @@ def main(parts: list[str]) -> int:
     """Run everything, or the parts that are named; 1 if a request was lost."""
     parts = parts or list(PARTS)
     if unknown := set(parts) - set(PARTS):
-        sys.exit(f"bench-serving: no part {min(unknown)!r}; choose of {', '.join(PARTS)}")
+        sys.exit(f"bench-serving: no part {min(unknown)!r}. Choose one of: {', '.join(PARTS)}")
     if not shutil.which("wrk"):
         sys.exit("bench-serving: wrk is not installed; on Debian and Ubuntu: sudo apt install wrk")
     copies, kept = 10, True

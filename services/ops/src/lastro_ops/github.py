@@ -112,7 +112,7 @@ def read(files: list[str]) -> str:
     missing = [file for file in files if not Path(file).is_file()]
     if missing or not files:
         what = ", ".join(missing) or "file to show"
-        raise OpsError(f"there is no {what}; did the job before hand it on?")
+        raise OpsError(f"there is no {what}: did the previous job upload it?")
     return "\n".join(Path(file).read_text().strip() for file in sorted(files))
 
 

@@ -99,7 +99,7 @@ class Project:
         """
         if name not in self.environments:
             known = ", ".join(self.environments)
-            raise OpsError(f"there is no environment '{name}'; choose of {known}")
+            raise OpsError(f"there is no environment '{name}'. Choose one of: {known}")
         return Environment(self, name)
 
 

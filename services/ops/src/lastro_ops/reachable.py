@@ -32,7 +32,7 @@ def check_emulator(environment: Environment) -> None:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise OpsError(
-            f"{environment.name} is not running: the AWS API of this machine does not answer"
+            f"{environment.name} is not running: the AWS API of this machine is unreachable"
             f" ({url}: {reason}). make up ENV={environment.name}"
         ) from error
 

@@ -166,7 +166,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
                 f" `make apply ENV={environment.name}`."
             )
         if good := still_good(state, hosts):
-            print(f"{len(hosts)} hosts let this machine in until {good}")
+            print(f"{len(hosts)} hosts already accept this machine until {good}")
             return
         wait_for_agents(ssm, hosts)
         until = (datetime.now(UTC) + timedelta(hours=options.hours)).strftime(DOCUMENTED)
@@ -181,11 +181,11 @@ def run(project: Project, options: argparse.Namespace) -> None:
             write(state / "access.json", json.dumps(access) + "\n")
     for host, why in refused.items():
         print(
-            f"{hosts[host]} ({host}) does not let this machine in: {why}."
+            f"{hosts[host]} ({host}) rejects this machine: {why}."
             f" `aws ec2 get-console-output --latest --instance-id {host}` shows its boot;"
             " it needs an instance profile and the way to the internet",
             file=sys.stderr,
         )
     if refused:
-        raise OpsError(f"{len(refused)} of {len(hosts)} hosts do not let this machine in")
+        raise OpsError(f"{len(refused)} of {len(hosts)} hosts reject this machine")
     print(f"authorized on {len(hosts)} hosts until {until}")

@@ -38,7 +38,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
     plugin = shutil.which(PLUGIN, path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if plugin is None:
         raise OpsError(
-            f"{PLUGIN} is not installed: `scripts/setup aws` fetches it into this checkout."
+            f"{PLUGIN} is not installed. `scripts/setup aws` downloads it into this checkout."
         )
     request = {
         "Target": instance,
@@ -55,7 +55,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
             raise OpsError(
                 f"{instance} is not connected to Session Manager: it is stopped, still booting, or"
                 " its agent does not run. `aws ec2 get-console-output --latest"
-                f" --instance-id {instance}` shows its boot."
+                f" --instance-id {instance}` shows its boot log."
             ) from error
     response.pop("ResponseMetadata")
     # The plugin signs its first request itself, and finds credentials as boto3 does.

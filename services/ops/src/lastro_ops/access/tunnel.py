@@ -44,12 +44,12 @@ def run(project: Project, options: argparse.Namespace) -> None:
     }
     if service in platform["services"] and not platform["services"][service]["port"]:
         raise OpsError(
-            f"{asked} listens nowhere, so that there is nothing to open; `make logs SERVICE={asked}"
-            f" ENV={name}` shows what it does, and Airflow's page what it ran."
+            f"{asked} has no port to open. `make logs SERVICE={asked} ENV={name}` shows its log,"
+            " and Airflow's page the tasks that it ran."
         )
     if service not in ports:
         raise OpsError(
-            f"SERVICE is '{asked}'; choose of {', '.join(ports)}."
+            f"SERVICE is '{asked}'. Choose one of: {', '.join(ports)}."
             f" Example: make tunnel SERVICE=airflow ENV={name}."
         )
     host = platform["hosts"][platform["services"][service]["hosts"][0]]
@@ -60,10 +60,10 @@ def run(project: Project, options: argparse.Namespace) -> None:
         return
     given = str(ports[service]) if options.port is None else options.port
     if not given.isdecimal() or not 1024 <= int(given) <= 65535:
-        raise OpsError(f"PORT is '{given}'; choose one from 1024 to 65535.")
+        raise OpsError(f"PORT is '{given}'. Choose a port from 1024 to 65535.")
     if not is_free(int(given)):
         raise OpsError(
-            f"port {given} of this machine is taken; choose another: PORT={int(given) + 10000}."
+            f"port {given} of this machine is in use. Choose another: PORT={int(given) + 10000}."
         )
     config = environment.state / "ssh_config"
     forward = f"127.0.0.1:{given}:{host['private_ip']}:{ports[service]}"

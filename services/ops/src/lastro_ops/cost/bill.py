@@ -191,7 +191,7 @@ class Prices:
             name, _, value = setting.partition("=")
             if name not in self.assumed:
                 raise OpsError(
-                    f"there is no assumption '{name}'; choose of {', '.join(self.assumed)}"
+                    f"there is no assumption '{name}'. Choose one of: {', '.join(self.assumed)}"
                 )
             if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
                 raise OpsError(f"assumption {name} is '{value}'; give a number, such as {name}=10")

@@ -80,7 +80,7 @@ class EnvironmentTerraform:
         if region is None:
             raise OpsError(
                 f"the account {account} has no bucket for Terraform's state ({bucket})."
-                " Make it, once per account: make bootstrap"
+                " Create it, once per account: make bootstrap"
             )
         backend = {"bucket": bucket, "key": f"{self.name}/terraform.tfstate", "region": region}
         lock = (self.environment.project.terraform / ".terraform.lock.hcl").read_bytes()
@@ -119,7 +119,7 @@ class EnvironmentTerraform:
         if not (self.environment.plan / "tfplan").exists():
             raise OpsError(
                 f"there is no saved plan in .lastro/{self.name}/plan."
-                f" Make one: make plan ENV={self.name}"
+                f" Create one: make plan ENV={self.name}"
             )
         plan: Plan = json.loads(self.read("show", "-json", str(self.environment.plan / "tfplan")))
         return plan
@@ -135,7 +135,7 @@ class EnvironmentTerraform:
             things = " and ".join(f"the {kind} {name}" for name, kind in doomed.items())
             raise OpsError(
                 f"this plan of {self.name} would destroy {things} with all data. Nothing was"
-                " applied. If that is what you want, name what may go:"
+                " applied. To allow it, name the resources to destroy:"
                 f" ALLOW_DESTROY='{' '.join(doomed)}'",
                 status=REFUSED,
             )
@@ -189,9 +189,10 @@ class EnvironmentTerraform:
             print(self.shown_plan())
             if not sys.stdin.isatty():
                 raise OpsError(
-                    "there is nobody to ask. AUTO_APPROVE=yes, or make plan and make apply-plan"
+                    "no terminal to confirm on. Set AUTO_APPROVE=yes, or run make plan and then"
+                    " make apply-plan"
                 )
-            if input(f"Apply this to {self.name}? Only 'yes' will do: ") != "yes":
+            if input(f"Apply this to {self.name}? Type 'yes' to confirm: ") != "yes":
                 raise OpsError("nothing was applied")
         self.apply_saved(plan)
 

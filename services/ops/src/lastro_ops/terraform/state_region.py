@@ -28,7 +28,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
         account, _, there = aws.state_bucket(asked or DEFAULT)
     if asked and there and asked != there:
         raise OpsError(
-            f"REGION is {asked}, and the states of account {account} lie in {there}:"
+            f"REGION is {asked}, but the state of account {account} is in {there}:"
             " leave REGION out. Another region needs another account, or make bootstrap-destroy."
         )
     print(there or asked or DEFAULT)
