@@ -185,13 +185,19 @@ def play(inventory: Path | str, playbook: Path | str, *arguments: str) -> tuple[
 
 @dataclass
 class Service:
-    """What one host gets of one service. ``files`` and ``units`` go by their paths and names."""
+    """What one host gets of one service. ``files`` and ``units`` go by their paths and names.
+
+    ``definition`` is the one that its role gives the role `_service`; ``mark`` is the content of
+    the file `started-with`, which decides whether the service is restarted.
+    """
 
     host: str
+    definition: dict[str, Any]
     environment: dict[str, str]
     environment_file: str
     files: dict[str, str]
     units: dict[str, str]
+    mark: str
     ready_url: str | None
     ready_file: str | None
     ready_headers: dict[str, str]
@@ -241,7 +247,7 @@ class Wiring:
         """A variable as a role on a host sees it."""
         return self.templar(host, role).template(trust_as_template("{{ " + name + " }}"))
 
-    def render(self, templar: Templar, template: str, role: str = "_python_service") -> str:
+    def render(self, templar: Templar, template: str, role: str = "_service") -> str:
         """A template of a role, as the module `template` renders it."""
         folder = ROLES / role / "templates"
         source = (folder / template).read_text()
@@ -250,7 +256,7 @@ class Wiring:
         return text
 
     def unit(self, templar: Templar, unit: dict[str, Any]) -> str:
-        """The unit file of one entry of ``_python_service_units``."""
+        """The unit file of one entry of a definition's ``units``."""
         templar.available_variables = templar.available_variables | {"item": unit}
         return self.render(templar, "unit.service.j2")
 
@@ -258,28 +264,34 @@ class Wiring:
         """What a host (by default the service's first) gets of a service."""
         host = host or self.groups[role][0]
         tasks = self._load(ROLES / role / "tasks" / "service.yml")
+        include = next(task for task in tasks if "_service_definition" in task.get("vars", {}))
+        # The role that it includes: airflow for its workers, which name its variables.
+        included = include["ansible.builtin.include_role"]["name"]
+        described = include["vars"]
+        if included != "_service":
+            [run] = self._load(ROLES / "_python_release" / "tasks" / "run.yml")[:1]
+            described = run["vars"] | described
+        # What earlier tasks found out on the host.
         release = "/opt/lastro/release"
-        described = next(
-            task["vars"] for task in tasks if "_python_service_environment" in task.get("vars", {})
-        )
-        templar = self.templar(
-            host, "_python_service", role, **described, __python_service_release=release
-        )
+        described |= {"__python_release_path": release, "_service_revision": release}
+        templar = self.templar(host, *("_service", "_python_release", included, role), **described)
 
-        def value(name: str, default: str = "") -> Any:
-            return templar.template(trust_as_template("{{ " + name + default + " }}"))
+        def value(expression: str) -> Any:
+            return templar.template(trust_as_template("{{ " + expression + " }}"))
 
+        definition = value("_service_definition")
+        ready = definition["ready"]
         return Service(
             host=host,
-            environment=value("_python_service_environment"),
+            definition=definition,
+            environment=value("__service_environment"),
             environment_file=self.render(templar, "environment.j2"),
-            files={file["path"]: file["content"] for file in value("_python_service_files")},
-            units={
-                unit["name"]: self.unit(templar, unit) for unit in value("_python_service_units")
-            },
-            ready_url=value("_python_service_ready_url", " | default(none)"),
-            ready_file=value("_python_service_ready_file", " | default(none)"),
-            ready_headers=value("_python_service_ready_headers"),
-            ready_pattern=value("_python_service_ready_pattern", " | default(none)"),
-            database=value("_python_service_database", " | default(none)"),
+            files={file["path"]: file["content"] for file in value("__service_files")},
+            units={unit["name"]: self.unit(templar, unit) for unit in definition["units"]},
+            mark=value("__service_mark"),
+            ready_url=ready.get("url"),
+            ready_file=ready.get("file"),
+            ready_headers=ready.get("headers", {}),
+            ready_pattern=ready.get("pattern", ""),
+            database=value("_python_release_database | default(none)"),
         )

@@ -122,12 +122,3 @@ def test_a_command_says_when_it_changes_something(role: str) -> None:
             after = text[text.index(f"- name: {task['name']}") :]
             reason = re.search(r"changed_when: false\s*#|#.*\n(?:\s.*\n)?\s*changed_when", after)
             assert reason, f"{path.name}: {task['name']}: say why nothing changes"
-
-
-def test_a_worker_is_by_default_what_airflow_is() -> None:
-    airflow, worker = (
-        yaml.safe_load((ROLES / role / "defaults/main.yml").read_text())
-        for role in ("airflow", "airflow_worker")
-    )
-    for name in ("version", "dags_prefix", "dags_refresh_seconds", "drain_seconds"):
-        assert worker[f"airflow_worker_{name}"] == airflow[f"airflow_{name}"], name

@@ -219,7 +219,7 @@ WORKER_ARROWS: dict[Path_, set[str]] = {
     # The first worker's own; and the scheduler takes on what all of them do.
     ("hosts", "mlflow", "memory_mib"): {
         "airflow_worker unit airflow-worker",
-        "airflow_worker.airflow_worker_memory_mib",
+        "airflow_worker.airflow_memory_mib",
         "airflow AIRFLOW__CORE__PARALLELISM",
     },
     ("hosts", "trainer", "memory_mib"): {"airflow AIRFLOW__CORE__PARALLELISM"},
@@ -246,7 +246,7 @@ VARIABLES = {
         "airflow_memory_mib",
         "airflow_minimum_memory_mib",
     ),
-    "airflow_worker": ("airflow_worker_memory_mib", "airflow_worker_minimum_memory_mib"),
+    "airflow_worker": ("airflow_memory_mib", "airflow_worker_minimum_memory_mib"),
     "model_api": ("model_api_keys",),
 }
 
@@ -507,7 +507,7 @@ def test_a_task_finds_on_a_worker_what_it_finds_on_the_host_of_airflow(tmp_path:
     assert all(name.startswith(("AIRFLOW__", "PGSSL", "FORWARDED_")) for name in lacking), lacking
     assert "TimeoutStopSec=120\n" in worker.units["airflow-worker"]
     host = wiring.groups["airflow_worker"][0]
-    lock = wiring.value(host, "airflow_worker", "airflow_worker_lock")
+    lock = wiring.value(host, "airflow", "airflow_lock")
     assert lock.endswith("/locks/airflow/9.9.9.txt")
 
 

@@ -123,7 +123,7 @@ def s3() -> Any:
 
 
 class ServiceContract:
-    """What holds for each service that the role `_python_service` runs."""
+    """What holds for each service that the role `_service` runs."""
 
     service: str
     units: tuple[str, ...]

@@ -305,7 +305,7 @@ class TestReconfiguration:
             platform,
             lastro_project_dir=str(tmp_path),
             lastro_state=str(PROJECT / ".lastro" / platform.environment),
-            _python_service_ready_timeout=20,
+            _service_ready_timeout=20,
         )
         assert "the previous release runs again" in output
         assert "Models raises" in output

@@ -79,7 +79,7 @@ def origin(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path
     kept = (
         "lastro_host_aws_environment",
         "machine_cache_dir",
-        "_python_service_release_cache_dir",
+        "_python_release_cache_dir",
         "edge_certificates",
     )
     endpoint = root_credentials(platform)["AWS_ENDPOINT_URL"]

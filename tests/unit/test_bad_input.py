@@ -34,9 +34,9 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "airflow_worker": {
         "airflow_worker_airflow_url": "http://airflow:8080",
-        "airflow_worker_jwt_secret": LONG,
-        "airflow_worker_dags_bucket": "bucket",
-        "airflow_worker_memory_mib": 1024,
+        "airflow_jwt_secret": LONG,
+        "airflow_dags_bucket": "bucket",
+        "airflow_memory_mib": 1024,
     },
     "model_api": {
         "model_api_keys": [{"name": "default", "key": LONG}],
@@ -54,10 +54,11 @@ GOOD: dict[str, dict[str, Any]] = {
         "edge_sites": [{"name": "lastro.test", "title": "It", "upstreams": ["10.0.0.1:80"]}],
         "edge_platform_environment": {"AWS_DEFAULT_REGION": "eu-west-1"},
     },
-    "_python_service": {
-        "_python_service_name": "mlflow",
-        "_python_service_lock": f"{PROJECT}/locks/mlflow/3.17.2.txt",
+    "_python_release": {
+        "_python_release_name": "mlflow",
+        "_python_release_lock": f"{PROJECT}/locks/mlflow/3.17.2.txt",
     },
+    "_service": {},
 }
 
 
@@ -225,9 +226,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
         ["edge_certificates", "acme, internal", "letsencrypt"],
     ),
     "version without a lock": (
-        "_python_service",
+        "_python_release",
         "install",
-        {"_python_service_lock": f"{PROJECT}/locks/mlflow/9.9.9.txt"},
+        {"_python_release_lock": f"{PROJECT}/locks/mlflow/9.9.9.txt"},
         [
             "mlflow has no lock locks/mlflow/9.9.9.txt",
             "Choose a version that has one (",
@@ -235,16 +236,28 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
             "write locks/mlflow/9.9.9.in and run `make lock`",
         ],
     ),
-    "call of the internal role": (
-        "_python_service",
+    "call of the internal role of releases": (
+        "_python_release",
         "main",
         {},
-        ["_python_service has no main entry point", "tasks_from: install, migrate or run"],
+        ["_python_release has no main entry point", "tasks_from: install, run or switch"],
+    ),
+    "call of the internal role of services": (
+        "_service",
+        "main",
+        {},
+        ["_service has no main entry point", "tasks_from: user, check, configure or start"],
+    ),
+    "service that nothing shows to be ready": (
+        "_service",
+        "configure",
+        {"_service_definition": {"name": "it", "units": []}},
+        ["missing required arguments: ready found in _service_definition"],
     ),
     "worker on a host that is too small": (
         "airflow_worker",
         "preflight",
-        {"airflow_worker_memory_mib": 512},
+        {"airflow_memory_mib": 512},
         ["localhost has 512 MiB of memory; an Airflow worker needs 900", "t3.micro or larger"],
     ),
     "worker that takes no task": (
@@ -256,8 +269,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     "worker that never waits": (
         "airflow_worker",
         "preflight",
-        {"airflow_worker_drain_seconds": 0},
-        ["airflow_worker_drain_seconds is 0; set it to 1 or more"],
+        {"airflow_drain_seconds": 0},
+        ["airflow_drain_seconds is 0; set it to 1 or more"],
     ),
     "worker of an Airflow that is nowhere": (
         "airflow_worker",
@@ -328,7 +341,7 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "name": "Cases",
             "hosts": "localhost",
             "gather_facts": False,
-            "vars": {"lastro_project_dir": str(PROJECT)},
+            "vars": {"lastro_project_dir": str(PROJECT), "lastro_state": str(folder)},
             "tasks": cases,
         }
     ]

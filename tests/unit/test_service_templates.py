@@ -68,19 +68,19 @@ def read_environment(text: str) -> dict[str, str]:
 def environment_file(wiring: Wiring, values: dict[str, Any]) -> str:
     """The environment file of a service with these values."""
     templar = wiring.templar(
-        wiring.groups["mlflow"][0], "_python_service", _python_service_environment=values
+        wiring.groups["mlflow"][0], "_service", _service_definition={"environment": values}
     )
     return wiring.render(templar, "environment.j2")
 
 
 def unit(wiring: Wiring, service: str = "mlflow", **entry: Any) -> configparser.ConfigParser:
-    """The unit file of one entry of `_python_service_units`."""
+    """The unit file of one entry of a definition's `units`."""
     templar = wiring.templar(
         wiring.groups[service][0],
-        "_python_service",
-        service,
-        _python_service_name=service,
-        __python_service_release="/opt/lastro/mlflow/releases/0123456789ab",
+        "_service",
+        _service_definition={"name": service},
+        _service_programs=f"/opt/lastro/{service}/current/venv/bin",
+        _service_next_programs=f"/opt/lastro/{service}/releases/0123456789ab/venv/bin",
     )
     text = wiring.unit(templar, {"name": "it", "description": "It", "exec": "it --flag"} | entry)
     # Repeated keys would hide each other here; the last one counts for systemd, too.
@@ -181,10 +181,10 @@ def test_every_unit_is_hardened_and_no_roles_options_weaken_it(
 @pytest.mark.parametrize("name", ["edge", "edge-metrics"])
 def test_the_units_of_the_edge_are_as_hard(name: str, tmp_path: Path) -> None:
     wiring = Wiring(write_inventory(tmp_path, DOMAIN_CONTRACT))
-    templar = wiring.templar(wiring.groups["edge"][0], "edge")
+    # A key that is there twice would be an error: systemd adds up the lines of some keys.
     parser = configparser.ConfigParser(interpolation=None)
     parser.optionxform = str
-    parser.read_string(wiring.render(templar, f"{name}.service.j2", "edge"))
+    parser.read_string(wiring.service("edge").units[name])
     found = dict(parser["Service"])
     # To listen on 80 and 443 is all that root could do more.
     allowed = {"edge": {"CapabilityBoundingSet": "CAP_NET_BIND_SERVICE"}}.get(name, {})

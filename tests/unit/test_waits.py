@@ -78,19 +78,21 @@ def wait(
     pattern: str = "",
     units: tuple[str, ...] = (),
     seconds: int = AMPLE,
+    commands: tuple[tuple[str, ...], ...] = (),
 ) -> tuple[int, str]:
-    """Wait for a service as the role `_python_service` does; the play's status and output."""
-    tasks = yaml.safe_load((ROLES / "_python_service/tasks/run.yml").read_text())
+    """Wait for a service as the role `_service` does; the play's status and output."""
+    tasks = yaml.safe_load((ROLES / "_service/tasks/start.yml").read_text())
     (block,) = [task["block"] for task in tasks if "rescue" in task]
     [task] = [task for task in block if "wait_until_ready" in task]
     variables = {
-        "_python_service_name": "slow",
-        "_python_service_ready_url": f"http://127.0.0.1:{service.server_port}",
-        "_python_service_ready_headers": {},
-        "_python_service_ready_pattern": pattern,
-        "_python_service_ready_restarts": 3,
-        "_python_service_ready_timeout": seconds,
-        "__python_service_daemons": [{"name": name} for name in units],
+        "__service_name": "slow",
+        "__service_ready": {
+            "url": f"http://127.0.0.1:{service.server_port}",
+            "pattern": pattern,
+            "commands": commands,
+        },
+        "__service_ready_seconds": seconds,
+        "__service_daemons": [{"name": name} for name in units],
     }
     book = [
         {
@@ -132,12 +134,8 @@ def test_a_service_that_answers_slowly_gets_no_more_time(tmp_path: Path, start: 
 def test_airflow_is_ready_once_all_of_its_parts_are(
     statuses: dict[str, str | None], expected: str
 ) -> None:
-    [run] = [
-        task
-        for task in yaml.safe_load((ROLES / "airflow/tasks/service.yml").read_text())
-        if task["name"] == "Run the service"
-    ]
-    pattern = run["vars"]["_python_service_ready_pattern"]
+    variables = yaml.safe_load((ROLES / "airflow/vars/main.yml").read_text())
+    pattern = variables["__airflow_service"]["ready"]["pattern"]
     body = json.dumps({part: {"status": status} for part, status in statuses.items()})
     state = READ_ANSWER({"status": 200, "content": body}, pattern)
     assert state.startswith(expected) and bool(state) == bool(expected)
@@ -164,6 +162,25 @@ printf 'Id=steady.service\nNRestarts=50\n\nId=broken.service\nNRestarts=%d\n' $(
     assert status == 2, output
     assert "broken exited 3 times" in output
     assert service.asked == 4
+
+
+def test_a_service_is_ready_once_its_commands_succeed(tmp_path: Path, start: Any) -> None:
+    # Each look writes a line; the third one finds enough.
+    script = "echo looked >>$0.log; [ $(wc -l <$0.log) -ge 3 ] || { echo not yet >&2; exit 1; }"
+    path = str(tmp_path / "look")
+    status, output = wait(tmp_path, start(0), commands=(("sh", "-c", script, path), ("true",)))
+    assert status == 0, output
+    assert "not yet" in output
+    assert Path(f"{path}.log").read_text().splitlines() == ["looked"] * 3
+
+
+def test_a_command_that_never_succeeds_ends_the_wait_with_its_message(
+    tmp_path: Path, start: Any
+) -> None:
+    commands = (("sh", "-c", "echo no certificate >&2; exit 1"),)
+    status, output = wait(tmp_path, start(0), seconds=1, commands=commands)
+    assert status == 2, output
+    assert "no certificate, after" in output
 
 
 def test_the_clock_goes_on() -> None:

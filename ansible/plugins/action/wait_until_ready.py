@@ -14,7 +14,8 @@ DOCUMENTATION = """
 module: wait_until_ready
 short_description: Wait until a service is ready
 description:
-  - Ready means that a URL answers 200 with a body that matches, or that a file exists.
+  - Ready means that a URL answers 200 with a body that matches, that a file exists, that commands
+    end with 0; all of these that are given.
   - Fails at the deadline, or earlier, once systemd has restarted a unit too often. A task with
     until counts tries, looks at one condition only, and shows nothing of what it waits for.
   - Prints what it waits for whenever that changes, and every I(remind) seconds.
@@ -33,6 +34,11 @@ options:
   file:
     description: File that must exist, for a service that does not listen.
     type: path
+  commands:
+    description: Programs, each a list with its arguments, that must end with 0 on the host.
+    type: list
+    elements: list
+    default: []
   units:
     description: systemd units, without their ending, that must not keep exiting.
     type: list
@@ -91,6 +97,17 @@ def read_answer(answer: Mapping[str, Any], pattern: str) -> str:
     return ""
 
 
+def read_failure(command: Sequence[str], ended: Mapping[str, Any]) -> str:
+    """Return the failed command and the last line that it printed.
+
+    Args:
+        command: the program and its arguments.
+        ended: the result of the module command.
+    """
+    said = next((ended[key] for key in ("stderr", "stdout", "msg") if ended.get(key)), "no output")
+    return f"{' '.join(command)}: {said.strip().splitlines()[-1]}"[:BODY_CHARACTERS]
+
+
 def read_restarts(properties: str) -> dict[str, int]:
     """Read `systemctl show --property=Id,NRestarts`.
 
@@ -124,6 +141,7 @@ class ActionModule(ActionBase):
                 "headers": {"type": "dict", "default": {}, "no_log": True},
                 "pattern": {"type": "str", "default": ""},
                 "file": {"type": "path"},
+                "commands": {"type": "list", "elements": "list", "default": []},
                 "units": {"type": "list", "elements": "str", "default": []},
                 "restarts": {"type": "int", "default": 0},
                 "seconds": {"type": "int", "required": True},
@@ -183,6 +201,15 @@ class ActionModule(ActionBase):
             )
             if not found.get("stat", {}).get("exists"):
                 return f"{given['file']} does not exist"
+        for command in given["commands"]:
+            ended = self._execute_module(
+                module_name="ansible.builtin.command",
+                # Without input, a program that reads some would wait for it.
+                module_args={"argv": command, "stdin": ""},
+                task_vars=task_vars,
+            )
+            if ended.get("rc") != 0:
+                return read_failure(command, ended)
         return ""
 
     def _restarts(
