@@ -321,7 +321,7 @@ def test_a_fault_of_the_model_itself_is_no_fault_of_the_rows(
 def test_models_without_probabilities_say_so(kinds: Kinds) -> None:
     version = kinds["multi-output"]
     assert version.classes is None
-    with pytest.raises(RequestError, match="no probabilities"):
+    with pytest.raises(RequestError, match="does not provide probabilities"):
         ours(version, version.manifest["request"].encode(), probabilities=True)
 
 
