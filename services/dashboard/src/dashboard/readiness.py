@@ -28,7 +28,7 @@ from dashboard.settings import Settings
 from dashboard.signin import log_in
 
 PAGE_SECONDS = 60.0
-"""How long one page may take. It waits for slow services by itself, but no longer than seconds."""
+"""How long one page may take. A page waits for slow services, but only for some seconds."""
 
 _ORIGIN = "http://127.0.0.1"
 
