@@ -1,7 +1,6 @@
-"""Gaps of what all of moto's services stand on."""
+"""Gaps of the code that all of moto's services share."""
 
 import os
-from typing import Any
 
 from moto.core.common_models import BaseModel
 from moto.ec2.models.instances import Instance
@@ -26,7 +25,7 @@ def forget_what_is_gone() -> None:
     it would free addresses that `terminate` has freed and a new instance may have by now.
     """
 
-    def new(cls: type[BaseModel], *args: Any, **kwargs: Any) -> BaseModel:
+    def new(cls: type[BaseModel], *args: object, **kwargs: object) -> BaseModel:
         return object.__new__(cls)
 
     BaseModel.__new__ = new
