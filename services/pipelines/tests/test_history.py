@@ -1,4 +1,4 @@
-"""The rules of `lastro_promotion`: what a rollback returns to, whatever happened before."""
+"""The rules of `lastro_promotion`: which version a rollback returns to."""
 
 import json
 from collections.abc import Iterable
@@ -118,7 +118,7 @@ class World:
         return rollback_target(self.tags, ALIAS, self.current, self.reports, self.versions)
 
     def allowed(self) -> list[str]:
-        """What a rollback may return to, the best last."""
+        """The versions that a rollback may return to, the best last."""
         served: dict[str, datetime] = {}
         failed: set[str] = set()
         for words in self.words:
