@@ -123,7 +123,7 @@ def test_each_type_of_arrow_scores_as_over_http_or_is_refused_by_name(name: str)
         taken = 0
         for kind, value, sent in TYPES:
             if reason := columns.fault(column, kind):
-                assert reason == f"the column 'c' is {kind} here; the model takes {name}"
+                assert reason == f"column 'c' has the type {kind}, but the model takes {name}"
                 continue
             try:
                 frame = pd.DataFrame({"c": columns.series(column, array_of(kind, value))})

@@ -103,7 +103,9 @@ def test_too_few_rows_say_so() -> None:
     theirs = np.linspace(1, 2, comparing.MINIMUM_ROWS)
     few = compare(theirs[1:] - 1, theirs[1:])
     assert (few.better, few.p) == (False, None)
-    assert few.reason() == "19 held-out rows are too few to compare them: it takes 20 or more"
+    assert few.reason() == (
+        "19 held-out rows are too few to compare the models: at least 20 are needed"
+    )
     assert compare(theirs - 1, theirs).better
     assert not compare(np.array([]), np.array([])).better
 
@@ -147,7 +149,7 @@ def test_of_many_rows_the_normal_distribution_is_enough() -> None:
         (np.ones(30), np.ones(30), {"margin": -1.0}, "margin is -1.0"),
         (np.ones(30), np.ones(30), {"margin": float("nan")}, "margin is nan"),
         (np.ones(30), np.ones(30), {"margin": float("inf")}, "margin is inf"),
-        (np.ones(30), np.ones(30), {"significance": 5.0}, "significance 5.0"),
+        (np.ones(30), np.ones(30), {"significance": 5.0}, "significance is 5.0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -166,7 +168,7 @@ def test_losses_are_those_of_the_metrics() -> None:
     losses = comparing.log_losses(truth, probabilities, classes)
     assert losses.shape == (50,)
     assert losses.mean() == pytest.approx(log_loss(truth, probabilities, labels=classes))
-    with pytest.raises(ValueError, match=r"does not know the classes \['c'\]"):
+    with pytest.raises(ValueError, match=r"has no probability for the classes \['c'\]"):
         comparing.log_losses(truth, probabilities[:, :2], ["a", "b"])
     assert list(comparing.squared_errors([1, 2], [3, 2])) == [4, 0]
     assert list(comparing.absolute_errors([1, 2], [3, 2])) == [2, 0]
@@ -181,21 +183,21 @@ def test_scores_that_are_no_probabilities_do_not_win(spoil: Callable) -> None:
     random = np.random.default_rng(0)
     probabilities, truth = random.dirichlet((1, 1, 1), 50), random.choice([0, 1, 2], 50)
     comparing.log_losses(truth, probabilities.astype("float32"), [0, 1, 2])
-    with pytest.raises(ValueError, match="are they scores"):
+    with pytest.raises(ValueError, match="Does the model return scores"):
         comparing.log_losses(truth, spoil(probabilities), [0, 1, 2])
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     truth = [0, 1] * 20
-    with pytest.raises(ValueError, match=r"shape \(40,\), the truth of \(40,\), .* 2 classes"):
+    with pytest.raises(ValueError, match=r"shape \(40,\), the truth has \(40,\), .* 2 classes"):
         comparing.log_losses(truth, np.full(40, 0.5), [0, 1])
-    with pytest.raises(ValueError, match=r"does not know the classes \['z', None\]"):
+    with pytest.raises(ValueError, match=r"has no probability for the classes \['z', None\]"):
         comparing.log_losses(
             np.array([None, "z"], dtype=object), np.full((2, 2), 0.5), np.array(["a", "b"])
         )
     for errors in (comparing.squared_errors, comparing.absolute_errors):
         # As a column, each row would be compared with every other.
-        with pytest.raises(ValueError, match=r"\(40,\) and the predictions of \(40, 1\)"):
+        with pytest.raises(ValueError, match=r"\(40,\) and the predictions have \(40, 1\)"):
             errors(truth, np.zeros((40, 1)))
-        with pytest.raises(ValueError, match="one value a row"):
+        with pytest.raises(ValueError, match="one value per row"):
             errors(truth, 1.0)

@@ -14,7 +14,7 @@ from lastro_pipelines import data, steps
 DAGS = Path(__file__).parents[3] / "dags"
 
 # Importing Airflow takes many seconds: each of these does in one process what belongs together.
-# What Airflow's `dag.test()` prints is a log; the outcome is the exit code.
+# Airflow's `dag.test()` prints a log; the outcome is the exit code.
 RUN = """
 import sys
 from airflow.utils.db import initdb
@@ -71,7 +71,7 @@ class Airflow:
         }
 
     def run(self, *arguments: str, **environment: str) -> str:
-        """Run Airflow's Python; return what it printed, fail with all of it."""
+        """Run Airflow's Python; return its output, or fail with it."""
         result = subprocess.run(
             [self.python, *arguments],
             env=self.environment | environment,

@@ -162,7 +162,7 @@ def test_the_first_run_makes_the_best_candidate_champion(tracking: str, first: F
     assert registered.tags["pipeline_run_id"] == pipeline.run_id
     assert registered.tags["dataset_hash"] == parent.data.tags["dataset_hash"]
     # Why it serves is written where somebody looks for it.
-    assert summary["reason"] == "promoted: no version was champion yet"
+    assert summary["reason"] == "promoted: there was no champion yet"
     for tags in (registered.tags, parent.data.tags, lowest.data.tags):
         assert tags["decision"] == summary["reason"]
 
@@ -225,7 +225,7 @@ def test_the_same_data_gives_the_same_model_which_is_not_promoted(
     assert second["champion"] == {"version": before["version"], "metrics": before["metrics"]}
     assert second["promoted"] is False
     assert second["reason"].startswith("not promoted: log loss ")
-    assert "the gain of 0 a row is not shown to exceed the margin of 0.01" in second["reason"]
+    assert "the gain of 0 per row is not shown to exceed the margin of 0.01" in second["reason"]
     assert second["comparison"]["p"] == 1.0
     assert second["reason"] in capsys.readouterr().out
     assert pipeline.client.get_run(second["run_id"]).data.tags["decision"] == second["reason"]
@@ -313,7 +313,7 @@ def test_people_who_promote_at_the_same_time_are_all_on_record(tracking: str) ->
     assert sorted((m.version, m.by) for m in told[1:]) == [(str(v), f"p{v}") for v in range(1, 5)]
     current = read(model).aliases["champion"]
     refused = history.promote(client, model, "champion", "5", before="5", by="late")
-    assert refused == f"somebody moved champion meanwhile, it points to version {current} now"
+    assert refused == f"somebody else moved champion meanwhile: it now points to version {current}"
     assert read(model).aliases["champion"] == current
 
 
@@ -381,7 +381,7 @@ def test_a_champion_that_cannot_be_measured_is_named(pipeline: Pipeline) -> None
         info = mlflow.sklearn.log_model(stranger, name="model", pip_requirements=["scikit-learn"])
     mlflow.register_model(info.model_uri, pipeline.model)
     pipeline.client.set_registered_model_alias(pipeline.model, "champion", "1")
-    with pytest.raises(steps.PipelineError, match=r"version 1 .* point the alias"):
+    with pytest.raises(steps.PipelineError, match=r"version 1 .* Point the alias"):
         pipeline.run(["logistic-regression"])
     assert pipeline.champion() == "1"
 
@@ -391,7 +391,7 @@ def test_steps_out_of_order_say_so(pipeline: Pipeline) -> None:
         pipeline.train("logistic-regression", "0" * 16)
     with pytest.raises(steps.PipelineError, match="no candidate was trained"):
         pipeline.register([], "0" * 16)
-    with pytest.raises(ValueError, match="choose one of logistic-regression, random-forest"):
+    with pytest.raises(ValueError, match="Choose one of: logistic-regression, random-forest"):
         pipeline.train("perceptron", "0" * 16)
 
 
