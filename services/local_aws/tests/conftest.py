@@ -1,4 +1,4 @@
-"""A real emulator process, and bare moto beside it."""
+"""A real emulator process, and bare moto next to it."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ START_SECONDS = 300
 
 @pytest.fixture(autouse=True, scope="session")
 def _environment() -> Iterator[None]:
-    """What the developer's shell says about AWS must not reach the tests."""
+    """Keep the AWS settings of the developer's shell away from the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -158,7 +158,7 @@ def bare_moto() -> Iterator[str]:
 def aws(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Makes boto3 clients: of the emulator, and of bare moto, where the test has to fail.
 
-    The day a new moto passes by itself, the gap and its function can go.
+    When a new moto passes, delete the gap's function and the test.
     """
     if request.param == "bare moto":
         url = request.getfixturevalue("bare_moto")

@@ -1,7 +1,7 @@
-"""What was acknowledged outlives `kill -9`.
+"""Acknowledged changes survive `kill -9`.
 
-Starting an emulator is most of the time that such a test takes: those that do not look at all of an
-account share one.
+Such a test mostly waits for the emulator's start, so the tests that look at a part of the account
+share one emulator.
 """
 
 import hashlib

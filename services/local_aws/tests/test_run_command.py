@@ -318,7 +318,7 @@ def test_only_an_instance_with_a_token_is_handed_work(
 
 
 def test_the_gaps_are_motos(aws: Any) -> None:
-    """What was sent to an instance that has no agent has not succeeded."""
+    """A command for an instance without an agent does not succeed."""
     ssm = aws("ssm")
     name = f"test-{time.time_ns()}"
     ssm.create_document(Content=document("true"), Name=name, DocumentType="Command")

@@ -84,8 +84,8 @@ class BodyStore:
     """The directory of body files, named by random ids that metadata rows refer to.
 
     Files are flushed to disk before their ids are handed out, and removed only after the rows
-    that named them are gone, so a row never names a missing file. What a crash leaves behind
-    without a row is removed by `sweep` at the next start.
+    that named them are gone, so a row never names a missing file. `sweep` removes the
+    files that a crash left without a row, at the next start.
     """
 
     def __init__(self, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What Terraform and boto3 need and moto 5.2.5 lacks: one function per gap.
+"""The gaps of moto 5.2.5 that Terraform and boto3 run into: one function per gap.
 
 Each function changes moto in place and names the upstream code that it fixes, so that a new version
 of moto can be checked against it. `close_all` is called once, before the first request.

@@ -18,7 +18,7 @@ def serve_one_account() -> None:
 
 
 def forget_what_is_gone() -> None:
-    """What was deleted or overwritten leaves the memory.
+    """Deleted and overwritten resources are removed from memory.
 
     moto/core/common_models.py: `BaseModel.__new__` lists every object ever made, for moto's own
     API. `Instance.__del__` (moto/ec2/models/instances.py) never ran because of it, and must not:
