@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server has answered."""
+    """The answer of a server."""
 
     status: int
     body: bytes
@@ -91,11 +91,11 @@ class Servers:
         self._runner.close()
 
     def mlflow(self, request: Request) -> Reply:
-        """Return what MLflow's scoring server answers."""
+        """Return the answer of MLflow's scoring server."""
         return self._call(self._mlflow[request.model], "/invocations", request, {})
 
     def ours(self, request: Request, last: str = "invocations") -> Reply:
-        """Return what the model API answers, by default under ``/invocations``."""
+        """Return the answer of the model API, by default under ``/invocations``."""
         key = {"authorization": f"Bearer {KEY}"}
         return self._call(self._ours, f"/models/{request.model}/{last}", request, key)
 

@@ -68,7 +68,7 @@ def test_requests_with_several_defects_are_answered_as_mlflow_answers_them(
     each()
 
 
-def test_what_mlflow_alone_takes_is_refused_by_predict(servers: Servers) -> None:
+def test_predict_refuses_bodies_that_only_mlflow_takes(servers: Servers) -> None:
     """The two contracts are apart: what the one coerces, the other names as a fault."""
     row = {"a": "0.5", "b": 1, "c": 2, "extra": None}
     request = Request("linear", b'{"inputs": [%s]}' % str(row).replace("'", '"').encode())

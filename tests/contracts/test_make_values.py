@@ -47,7 +47,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Made:
-    """What make did."""
+    """The result of make."""
 
     status: int
     stderr: str

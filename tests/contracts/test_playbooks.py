@@ -1,4 +1,4 @@
-"""The playbooks as they run, on hosts that are this machine; roles and servers stand in."""
+"""The playbooks, run on this machine as every host, with stand-ins for roles and servers."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ BOUNDS = {
     "ansible.builtin.uri": "timeout",
     "ansible.builtin.get_url": "timeout",
     "ansible.builtin.wait_for": "timeout",
-    # How long it waits for another apt, which a new host runs by itself.
+    # How long it waits for another apt, which a new host starts automatically.
     "ansible.builtin.apt": "lock_timeout",
     **{
         f"community.postgresql.postgresql_{name}": "connect_params"

@@ -1,4 +1,4 @@
-"""What the tests of the edge share: requests as a visitor sends them, from another machine."""
+"""Shared by the tests of the edge: requests as a visitor sends them, from another machine."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def seconds_until_closed(port: int, data: bytes, name: str | None = None) -> flo
 
 
 def echo(name: str, text: str, authorities: Path) -> str:
-    """Open a websocket, as Streamlit's pages do, send a text and return what comes back."""
+    """Open a websocket, as Streamlit's pages do, send a text and return the answer."""
     key = base64.b64encode(os.urandom(16)).decode()
     mask = os.urandom(4)
     masked = bytes(byte ^ mask[position % 4] for position, byte in enumerate(text.encode()))

@@ -1,4 +1,4 @@
-"""What stands behind the edge in its tests: an HTTP server that tells what reached it.
+"""The server behind the edge in its tests, which reports the requests that reached it.
 
 - ``GET /...`` answers with its port, the path and the headers as JSON; ``?seconds=N`` first waits
   and ``?status=N`` is the answer's status; ``?held=1`` makes ``/run/upstream-held`` and waits until

@@ -42,7 +42,7 @@ TUNNELS: dict[tuple[str, str, int], int] = {}
 # For one answer of a service or the database, and for a connection to a host.
 ANSWER_SECONDS = 60
 CONNECT_SECONDS = 120
-# What each command of a test said.
+# The output of each command of a test.
 LOGS = PROJECT / ".lastro" / "tests" / "logs"
 RUNS = itertools.count(1)
 
@@ -79,7 +79,7 @@ def ssh_sockets() -> Path:
 
 @dataclass(frozen=True)
 class FirstUp:
-    """What the first `make up` printed, and where this machine listened before it."""
+    """The output of the first `make up`, and the ports that this machine listened on before it."""
 
     output: str
     listeners: set[str]
@@ -144,7 +144,7 @@ class Platform:
         process = subprocess.Popen(
             argv,
             cwd=PROJECT,
-            # `make verify` runs tests as well, which are none of this run's.
+            # `make verify` runs tests as well, which do not belong to this run.
             env={name: text for name, text in os.environ.items() if name != "LASTRO_TIMELINE"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -201,7 +201,7 @@ class Platform:
 
     @cached_property
     def hostvars(self) -> dict[str, dict[str, Any]]:
-        """What the inventory says of each host."""
+        """The variables of each host in the inventory."""
         output = subprocess.run(
             ["ansible-inventory", "-i", f"inventory/{self.environment}", "--list"],
             cwd=PROJECT,
@@ -332,7 +332,7 @@ class Platform:
 
     @property
     def edge_authorities(self) -> str | None:
-        """Whom the edge's certificates must come from; None for those that the world knows."""
+        """The authorities of the edge's certificates; None for the public ones."""
         file = PROJECT / f".lastro/{self.environment}/edge-ca.pem"
         return str(file) if file.exists() else None
 
@@ -373,7 +373,7 @@ class Platform:
         return boto3.client(service, region_name=self.contract["region"], **options)
 
     def objects(self, prefix: str) -> dict[str, bytes]:
-        """What lies below a prefix of the artifacts bucket."""
+        """The objects below a prefix of the artifacts bucket."""
         s3, bucket = self.aws("s3"), self.contract["buckets"]["artifacts"]
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]

@@ -72,7 +72,7 @@ def dag_source(name: str, body: str = "pass", schedule: str = "None") -> str:
 
 
 def until(file: str) -> str:
-    """What a task does that runs until a file is on its host; its log says when."""
+    """The code of a task that runs until a file is on its host; its log says when."""
     wait = f"[time.sleep(0.5) for _ in iter(lambda: os.path.exists('{file}'), True)]"
     return f"import os, time; print('it begins'); {wait}; print('it ends')"
 

@@ -1,6 +1,6 @@
 """The pipeline's own sequence, job by job, against the emulator.
 
-The workflows are run as they stand (actions.py), each job in a fresh directory. To them the
+The workflows run unchanged (actions.py), each job in a fresh directory. To them the
 environment, which runs, is one in AWS: they come in by Session Manager's SSH (through a
 stand-in) and with the credentials of the roles that `make bootstrap` has made.
 """
@@ -33,7 +33,7 @@ SERVICES = ("model_api", "airflow")
 REPOSITORY = "acme/ml"
 ENVIRONMENT = os.environ.get("LASTRO_ENVIRONMENT", "pipeline")
 STAND_IN = "session_stand_in.py"
-# What the platform's own tests are is tested by running them.
+# The platform's own tests need no test.
 TESTED = frozenset({"lint", "test", "molecule"})
 MAIN = Event("push")
 
@@ -51,7 +51,7 @@ def commit(origin: Path, message: str) -> None:
 
 
 def root_credentials(platform: Platform) -> dict[str, str]:
-    """What an administrator of the account has in the environment."""
+    """The environment variables of an administrator of the account."""
     lines = (PROJECT / f".lastro/{ENVIRONMENT}/aws.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines)
 
@@ -569,7 +569,7 @@ def test_a_killed_worker_comes_back_and_trains_the_example(worker: str, platform
     kill = "systemctl kill --signal=KILL airflow-worker"
     platform.host("airflow_worker").check_output(kill)
     assert ran_on(platform, "greeting") == worker
-    # What the example needs of AWS, MLflow and the environment of the ML code is there as well.
+    # The example also has its access to AWS and MLflow, and the environment of the ML code.
     platform.make("prove", "AGAIN=yes")
     newest = {"order_by": "-run_after", "limit": 1}
     (trained,) = platform.airflow("GET", "dags/wine/dagRuns", params=newest).json()["dag_runs"]
@@ -699,7 +699,7 @@ def log_of(platform: Platform, dag: str, run: str) -> str:
 # ---- the end ------------------------------------------------------------------------------------
 
 
-def test_to_destroy_asks_twice(pushed: Path, platform: Platform, actions: Actions) -> None:
+def test_destroy_asks_twice(pushed: Path, platform: Platform, actions: Actions) -> None:
     before = serial(platform)
     operation = {"operation": "destroy", "environment": ENVIRONMENT}
     with pytest.raises(JobFailed, match=f"CONFIRM={ENVIRONMENT}"):
@@ -713,7 +713,7 @@ def test_to_destroy_asks_twice(pushed: Path, platform: Platform, actions: Action
     assert serial(platform) == before
 
 
-def test_destroyed_is_destroyed(pushed: Path, platform: Platform, actions: Actions) -> None:
+def test_destroy_removes_everything(pushed: Path, platform: Platform, actions: Actions) -> None:
     buckets = platform.contract["buckets"].values()
     inputs = {
         "operation": "destroy",

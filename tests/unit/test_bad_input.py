@@ -1,4 +1,4 @@
-"""What a role is given is checked before it does anything; the message names variable and remedy.
+"""A role checks its input before it does anything; the message names the variable and the fix.
 
 All cases run in one playbook on this machine, each role's own tasks; none gets to change anything.
 """
@@ -13,7 +13,7 @@ from wiring import PROJECT, play
 
 LONG = "x" * 40
 DATABASE = {"host": "h", "port": 1, "name": "n", "user": "u", "password": "p"}
-# What each role needs, as it should be.
+# Valid input of each role.
 GOOD: dict[str, dict[str, Any]] = {
     "mlflow": {
         "mlflow_database": DATABASE,
@@ -307,7 +307,7 @@ SAID = """{{
 
 @pytest.fixture(scope="module")
 def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each case was stopped with; good input passes with "passed"."""
+    """The message that stopped each case; good input passes with "passed"."""
     folder = tmp_path_factory.mktemp("bad-input")
     # Only what is checked first: with good input nothing else of these roles is run here.
     good = {

@@ -64,7 +64,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def calls(project: Project) -> list[str]:
-    """What the stand-ins were called for."""
+    """The calls that the stand-ins got."""
     return (project.root / "calls").read_text().splitlines()
 
 
@@ -152,7 +152,7 @@ def test_hosts_that_were_kept_are_taken_up_again(
     assert DESTROY not in calls(project)
 
 
-def test_what_fails_before_the_tests_is_shown_and_the_hosts_are_removed(
+def test_a_failure_before_the_tests_is_shown_and_the_hosts_are_removed(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
     program = project.root / ".venv/bin/ansible-playbook"
@@ -187,7 +187,7 @@ def test_a_run_that_is_ended_ends_its_scenarios_and_removes_the_hosts(
         [sys.executable, "-P", "-c", program, str(project.root)],
         stdout=subprocess.PIPE,
         text=True,
-        # What a terminal gives; where tests run in the background it may be ignored.
+        # As in a terminal: tests in the background may ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ,
     )

@@ -85,7 +85,7 @@ def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
 
 
 @pytest.mark.parametrize("room", ["model", "preparing"])
-def test_what_computes_answers_knows_nothing_of_http(room: str) -> None:
+def test_code_that_computes_answers_imports_no_http(room: str) -> None:
     wrong = {
         str(file.relative_to(MODEL_API)): other
         for file in (MODEL_API / room).rglob("*.py")

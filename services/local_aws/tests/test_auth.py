@@ -89,7 +89,7 @@ def signed(emulator: Emulator, method: str, path: str, service: str, region: str
     return requests.request(method, url, headers=dict(request.headers), timeout=10)
 
 
-def test_motos_own_api_is_out_of_reach_even_for_root(emulator: Emulator, bucket: str) -> None:
+def test_motos_own_api_is_unreachable_even_for_root(emulator: Emulator, bucket: str) -> None:
     for service, region in (("s3", REGION), ("motoapi", REGION)):
         assert signed(emulator, "POST", "/moto-api/reset", service, region).status_code == 404
     assert signed(emulator, "POST", "/", "motoapi.amazonaws.com", REGION).status_code == 403

@@ -312,7 +312,7 @@ def test_after_a_restart_an_instance_gets_an_address_that_is_free(
         launch(1)
 
 
-def test_what_the_emulator_adds_to_moto_survives(restarted_emulator: Emulator) -> None:
+def test_the_emulators_own_additions_survive(restarted_emulator: Emulator) -> None:
     dlm, budgets = restarted_emulator.client("dlm"), restarted_emulator.client("budgets")
     policy = dlm.create_lifecycle_policy(
         ExecutionRoleArn="arn:aws:iam::123456789012:role/snapshots",
@@ -477,7 +477,7 @@ def test_rows_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     store.close()
 
 
-def test_rows_of_a_kind_that_nobody_thought_of_do_not_end_the_writing(tmp_path: Path) -> None:
+def test_unexpected_rows_do_not_end_the_writer(tmp_path: Path) -> None:
     store = Store(tmp_path / "state.sqlite3")
     with pytest.raises(Exception, match="unhashable"):
         store.submit(Unusable({("kind", "name"): b"x"})).result(timeout=10)

@@ -52,7 +52,7 @@ def get(emulator: Emulator, path: str) -> requests.Response:
     return requests.get(f"{emulator.url}/latest/{path}", headers=headers, timeout=10)
 
 
-def test_what_an_instance_is_told(emulator: Emulator, instance: dict[str, Any]) -> None:
+def test_an_instance_reads_its_metadata(emulator: Emulator, instance: dict[str, Any]) -> None:
     for path, expected in {
         "meta-data/instance-id": instance["InstanceId"],
         "meta-data/local-ipv4": "127.0.0.1",
@@ -70,7 +70,9 @@ def test_what_an_instance_is_told(emulator: Emulator, instance: dict[str, Any]) 
     assert get(emulator, "meta-data/public-keys").status_code == 404
 
 
-def test_only_version_two(emulator: Emulator, instance: dict[str, Any]) -> None:
+def test_only_version_two_of_the_metadata_service_answers(
+    emulator: Emulator, instance: dict[str, Any]
+) -> None:
     url = f"{emulator.url}/latest/meta-data/instance-id"
     assert requests.get(url, timeout=10).status_code == 401
     assert requests.get(url, headers={TOKEN: "forged"}, timeout=10).status_code == 401

@@ -194,7 +194,7 @@ def test_it_runs_on_the_instances_with_all_the_tags_and_on_no_other(
     assert listed["Commands"][0]["TargetCount"] == listed["Commands"][0]["CompletedCount"] == 2
 
 
-def test_a_script_that_fails(
+def test_a_failed_script_is_reported_with_its_exit_code(
     emulator: Emulator, hosts: dict[str, str], make: Callable[..., str]
 ) -> None:
     command = emulator.client("ssm").send_command(
@@ -243,7 +243,7 @@ def test_parameters_are_put_in_and_checked(
             ssm.send_command(**to, Parameters=bad)
 
 
-def test_a_document_and_an_instance_that_are_not_there(
+def test_a_missing_document_or_instance_is_refused(
     emulator: Emulator, hosts: dict[str, str], launch: Callable[..., str], make: Callable[..., str]
 ) -> None:
     ssm = emulator.client("ssm")
@@ -260,7 +260,7 @@ def test_a_document_and_an_instance_that_are_not_there(
     emulator.client("ec2").terminate_instances(InstanceIds=[without_agent])
 
 
-def test_who_has_an_agent(emulator: Emulator, hosts: dict[str, str]) -> None:
+def test_instances_with_an_agent_are_listed(emulator: Emulator, hosts: dict[str, str]) -> None:
     (one,) = online(emulator, InstanceIds=[hosts["one"]])
     assert one["PingStatus"] == "Online"
     assert one["IPAddress"] == "127.0.9.11"
@@ -268,7 +268,7 @@ def test_who_has_an_agent(emulator: Emulator, hosts: dict[str, str]) -> None:
     assert found == {hosts["one"], hosts["two"]}
 
 
-def test_what_waits_outlives_a_crash_and_runs_out(
+def test_waiting_commands_survive_a_crash_and_time_out(
     emulator: Emulator,
     hosts: dict[str, str],
     agents: Agents,
@@ -289,7 +289,7 @@ def test_what_waits_outlives_a_crash_and_runs_out(
     assert (tmp_path / "ran").exists()
 
 
-def test_one_that_is_never_fetched_times_out(
+def test_a_command_that_is_never_fetched_times_out(
     emulator: Emulator, hosts: dict[str, str], agents: Agents, make: Callable[..., str]
 ) -> None:
     agents.stop("127.0.9.12")

@@ -127,7 +127,7 @@ def s3(tracking: str, model: str, emulator: Emulator, monkeypatch: pytest.Monkey
     return Bench(f"s3://artifacts/{uuid4().hex[:8]}", model)
 
 
-def test_files_in_s3_are_scored_and_their_lineage_is_told(s3: Bench) -> None:
+def test_files_in_s3_are_scored_and_their_lineage_is_recorded(s3: Bench) -> None:
     s3.put("b/two.parquet", pa.table({"n": pa.array([3], pa.int32()), "a": [1.5], "id": [7]}))
     s3.put("a.csv", 'id,a,n\nx,1.0,2\n"y\nz",2.5,1\n')
     s3.put("_hidden/c.csv", "a,n\n9,9\n")
@@ -185,7 +185,7 @@ def test_files_in_s3_are_scored_and_their_lineage_is_told(s3: Bench) -> None:
     assert run.data.tags["pipeline_run_id"] == RUN
 
 
-def test_a_repetition_writes_its_own_folder_anew_and_no_other(bench: Bench) -> None:
+def test_a_repeated_batch_replaces_only_its_own_folder(bench: Bench) -> None:
     bench.put("a.csv", "a,n\n1,1\n")
     bench.put("b.csv", "a,n\n2,2\n")
     # Its name differs in its punctuation alone.
@@ -209,7 +209,7 @@ def test_a_repetition_writes_its_own_folder_anew_and_no_other(bench: Bench) -> N
     assert other_run["output"] != first["output"]
 
 
-def test_an_attempt_that_fails_is_not_taken_for_whole(bench: Bench) -> None:
+def test_a_failed_attempt_leaves_no_success_marker(bench: Bench) -> None:
     bench.put("a.csv", "a,n\n1,1\n")
     folder = bench.score()["output"]
     bench.put("b.csv", "a,n\n1,1\n1,2\n1,many\n")
@@ -266,9 +266,7 @@ def test_files_that_cannot_be_scored_are_named(
         bench.score()
 
 
-def test_a_source_and_a_model_that_are_none_are_named(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_source_or_model_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for target in (bench.source, f"{bench.source}/out", bench.source.removesuffix("/in")):
         with pytest.raises(BatchError, match="overlap"):
             bench.score(target=target)

@@ -43,7 +43,7 @@ def by_seed(splits: data.Splits) -> list[Losses]:
 
 
 @pytest.mark.parametrize("margin", [0.0, comparing.MARGIN])
-def test_what_differs_by_its_seed_is_promoted_no_more_often_than_documented(
+def test_models_that_differ_by_their_seed_are_promoted_no_more_often_than_documented(
     by_seed: list[Losses], margin: float
 ) -> None:
     pairs = list(permutations(by_seed, 2))
@@ -72,7 +72,7 @@ def test_seven_retrainings_that_differ_by_their_seed_leave_the_champion(
     ],
     ids=["normal", "heavy tails", "large gains", "large losses"],
 )
-def test_a_gain_of_the_margin_alone_is_seldom_taken_for_more(
+def test_a_gain_equal_to_the_margin_is_rarely_promoted(
     draw: Callable[[np.random.Generator, tuple[int, int]], Losses], most: float
 ) -> None:
     random = np.random.default_rng(7)
@@ -99,7 +99,7 @@ def test_a_clearly_better_model_is_found_with_few_rows(splits: data.Splits) -> N
     assert not compare(good, weak, margin=2.0).better
 
 
-def test_too_few_rows_say_so() -> None:
+def test_too_few_rows_give_no_verdict() -> None:
     theirs = np.linspace(1, 2, comparing.MINIMUM_ROWS)
     few = compare(theirs[1:] - 1, theirs[1:])
     assert (few.better, few.p) == (False, None)
@@ -152,7 +152,7 @@ def test_of_many_rows_the_normal_distribution_is_enough() -> None:
         (np.ones(30), np.ones(30), {"significance": 5.0}, "significance is 5.0"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_losses_that_cannot_be_compared_are_refused(
     ours: Losses, theirs: Losses, options: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -179,7 +179,7 @@ def test_losses_are_those_of_the_metrics() -> None:
     [lambda p: p * 30, lambda p: p - 0.5, lambda p: np.log(p), lambda p: p / 2],
     ids=["beyond 1", "below 0", "logarithms", "halves"],
 )
-def test_scores_that_are_no_probabilities_do_not_win(spoil: Callable) -> None:
+def test_scores_instead_of_probabilities_are_refused(spoil: Callable) -> None:
     random = np.random.default_rng(0)
     probabilities, truth = random.dirichlet((1, 1, 1), 50), random.choice([0, 1, 2], 50)
     comparing.log_losses(truth, probabilities.astype("float32"), [0, 1, 2])

@@ -96,7 +96,7 @@ def test_it_trains_and_promotes(airflow: Airflow, tracking: str) -> None:
     assert registered.aliases == {steps.ALIAS: "1"}
 
 
-def test_it_scores_what_lies_below_a_prefix(
+def test_it_scores_the_files_below_a_prefix(
     airflow: Airflow, tracking: str, tmp_path: Path
 ) -> None:
     # The version that the test before trained and promoted.

@@ -256,7 +256,7 @@ def test_hosts_that_disagree_bar_a_version_that_failed_on_one_of_them() -> None:
     assert world.target().version == "3"
 
 
-def test_what_a_replaced_host_has_forgotten_is_in_the_record() -> None:
+def test_the_record_keeps_the_reports_of_replaced_hosts() -> None:
     world = World(hosts=1)
     for number in "123":
         world.promote(number)
@@ -271,7 +271,7 @@ def test_what_a_replaced_host_has_forgotten_is_in_the_record() -> None:
     assert world.target().version == "2"
 
 
-def test_a_failure_that_a_replaced_host_has_forgotten_is_in_the_record() -> None:
+def test_the_record_keeps_the_failures_of_replaced_hosts() -> None:
     world = World()
     world.promote("1")
     world.serve(0)
@@ -307,7 +307,7 @@ def test_hosts_with_different_clocks_do_not_hide_a_failure() -> None:
     assert world.target().version == "2"
 
 
-def test_a_move_that_nobody_recorded_shows_and_may_be_meant() -> None:
+def test_an_unrecorded_move_shows_and_may_be_the_target() -> None:
     world = World(hosts=1)
     for number in "123":
         world.promote(number)
@@ -348,7 +348,7 @@ def legacy(*versions: str, seconds: int = 60) -> dict[str, str]:
     ("versions", "target"),
     [("123", "2"), ("1232", "1"), ("123212", None), ("12324", "2"), ("1", None), ("", None)],
 )
-def test_a_record_of_the_release_before_is_read(
+def test_a_record_of_the_previous_release_is_read(
     versions: str, target: str | None, seconds: int
 ) -> None:
     tags = legacy(*versions, seconds=seconds)
@@ -357,7 +357,7 @@ def test_a_record_of_the_release_before_is_read(
     assert rollback_target(tags, ALIAS, current, [], set("12345")).version == target
 
 
-def test_what_the_release_before_promoted_in_vain_is_no_target() -> None:
+def test_a_version_of_the_previous_release_that_never_served_is_no_target() -> None:
     entry = {
         "version": "1",
         "since": (BEGAN + timedelta(seconds=5)).isoformat(),
@@ -374,7 +374,7 @@ def test_what_the_release_before_promoted_in_vain_is_no_target() -> None:
     assert rollback_target(tags, ALIAS, "1", [known], set("1234")).version is None
 
 
-def test_a_record_of_the_release_before_goes_on_in_the_new_form() -> None:
+def test_a_record_of_the_previous_release_continues_in_the_new_form() -> None:
     world = World(hosts=1)
     world.tags, world.current, world.seconds = legacy("1", "2"), "2", 3600
     world.serve(0)
@@ -413,7 +413,7 @@ def entry(**changes: Any) -> str:
     ],
     ids=lambda text: text[:60],
 )
-def test_what_is_no_record_is_passed_over(text: str) -> None:
+def test_invalid_records_are_ignored(text: str) -> None:
     tags = {TAG: text, f"{TAG}/x": text, "lastro.history.other": "[]", "team": "a"}
     assert moves(tags, ALIAS) == []
     assert aliases(tags) == ["champion", "other"]

@@ -332,7 +332,7 @@ def test_retries_leave_what_one_run_leaves(pipeline: Pipeline) -> None:
     assert len(pipeline.runs()) == 2
 
 
-def test_an_attempt_that_was_cut_short_is_made_again(pipeline: Pipeline) -> None:
+def test_an_interrupted_attempt_is_repeated(pipeline: Pipeline) -> None:
     validated = pipeline.validate()
     parent = pipeline.client.get_run(validated["parent_run_id"])
     cut = pipeline.client.create_run(
@@ -349,7 +349,9 @@ def test_an_attempt_that_was_cut_short_is_made_again(pipeline: Pipeline) -> None
     assert pipeline.client.get_run(cut.info.run_id).info.status == "FAILED"
 
 
-def test_bad_data_fails_the_run_and_good_data_mends_it(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_bad_data_fails_the_run_and_good_data_repairs_it(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
     frame = data.load()
     path = tmp_path / "wine.csv"
     pipeline.source = str(path)
@@ -386,7 +388,7 @@ def test_a_champion_that_cannot_be_measured_is_named(pipeline: Pipeline) -> None
     assert pipeline.champion() == "1"
 
 
-def test_steps_out_of_order_say_so(pipeline: Pipeline) -> None:
+def test_steps_out_of_order_are_refused(pipeline: Pipeline) -> None:
     with pytest.raises(steps.PipelineError, match="run validate first"):
         pipeline.train("logistic-regression", "0" * 16)
     with pytest.raises(steps.PipelineError, match="no candidate was trained"):

@@ -62,7 +62,7 @@ class Run:
 
     @property
     def state(self) -> Path:
-        """What the hosts and Molecule keep between the steps."""
+        """The folder that the hosts and Molecule keep between the steps."""
         return self.project.state / "molecule"
 
     @property
@@ -168,7 +168,7 @@ class Run:
 
 
 def progress(line: str) -> str | None:
-    """What a line of Molecule's output says of its progress; None for all other lines."""
+    """The progress in a line of Molecule's output; None if the line has none."""
     text = line.rstrip("\n")
     if text.startswith("INFO") and "> " in text and text.endswith("] Executing"):
         return text.rpartition("> ")[2].partition("]")[0]

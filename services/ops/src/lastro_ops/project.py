@@ -67,7 +67,7 @@ class Project:
 
     @property
     def state(self) -> Path:
-        """What commands write and git ignores."""
+        """The folder that commands write to and git ignores."""
         return self.root / ".lastro"
 
     @property
@@ -112,7 +112,7 @@ class Environment:
 
     @property
     def state(self) -> Path:
-        """What belongs to it on this machine."""
+        """Its folder on this machine."""
         return self.project.state / self.name
 
     @property

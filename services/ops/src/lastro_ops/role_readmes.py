@@ -95,7 +95,7 @@ def variables(role: Path) -> str:
 
 
 def disagreements(role: Path) -> Iterator[str]:
-    """What defaults/main.yml and the argument specs say differently, a line for each variable."""
+    """The differences between defaults/main.yml and the argument specs, one line per variable."""
     file = role / "defaults" / "main.yml"
     defaults: dict[str, object] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     commented = set(re.findall(r"^# ([a-z_]+):", file.read_text(encoding="utf-8"), re.MULTILINE))

@@ -29,7 +29,7 @@ class PriceRow(TypedDict("PriceRow", {"from": list[str]})):
 
 
 class Assumption(TypedDict):
-    """What a plan cannot know, and why the file assumes this value."""
+    """A value that a plan cannot know, and why the file assumes it."""
 
     value: float
     unit: str
@@ -62,7 +62,7 @@ def decimal(value: float | str) -> Decimal:
 
 @dataclass(frozen=True)
 class Price:
-    """What one unit costs, and how many sources say so."""
+    """The price of one unit, and the number of its sources."""
 
     usd: Decimal
     unit: str
@@ -199,5 +199,5 @@ class Prices:
 
 
 def total(lines: Iterable[Line]) -> Decimal:
-    """What the lines come to; they are in whole cents."""
+    """The sum of the lines, which are in whole cents."""
     return sum((line.usd for line in lines), ZERO)

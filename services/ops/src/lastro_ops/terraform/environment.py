@@ -152,7 +152,7 @@ class EnvironmentTerraform:
         file.unlink()
 
     def summary(self, plan: Plan, text: str) -> str:
-        """What a plan would do, as Markdown for people to read."""
+        """The changes of a plan, as Markdown for people to read."""
         parts = [f"### `{self.name}`: {count(plan)}"]
         parts += [
             f"**This would destroy the {kind} `{name}`, with all that is in it.**"

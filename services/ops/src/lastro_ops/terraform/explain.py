@@ -6,7 +6,7 @@ import re
 
 
 def explain(output: str, name: str) -> str | None:
-    """What an error means and what to do; None if it is not one of those.
+    """The meaning of an error and what to do; None for an error that is not explained here.
 
     Args:
         output: what Terraform printed.

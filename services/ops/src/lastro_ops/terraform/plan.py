@@ -1,4 +1,4 @@
-"""What a plan of Terraform, or a state, says."""
+"""The content of a plan or a state of Terraform."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRECIOUS = {
 
 
 class Change(TypedDict):
-    """What happens to a resource, and its values before and after: None where it does not exist."""
+    """The change of a resource, and its values before and after: None where it does not exist."""
 
     actions: list[str]
     before: dict[str, object] | None
