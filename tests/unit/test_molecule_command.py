@@ -145,7 +145,7 @@ def test_hosts_that_were_kept_are_taken_up_again(
 ) -> None:
     assert cli.main(["molecule", "--keep", "edge"], project) == 0
     output = capfd.readouterr().out
-    assert re.search("The hosts stay. Next: export .*LASTRO_MOLECULE_IMAGE=an-image ", output)
+    assert re.search("The hosts run on. Next: export .*LASTRO_MOLECULE_IMAGE=an-image ", output)
     assert "LASTRO_MOLECULE_AIRFLOW='[airflow, airflow_worker]'" in output
     (project.root / "calls").unlink()
     assert cli.main(["molecule", "--keep", "edge"], project) == 0

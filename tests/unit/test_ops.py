@@ -58,11 +58,11 @@ def project(tmp_path: Path) -> Project:
         (["cost"], "lastro-ops cost: the following arguments are required: ENV"),
         (["cost", "prod", "--oops"], "unrecognized arguments: --oops"),
         (["cost", "prod", "--format=pdf"], "lastro-ops cost: argument --format: invalid choice"),
-        (["terraform", "prod"], "lastro-ops terraform: say what to do in prod: plan, apply"),
+        (["terraform", "prod"], "lastro-ops terraform: give a command for prod: plan, apply"),
         (["authorize", "prod", "1"], "lastro-ops authorize: HOURS is '1'; choose 2 to 24"),
         (["authorize", "prod", "ten"], "lastro-ops authorize: HOURS is 'ten'; choose 2 to 24"),
         (["github", "issue", "prod"], "the following arguments are required: FILE"),
-        (["bootstrap", "eu-west-1"], "lastro-ops bootstrap: say what to do in the account"),
+        (["bootstrap", "eu-west-1"], "lastro-ops bootstrap: give a command for the account"),
     ],
 )
 def test_wrong_arguments_exit_with_2_and_one_line(

@@ -1,4 +1,4 @@
-"""An Airflow plugin: crashed tasks end, and so do processes that get SIGTERM.
+"""An Airflow plugin: tasks that crash in native code end, and so do processes at SIGTERM.
 
 To read a DAG file, Airflow installs a handler for SIGSEGV, which its processes keep. Python only
 notes the signal and calls the handler later. So the faulting instruction is repeated forever: the

@@ -1,4 +1,4 @@
-"""Score files: write their rows with predictions, and the lineage of these.
+"""Score files: write their rows with predictions, and record the lineage.
 
 The model API's own code prepares the model and computes the answers, so a batch gets the same
 answers as a request. Files are streamed, so memory does not grow with their size.

@@ -19,7 +19,7 @@ from lastro_ops.project import Project
 
 PLUGIN = "session-manager-plugin"
 # The plugin takes the response, which holds a token, from the variable that its first argument
-# names (since 1.2.536.0; AWS asks for 1.2.764.0): its arguments are for everyone here to read.
+# names (since 1.2.536.0; AWS asks for 1.2.764.0): everyone on this machine can read its arguments.
 RESPONSE = "AWS_SSM_START_SESSION_RESPONSE"
 
 

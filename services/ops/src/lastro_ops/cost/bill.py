@@ -56,7 +56,7 @@ class PriceFile(TypedDict):
 
 
 def decimal(value: float | str) -> Decimal:
-    """A number of YAML or JSON, exactly as it is written there."""
+    """A number of YAML or JSON, without rounding."""
     return Decimal(str(value))
 
 
@@ -186,7 +186,7 @@ class Prices:
         return Price(decimal(row["usd"]), row["unit"], len(row["from"]))
 
     def assume(self, settings: Iterable[str]) -> None:
-        """Take NAME=VALUE instead of what the file assumes."""
+        """Take NAME=VALUE instead of the file's assumption."""
         for setting in settings:
             name, _, value = setting.partition("=")
             if name not in self.assumed:

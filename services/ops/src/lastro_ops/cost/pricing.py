@@ -64,7 +64,7 @@ def endpoint(of: Resource, price: Prices) -> Iterator[Line]:
 
 
 def flat(what: str, quantity: Decimal, group: str, name: str) -> Pricing:
-    """Something that costs the same whatever it is set to."""
+    """A resource with one price, whatever its settings."""
     return lambda of, price: iter([Line(of.group, what, quantity, price(group, name))])
 
 

@@ -87,7 +87,7 @@ def as_text(environment: str, plan: Resources, price: Prices, today: datetime.da
         (f"{environment}, from above", f"{ours:,.2f} "),
     ]
     text = [
-        f"What {environment} costs a month in {price.region}: {HOURS} hours, on demand, no tax.",
+        f"Monthly cost of {environment} in {price.region}: {HOURS} hours, on demand, no tax.",
         f"Prices of {price.data['date']}; their sources are in {PRICE_FILE}, * = fewer than two.",
         *age_warning(price, today),
         "",

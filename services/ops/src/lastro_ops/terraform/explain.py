@@ -1,4 +1,4 @@
-"""The errors of Terraform that everybody meets, in one sentence each."""
+"""The common errors of Terraform, in one sentence each."""
 
 from __future__ import annotations
 

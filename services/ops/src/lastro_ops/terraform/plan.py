@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-# The resources whose data nothing else brings back: type -> what it is called, and which attribute
-# is its name.
+# The resources whose data cannot be recovered: type -> its word for people, and the attribute with
+# its name.
 PRECIOUS = {
     "aws_db_instance": ("database", "identifier"),
     "aws_s3_bucket": ("bucket", "bucket"),
