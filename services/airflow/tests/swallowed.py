@@ -1,4 +1,4 @@
-"""A real scheduler that is told to end in a callback of the garbage collector.
+"""A real scheduler that gets SIGTERM in a callback of the garbage collector.
 
 Usage: python swallowed.py FOLDER
 """

@@ -26,7 +26,7 @@ class Network(NamedTuple):
 
 
 def network(ec2: Any) -> Network:
-    """A VPC with a subnet and a security group of its own."""
+    """A VPC with its own subnet and security group."""
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
     group = ec2.create_security_group(GroupName="hosts", Description="hosts", VpcId=vpc)
@@ -359,7 +359,7 @@ def test_a_copy_of_a_multipart_object_can_be_read(aws: Any) -> None:
 
 
 def make_budget(budgets: Any) -> dict[str, str]:
-    """A budget with a tag and a notification, made as Terraform makes one: what names it."""
+    """A budget with a tag and a notification, created as Terraform does; returns its names."""
     name = unique("budget")
     budgets.create_budget(
         AccountId=ACCOUNT,
@@ -576,7 +576,7 @@ def test_addresses_stay_within_the_subnet(emulator: Any) -> None:
 
 
 def test_deleted_resources_leave_the_memory() -> None:
-    """A process of its own, as moto is changed for good: first as it comes, then mended."""
+    """In a separate process, for the change to moto is permanent: first without, then with it."""
     program = """
 import weakref
 from local_aws.gaps import core

@@ -1,4 +1,4 @@
-"""Run Command: what is sent reaches the instances, and what they say comes back.
+"""Run Command: commands reach the instances, and their results come back.
 
 The agent is the one that the hosts of a platform have; it runs here, at the loopback's addresses,
 as those hosts' would at theirs.
@@ -212,7 +212,7 @@ def test_a_failed_script_is_reported_with_its_exit_code(
 def test_a_script_that_takes_too_long_is_ended_with_all_that_it_started(
     emulator: Emulator, hosts: dict[str, str], make: Callable[..., str], tmp_path: Path
 ) -> None:
-    # Of this run alone.
+    # Only of this run.
     forever = f"sleep 987.{os.getpid()}"
     script = f"{forever} && touch {tmp_path}/late & {forever}"
     command = emulator.client("ssm").send_command(
@@ -253,7 +253,7 @@ def test_a_missing_document_or_instance_is_refused(
     name = make("true")
     with pytest.raises(ClientError, match="InvalidInstanceId"):
         ssm.send_command(DocumentName=name, InstanceIds=[without_agent])
-    # By tag it is not reached, and no error.
+    # By tag it is not selected, which is no error.
     targets = [{"Key": "tag:Environment", "Values": ["test"]}]
     command = ssm.send_command(DocumentName=name, Targets=targets)
     assert without_agent not in finished(emulator, command)
@@ -293,7 +293,7 @@ def test_a_command_that_is_never_fetched_times_out(
     emulator: Emulator, hosts: dict[str, str], agents: Agents, make: Callable[..., str]
 ) -> None:
     agents.stop("127.0.9.12")
-    # AWS takes no less than 30 seconds, and boto3 knows; the emulator is not that strict.
+    # AWS takes no less than 30 seconds, which boto3 checks; the emulator is not that strict.
     ssm = emulator.client("ssm", config=Config(parameter_validation=False))
     command = ssm.send_command(
         DocumentName=make("true"), InstanceIds=[hosts["two"]], TimeoutSeconds=1

@@ -59,7 +59,7 @@ def model(mlflow_url: str) -> str:
 
 
 class Bench:
-    """Where a test has its files, and what it scores them with."""
+    """The files of a test, and the model that scores them."""
 
     def __init__(self, url: str, model: str) -> None:
         self.model = model
@@ -188,7 +188,7 @@ def test_files_in_s3_are_scored_and_their_lineage_is_recorded(s3: Bench) -> None
 def test_a_repeated_batch_replaces_only_its_own_folder(bench: Bench) -> None:
     bench.put("a.csv", "a,n\n1,1\n")
     bench.put("b.csv", "a,n\n2,2\n")
-    # Its name differs in its punctuation alone.
+    # Its name differs only in punctuation.
     other_run = bench.score(RUN.replace(":", "-"))
     other_version = bench.score(version="2")
     assert other_version["alias"] is None
@@ -228,7 +228,7 @@ def test_a_missing_value_is_named_by_file_column_and_row(
     bench.put("b.parquet", pa.table({"a": [*values[:23], None, 1.0], "n": [1] * 25}))
     with pytest.raises(BatchError, match=r"b\.parquet: column 'a', row 23: must not be missing"):
         bench.score()
-    # Of the file that was half scored there is nothing.
+    # The file that was half scored has no output.
     assert [name.rpartition("/")[2] for name in bench.written()] == ["part-00000.parquet"]
 
 
@@ -288,7 +288,7 @@ def test_an_invalid_source_or_model_is_named(bench: Bench, monkeypatch: pytest.M
 def test_memory_does_not_grow_with_the_files(bench: Bench) -> None:
     rows = 600_000
     random = np.random.default_rng(0)
-    # One row group: what would be held as a whole by those who read a file in its own pieces.
+    # One row group: a reader that takes whole row groups would hold all of it.
     table = pa.table({"a": random.random(rows), "n": random.integers(0, 2**60, rows)})
     size = table.nbytes
     bench.put("a.parquet", table, row_group_size=rows)
@@ -312,7 +312,7 @@ def test_a_model_of_any_name_is_found_and_scored(bench: Bench) -> None:
         bench.client.create_registered_model(name)
         bench.client.create_model_version(name, f"models:/{model_id}", model_id=model_id)
         bench.client.set_registered_model_alias(name, "champion", "1")
-        # As `make promote` and the dashboard ask for versions.
+        # By the same search as `make promote` and the dashboard.
         condition = f"name IN ({json.dumps(name, ensure_ascii=False)})"
         assert [v.name for v in bench.client.search_model_versions(condition)] == [name]
         first, again = bench.score(model=name), bench.score(model=name)

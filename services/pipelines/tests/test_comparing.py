@@ -1,4 +1,4 @@
-"""A champion is replaced by what is better, not by chance."""
+"""A champion is replaced by a better model, not by chance."""
 
 from collections.abc import Callable
 from itertools import permutations
@@ -47,7 +47,7 @@ def test_models_that_differ_by_their_seed_are_promoted_no_more_often_than_docume
     by_seed: list[Losses], margin: float
 ) -> None:
     pairs = list(permutations(by_seed, 2))
-    # A lower log loss is what half of them have.
+    # Half of them have a lower log loss.
     assert np.mean([theirs.mean() - ours.mean() > 1e-6 for ours, theirs in pairs]) > 0.4
     promoted = [compare(ours, theirs, margin=margin).better for ours, theirs in pairs]
     assert np.mean(promoted) <= comparing.SIGNIFICANCE
@@ -67,7 +67,7 @@ def test_seven_retrainings_that_differ_by_their_seed_leave_the_champion(
         (lambda random, shape: random.normal(size=shape), 0.01),
         (lambda random, shape: random.standard_t(3, size=shape), 0.01),
         (lambda random, shape: random.exponential(size=shape) - 1, 0.01),
-        # Better on most rows, much worse on a few: the hardest for so few rows.
+        # Better on most rows, much worse on a few: the hardest case for so few rows.
         (lambda random, shape: 1 - random.exponential(size=shape), 0.02),
     ],
     ids=["normal", "heavy tails", "large gains", "large losses"],
@@ -95,7 +95,7 @@ def test_a_clearly_better_model_is_found_with_few_rows(splits: data.Splits) -> N
     assert outcome.better and outcome.p is not None and outcome.p < 0.005
     assert "exceeds the margin of 0.01 (one-sided paired test on " in outcome.reason()
     assert not compare(weak, good).better
-    # A margin is meant: a gain below it is none.
+    # A gain below the margin does not count.
     assert not compare(good, weak, margin=2.0).better
 
 

@@ -13,7 +13,7 @@ from lastro_pipelines import data, steps
 
 DAGS = Path(__file__).parents[3] / "dags"
 
-# Importing Airflow takes many seconds: each of these does in one process what belongs together.
+# Importing Airflow takes many seconds, so each of these does several steps in one process.
 # Airflow's `dag.test()` prints a log; the outcome is the exit code.
 RUN = """
 import sys
@@ -49,7 +49,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> "Airflow":
 
 
 class Airflow:
-    """An Airflow environment with an empty database of its own."""
+    """An Airflow environment with its own empty database."""
 
     def __init__(self, home: Path) -> None:
         python = os.environ.get("LASTRO_AIRFLOW_PYTHON")

@@ -1,4 +1,4 @@
-"""The data: what is refused and how it is split."""
+"""The checks of the data, and its splits."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ class World:
         self.tags: dict[str, str] = {}
         self.versions = {str(number) for number in range(1, 7)}
         self.current: str | None = None
-        # One word a version and host: the last time that it served or failed there.
+        # One entry per version and host: the last time that it served or failed there.
         self.words: list[dict[str, tuple[str, datetime]]] = [{} for _ in range(hosts)]
         self.left: set[str] = set()
 
@@ -133,7 +133,7 @@ class World:
 
 version = st.integers(1, 6).map(str)
 host = st.integers(0, 1)
-# Mostly what leads somewhere: few sequences of unrelated steps leave two versions to choose from.
+# Mostly steps that belong together: unrelated ones rarely leave two versions to choose from.
 steps = st.one_of(
     *[st.tuples(st.just("let_serve"), version, host)] * 3,
     st.tuples(st.just("let_fail"), version, host),
@@ -176,7 +176,7 @@ def test_a_rollback_returns_to_the_last_that_served_and_may_serve(steps: Steps) 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(st.lists(steps | st.tuples(st.just("move_unrecorded"), version), min_size=8, max_size=30))
-# The entry that says what was rolled back from is forgotten.
+# The entry of the rollback is forgotten.
 @example(
     [
         ("promote", "1"),
@@ -230,7 +230,7 @@ def test_a_second_rollback_goes_one_further_back() -> None:
     reason = world.target().reason
     assert "there is no version to roll back to: champion points to version 1 now" in reason
     assert "version 2 was rolled back from" in reason and "version 3 was rolled back" in reason
-    # On purpose, it may serve again, and is what a later rollback returns to.
+    # Promoted again, it may serve, and a later rollback returns to it.
     world.promote("3")
     world.serve(0)
     world.promote("4")
@@ -249,7 +249,7 @@ def test_hosts_that_disagree_bar_a_version_that_failed_on_one_of_them() -> None:
     world.fail(1)
     world.promote("4")
     assert world.target().version == "2"
-    # It failed for a reason that is over: its last attempt counts.
+    # Its failure is over: the last attempt counts.
     world.promote("3")
     world.serve(1)
     world.promote("4")
@@ -288,7 +288,7 @@ def test_the_record_keeps_the_failures_of_replaced_hosts() -> None:
 
 
 def test_hosts_with_different_clocks_do_not_hide_a_failure() -> None:
-    """One served a version before it failed on the other, by a clock that is ahead."""
+    """One host served a version before it failed on the other, by a clock that is ahead."""
     world = World()
     world.promote("1")
     world.serve(1)
@@ -298,11 +298,11 @@ def test_hosts_with_different_clocks_do_not_hide_a_failure() -> None:
     world.promote("3")
     world.words[0] = {}
     assert world.target().version == "1"
-    # The one that served it is replaced as well.
+    # The host that served it is replaced as well.
     world.promote("4")
     world.words[1] = {}
     assert world.target().version == "1"
-    # News of it that is later than all before.
+    # A later report of it.
     world.words[1]["2"] = "served", world.now + timedelta(minutes=2)
     assert world.target().version == "2"
 
@@ -331,7 +331,7 @@ def test_two_first_promotions_at_once_find_one_unrecorded_move() -> None:
 
 
 def legacy(*versions: str, seconds: int = 60) -> dict[str, str]:
-    """The tag of the release before, with so many seconds between two entries."""
+    """The tag of the previous release, with that many seconds between two entries."""
     entries = [
         {
             "version": v,
@@ -392,7 +392,7 @@ def test_a_record_of_the_previous_release_continues_in_the_new_form() -> None:
 
 
 def entry(**changes: Any) -> str:
-    """A readable entry, but for the changes."""
+    """A readable entry with these changes."""
     return json.dumps({"version": "1", "by": "ana", "at": BEGAN.isoformat()} | changes)
 
 

@@ -26,7 +26,7 @@ from lastro_pipelines.candidates import CANDIDATES, Candidate
 
 
 class Pipeline:
-    """One pipeline run with an experiment and a model of its own."""
+    """One pipeline run with its own experiment and model."""
 
     def __init__(self, uri: str) -> None:
         self.client = MlflowClient(uri, uri)
@@ -83,7 +83,7 @@ class Pipeline:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_forest() -> Iterator[None]:
-    """A tenth of the trees: what the steps do with a model is the same, and takes less long."""
+    """A tenth of the trees: the steps do the same with the model, in less time."""
     forest = CANDIDATES["random-forest"]
     small = replace(forest, params={**forest.params, "n_estimators": 10})
     with pytest.MonkeyPatch.context() as patch:
@@ -161,7 +161,7 @@ def test_the_first_run_makes_the_best_candidate_champion(tracking: str, first: F
     assert registered.run_id == summary["run_id"]
     assert registered.tags["pipeline_run_id"] == pipeline.run_id
     assert registered.tags["dataset_hash"] == parent.data.tags["dataset_hash"]
-    # Why it serves is written where somebody looks for it.
+    # The reason is where people look for it.
     assert summary["reason"] == "promoted: there was no champion yet"
     for tags in (registered.tags, parent.data.tags, lowest.data.tags):
         assert tags["decision"] == summary["reason"]
@@ -217,7 +217,7 @@ def test_the_same_data_gives_the_same_model_which_is_not_promoted(
     tracking: str, first: FirstRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline, before, _ = first
-    # Of the pipeline that the tests before look into there is nothing more to ask.
+    # Other tests check the first run of this pipeline.
     pipeline.run_id = "second"
     second = pipeline.run(list(CANDIDATES))
     assert second["version"] != before["version"]
@@ -247,7 +247,7 @@ def test_a_better_model_takes_the_alias_and_a_worse_one_does_not(
     again = pipeline.run([worse])
     assert again["promoted"] is False
     assert pipeline.champion() == better["version"]
-    # Who let which version serve, for a rollback to find.
+    # The record, for a rollback.
     assert pipeline.history() == [
         (guess["version"], f"airflow: {first_run}"),
         (better["version"], "airflow: better"),
@@ -293,7 +293,7 @@ def test_people_who_promote_at_the_same_time_are_all_on_record(tracking: str) ->
     client.create_registered_model(model)
     for _ in range(5):
         client.create_model_version(model, "s3://nowhere/model")
-    # MLflow refuses one of two who set an alias that is not there yet.
+    # MLflow refuses one of two callers that set a new alias.
     client.set_registered_model_alias(model, "champion", "5")
     together = Barrier(4)
 
@@ -301,7 +301,7 @@ def test_people_who_promote_at_the_same_time_are_all_on_record(tracking: str) ->
         together.wait()
         history.promote(client, model, "champion", str(version), before="5", by=f"p{version}")
 
-    # They have all seen the same champion; whoever is late finds another one, and changes nothing.
+    # All have seen the same champion; the late ones find another one, and change nothing.
     read = client.get_registered_model
     seen = read(model)
     client.get_registered_model = lambda _: seen  # type: ignore[method-assign]
