@@ -64,7 +64,7 @@ class Emulator:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """Kill it; what it held is on the disk."""
+        """Kill it; its state is on the disk."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

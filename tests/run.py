@@ -34,7 +34,7 @@ OTHER_PROJECTS = {
 COUNT = re.compile(r"^(?:Success! |Failure! )?(\d+) passed, (\d+) failed", re.MULTILINE)
 # CI ends a run after 90 minutes without a word: the runner ends it before, with its summary.
 MINUTES = float(os.environ.get("LASTRO_TEST_MINUTES", 80))
-# How long what has been interrupted may take to say where it was.
+# Seconds for interrupted tests to report where they were.
 SECONDS_TO_END = 45
 LONGEST = 15
 
@@ -129,7 +129,7 @@ def compat() -> Iterator[Command]:
 
 
 def service_python(service: str) -> Path:
-    """The Python of an environment of a service's lock, with what its tests need."""
+    """The Python of an environment of a service's lock and its tests' packages."""
     locks = service_lock(service), PROJECT / "locks/test.txt"
     projects = [PROJECT / "services" / name for name in (service, *OTHER_PROJECTS.get(service, ()))]
     return environment(service, *locks, projects=projects) / "python"
@@ -145,7 +145,7 @@ def hosts() -> Iterator[Command]:
 
 
 def molecule() -> Iterator[Command]:
-    """Each role on hosts of its own."""
+    """Each role on its own hosts."""
     yield Command([str(BIN / "lastro-ops"), "molecule"])
 
 
@@ -229,7 +229,7 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # A group of its own: what it has started can be ended with it.
+            # A separate process group, so that its children can be ended with it.
             start_new_session=True,
         )
         self._processes[stage.name] = process
@@ -247,7 +247,7 @@ class Run:
         passed = outcomes.count("passed")
         if not tests and (counts := COUNT.findall("".join(output))):
             passed, failed = map(int, counts[-1])
-        # pytest's own word that ONLY names none of this stage's tests.
+        # pytest's exit status if ONLY names no test of this stage.
         nothing_wanted = bool(os.environ.get("ONLY")) and status == 5
         if status and not nothing_wanted:
             if not failed:
@@ -320,7 +320,7 @@ class Run:
         self.seconds = time.time() - self._began
 
     def _end_what_hangs(self) -> None:
-        """Name what still runs and show its hosts' journals; interrupt it, then kill it."""
+        """Name the commands that still run, show their hosts' journals, and end them."""
         self.late = True
         hanging = dict(self._processes)
         for name, process in hanging.items():
@@ -336,7 +336,7 @@ class Run:
             say(reason, self.width, name)
             for line in journals(name):
                 say(line, self.width, name)
-            # pytest then says at which line it was.
+            # pytest then reports the line that it was at.
             process.send_signal(signal.SIGINT)
         until = time.time() + SECONDS_TO_END
         while self._processes and time.time() < until:

@@ -39,7 +39,7 @@ FURTHER_SERVICES = tuple(role for role in RELEASES if role not in REQUIRED)
 
 
 def machine(address: str, *roles: str, **other: Any) -> dict[str, Any]:
-    """An entry of the contract's hosts; ``other`` replaces what is not given."""
+    """An entry of the contract's hosts; ``other`` has values for the other keys."""
     size = {"instance_type": "t3.small", "memory_mib": 2048, "vcpus": 2}
     return size | {"private_ip": address, "roles": sorted(roles)} | other
 

@@ -65,7 +65,7 @@ NUMBERS = ("double", "float", "long", "integer")
 
 @dataclass
 class Draft:
-    """A request being made: rows and columns, and what is put around them."""
+    """A request being made: rows and columns, and the members around them."""
 
     layout: Layout
     format: str

@@ -1,4 +1,4 @@
-"""Both servers, once for all tests; and the seed of what is drawn."""
+"""Both servers, once for all tests; and the seed of random requests."""
 
 from __future__ import annotations
 

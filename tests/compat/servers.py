@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Request:
-    """A request for a prediction; ``marks`` tell what is special about it."""
+    """A request for a prediction; ``marks`` name its special features."""
 
     model: str
     body: bytes
@@ -145,7 +145,7 @@ async def _exchange(app: Any, scope: dict[str, Any], body: bytes) -> Reply:
 
 
 def difference(theirs: Reply, ours: Reply) -> str | None:
-    """Return how our answer differs from MLflow's, in a few words; None if it does not.
+    """Return the difference between our answer and MLflow's in a few words; None if none.
 
     Where MLflow fails, with 500, we are to refuse.
     """
@@ -181,7 +181,7 @@ def alike(theirs: Any, ours: Any) -> bool:
 
 
 def _with_null(answer: Any, missing_time: str | None = None) -> Any:
-    """Return an answer with null for what is not finite, and for the text of a missing time."""
+    """Return an answer with null for values that are not finite, and for missing times."""
     if isinstance(answer, list):
         return [_with_null(item, missing_time) for item in answer]
     if isinstance(answer, dict):

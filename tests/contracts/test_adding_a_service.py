@@ -159,7 +159,7 @@ class Tree:
 
 
 def follow(root: Path) -> set[str]:
-    """Do what the page says; the files that it names."""
+    """Follow the page; return the files that it names."""
     shutil.copytree(root / "ansible/roles/dashboard", root / "ansible/roles/example")
     for path in (root / "ansible/roles/example").rglob("*"):
         if path.is_file():
@@ -302,7 +302,7 @@ def test_its_wiring_gives_the_role_what_it_needs(tree: Tree, tmp_path: Path) -> 
         "title": "The example",
         "upstreams": ["10.42.0.15:8600"],
     } in sites
-    # The domain itself stays the site for visitors who name none.
+    # The domain itself stays the default site.
     assert sites[0]["name"] == "lastro.example.com"
     assert wiring.value(host, "example", "lastro_pages")["example"] == (
         "https://example.lastro.example.com"

@@ -97,7 +97,7 @@ def test_every_lock_has_a_source_and_is_used() -> None:
         PROJECT / "tests/bench/serving/servers.py",
     ]
     text = "\n".join(path.read_text() for path in users)
-    # A version, or a service of which a path is made, stands in for what it is replaced by.
+    # A version or a service stands in for the variable in a path.
     patterns = text.replace("{{ mlflow_version }}", "*").replace("{{ airflow_version }}", "*")
     for lock in known - {PROJECT / "requirements.txt"}:
         path = lock.relative_to(PROJECT).as_posix()

@@ -1,4 +1,4 @@
-"""The Makefile, its documentation, and what CI calls of it."""
+"""The Makefile, its documentation, and the targets that CI calls."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_program_of_a_target_exists() -> None:
 
 @pytest.mark.parametrize("target", ["up", "configure", "apply", "destroy", "status"])
 def test_an_environment_that_does_not_exist_changes_nothing(target: str, tmp_path: Path) -> None:
-    # In a copy of its own, where even scripts/setup would leave a trace.
+    # In a copy, where even scripts/setup would leave a trace.
     for name in ("Makefile", "ansible.cfg", "inventory", "terraform/environments", "scripts"):
         source, copy = PROJECT / name, tmp_path / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def test_a_job_has_only_the_permissions_that_its_steps_need(
 
 @pytest.mark.parametrize(("workflow", "job"), JOBS)
 def test_a_job_that_changes_aws_runs_alone(workflow: Path, job: dict[str, Any]) -> None:
-    """Of an environment; deploy.yml's jobs are covered by whoever calls it."""
+    """Whether a job is of an environment; callers of deploy.yml cover its jobs."""
     text = yaml.safe_dump(job)
     changing = re.search("make (apply-plan|configure|publish-dags|destroy)|deploy.yml", text)
     if workflow.stem == "deploy" or not changing:

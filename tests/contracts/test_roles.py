@@ -1,4 +1,4 @@
-"""How the roles are written: their variables, their secrets, and what they may not know."""
+"""The rules for roles: their variables, their secrets, and names that they must not use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def files(role: str, *folders: str) -> list[Path]:
 
 
 def tasks(data: Any) -> list[dict[str, Any]]:
-    """All tasks of a file, those in blocks too."""
+    """All tasks of a file, also those in blocks."""
     found = []
     for task in data or []:
         found.append(task)
@@ -90,7 +90,7 @@ HARMLESS = {"ansible.builtin.assert", "ansible.builtin.include_role"}
 
 @pytest.mark.parametrize("role", NAMES)
 def test_a_task_that_handles_a_secret_does_not_log_it(role: str) -> None:
-    """Of a module's arguments: what a loop's label or a message shows is not among them."""
+    """A module's arguments, without those of a loop's label or a message."""
     inherited = any("no_log" in task and "block" in task for _, task in every_task(role))
     for path, task in every_task(role):
         for module, arguments in task.items():

@@ -68,7 +68,7 @@ def output(name: str) -> Any:
 
 
 def specification(name: str = "platform") -> dict[str, Any]:
-    """Ansible's side: what validate.yml asks of `platform`, or of each service."""
+    """Ansible's side: the options of `platform`, or of each service, in validate.yml."""
     text = (PROJECT / "ansible/playbooks/platform_spec.yml").read_text()
     return yaml.safe_load(text)[name]["options"]
 
@@ -181,7 +181,7 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
         for host in contract["hosts"].values()
         for role in host["roles"]
     } | {(contract["database"]["address"], contract["database"]["port"]): "database"}
-    # The AWS API of this machine stands for AWS, which is reached by the rule for the web.
+    # The AWS API of this machine represents AWS, which services reach by the rule for the web.
     servers |= {("10.42.255.4", 4566): "aws"}
     found = set()
     for client in (*SERVICES, *FURTHER_SERVICES):
@@ -257,7 +257,7 @@ def test_the_inventory_of_an_environment_agrees_with_its_tfvars(environment: str
     if (PROJECT / f"inventory/{environment}/group_vars/all/01_one_machine.yml").exists():
         network = ipaddress.ip_network(variables["machine_network"])
         assert str(network) == tfvars["vpc_cidr"]
-        # Terraform leaves the last /24 to what stands in for AWS.
+        # Terraform leaves the last /24 to the stand-in for AWS.
         *_, last = network.subnets(new_prefix=24)
         stand_ins = {variables["machine_aws_address"], variables["machine_database_address"]}
         assert len(stand_ins) == 2

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from wiring import PROJECT, ROLES, SERVICES, Wiring
 
-# Module -> what bounds the time that it takes.
+# Module -> the argument that limits its time.
 BOUNDS = {
     "wait_until_ready": "seconds",
     "ansible.builtin.uri": "timeout",

@@ -1,4 +1,4 @@
-"""`validate.yml` stops a wrong contract before anything changes, and says what to do."""
+"""`validate.yml` stops an invalid contract before anything changes, and says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every arrow from Terraform to a service: an output or a secret -> what a service is given.
+"""Every arrow from Terraform to a service: an output or a secret -> a setting of the service.
 
 Each leaf of the contract is changed alone; exactly the places named here may change with it.
 """
@@ -72,7 +72,7 @@ AIRFLOW_ADDRESS = {
     "airflow.ready_url",
 }
 
-# Addresses that people type or click, and what a service lets in under them.
+# Addresses that people type or click, and the hosts that a service accepts.
 PUBLIC_NAMES = {
     "airflow AIRFLOW__API__BASE_URL",
     "airflow AIRFLOW__FAB__COOKIE_SECURE",
@@ -541,7 +541,7 @@ def test_a_domain_changes_what_it_must_and_nothing_else(
 
 
 def test_without_a_domain_no_service_knows_of_a_proxy(wiring: Wiring) -> None:
-    # Else all of them would restart for nothing where there was none before.
+    # Otherwise all of them would restart when the first one is added.
     mine = PUBLIC_NAMES - {"airflow AIRFLOW__API__BASE_URL", "dashboard AIRFLOW_URL"}
     mine -= {"dashboard MLFLOW_PUBLIC_URL"}
     mine -= {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"}

@@ -1,4 +1,4 @@
-"""An AWS account that enforces IAM, and what Terraform makes of it: MiniStack with AUTH on.
+"""An AWS account that enforces IAM, prepared by Terraform: MiniStack with AUTH on.
 
 CI's roles are assumed with tokens like GitHub's, the hosts' roles as EC2 would. MiniStack takes its
 plain HTTP for what it is, and would enforce the buckets' TLS-only policies: they stay out.

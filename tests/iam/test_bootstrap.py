@@ -12,7 +12,7 @@ BOOTSTRAP = ["bootstrap", "AUTO_APPROVE=yes"]
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory):
-    """An account of its own, in which nothing is."""
+    """A separate, empty account."""
     with running(tmp_path_factory.mktemp("empty")) as account:
         yield account
 

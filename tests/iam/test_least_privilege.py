@@ -248,7 +248,7 @@ def of(environment: str, calls: list[Call]) -> list[Call]:
     ]
 
 
-# Role -> what it may do, and what it may not.
+# Role -> the requests that are allowed, and those that are denied.
 CALLS: dict[str, tuple[list[Call], list[Call]]] = {
     "lastro-dev-mlflow": (
         MLFLOW[0],
@@ -423,7 +423,7 @@ def test_a_role_may_not(account: Account, secrets: dict[str, str], role: str, ca
     assert not named(call, secrets).may(account, role)
 
 
-# ---- what is decided by the context of a request ----------------------------------------------
+# ---- rules on the context of a request --------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -478,7 +478,7 @@ NO_HOST = [
     Request("iam:PassRole", ROLE, {"iam:PassedToService": "ec2.amazonaws.com"}),
 ]
 
-# Role -> what it may do, and what it may not.
+# Role -> the requests that are allowed, and those that are denied.
 DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
     "lastro-dev-mlflow": (AGENT, [METRIC, *NO_HOST]),
     "lastro-dev-airflow": (AGENT, [METRIC, *NO_HOST]),
@@ -667,7 +667,7 @@ DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
 
 @pytest.fixture(scope="session")
 def decisions(account: Account) -> dict[tuple[str, str], str]:
-    """Role and request -> what the evaluator says."""
+    """Role and request -> the decision of the evaluator."""
     asked = [
         (role, request)
         for role, (may, may_not) in DECISIONS.items()
@@ -778,7 +778,7 @@ def test_the_boundary_holds_whatever_ci_writes_into_a_role(account: Account) -> 
 # ---- who may become a role --------------------------------------------------------------------
 
 SUBJECTS = {
-    # what a job's token says: (may plan, may apply)
+    # a job's token: (may plan, may apply)
     f"repo:{REPOSITORY}:ref:refs/heads/main": (True, True),
     f"repo:{REPOSITORY}:environment:dev": (False, True),
     f"repo:{REPOSITORY}:environment:prod": (False, True),
@@ -829,7 +829,7 @@ def test_nobody_else_is_a_data_scientist(account: Account) -> None:
         account.assume("lastro-dev-data-scientist", account.as_role("lastro-dev-mlflow"))
 
 
-# ---- what the roles of CI must suffice for ----------------------------------------------------
+# ---- the work of the roles of CI --------------------------------------------------------------
 
 
 def test_the_apply_role_suffices_to_refresh(account: Account) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import urllib3
 
 ADDRESS = "10.44.0.14"
-# Where the role keeps what a certificate's bearer must not lose.
+# The folder of the certificates and their keys.
 CERTIFICATES = "/var/lib/edge/caddy/certificates"
 
 

@@ -35,7 +35,7 @@ class JobFailed(AssertionError):
 
 
 class Context(dict):
-    """A context of expressions: what is not there is empty, as GitHub has it."""
+    """A context of expressions: a missing member is empty, as in GitHub's."""
 
     def __getattr__(self, name: str) -> Any:
         value = self.get(name.replace("-", "_"), self.get(name))
@@ -207,7 +207,7 @@ class Actions:
         environment |= fill(job.get("env", {}), contexts)
         identity = event.subject
         if "environment" in job:
-            # The one that is stood in for: it is what GitHub would say.
+            # The name that GitHub would show, not that of the stand-in.
             real = {stand_in: name for name, stand_in in self.environments.items()}
             identity = f"environment:{real[fill(job['environment'], contexts)]}"
         print(f"  ==> job {name} of run {self.number}", file=sys.__stdout__, flush=True)
@@ -292,7 +292,7 @@ class Actions:
                 self.artifacts[given["name"]], workspace / given["path"], dirs_exist_ok=True
             )
             return
-        # By a pattern each goes into a folder of its name; none at all is no error.
+        # With a pattern, each goes into a folder of its name; no match is no error.
         for name in fnmatch.filter(self.artifacts, given["pattern"]):
             shutil.copytree(self.artifacts[name], workspace / given["path"] / name)
 

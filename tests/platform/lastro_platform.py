@@ -135,7 +135,7 @@ class Platform:
 
     environment: str
 
-    # ---- what people run -----------------------------------------------------------------------
+    # ---- commands ------------------------------------------------------------------------------
     def run(self, *argv: str, check: bool = True, timeout: float = 1800) -> str:
         """Run a command in the project and return its output.
 
@@ -192,7 +192,7 @@ class Platform:
             for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)
         }
 
-    # ---- what there is --------------------------------------------------------------------------
+    # ---- state ----------------------------------------------------------------------------------
     @property
     def contract(self) -> dict[str, Any]:
         """Terraform's output `platform`."""
@@ -227,7 +227,7 @@ class Platform:
 
     @property
     def units(self) -> dict[str, list[str]]:
-        """Service -> its units, for each of them."""
+        """Each service with its units."""
         return {service: self.contract["services"][service]["units"] for service in self.services}
 
     def host_of(self, service: str) -> str:
@@ -320,7 +320,7 @@ class Platform:
 
     @property
     def edge_address(self) -> str:
-        """Where the domain leads: its host on one machine, what DNS says in AWS.
+        """The address of the domain: its host on one machine, the answer of DNS in AWS.
 
         `lastro_edge_address` in the inventory says it where there is no DNS.
         """
@@ -360,7 +360,7 @@ class Platform:
 
     # ---- AWS -------------------------------------------------------------------------------------
     def aws(self, service: str, **config: Any) -> Any:
-        """A boto3 client, with the credentials of whoever runs the tests."""
+        """A boto3 client with the credentials of the person who runs the tests."""
         options: dict[str, Any] = {"config": botocore.config.Config(**config)}
         file = PROJECT / f".lastro/{self.environment}/aws.env"
         if file.exists():
@@ -507,7 +507,7 @@ class Platform:
         return requests.request(method, url, headers=headers, timeout=ANSWER_SECONDS, **options)
 
     def predict(self, *rows: dict[str, Any], model: str = "wine-classifier") -> requests.Response:
-        """Ask for a prediction; of the model's own example when no row is given."""
+        """Request a prediction, by default of the model's own example."""
         inputs = list(rows) or [self.example(model)]
         return self.model_api("POST", f"models/{model}/predict", json={"inputs": inputs})
 

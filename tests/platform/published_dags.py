@@ -34,7 +34,7 @@ class Dags:
         (self.folder / f"{name}.py").write_text(source)
 
     def publish(self, check: bool = True) -> str:
-        """`make publish-dags` of the copy; what it printed."""
+        """Run `make publish-dags` of the copy and return its output."""
         self.published = True
         return self._publish(self.folder, check)
 
@@ -103,7 +103,7 @@ def run_path(dag: str, run: str) -> str:
 
 
 def task_of(platform: Platform, dag: str, run: str) -> dict[str, Any]:
-    """The one task of a run."""
+    """The only task of a run."""
     answer = platform.airflow("GET", f"{run_path(dag, run)}/taskInstances")
     (instance,) = answer.json()["task_instances"]
     return instance

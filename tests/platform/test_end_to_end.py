@@ -1,4 +1,4 @@
-"""The platform end to end, in an environment of its own.
+"""The platform end to end, in its own environment.
 
 It is brought up from nothing, used, broken, and brought back.
 
@@ -112,7 +112,7 @@ def test_a_batch_is_scored_as_requests_are(platform: Platform) -> None:
 
 @dataclass
 class Logged:
-    """A prediction of two equal rows, and what the log in S3 has of it."""
+    """A prediction of two equal rows, and its records in S3."""
 
     row: dict[str, Any]
     predictions: list[Any]
@@ -168,7 +168,7 @@ def test_a_page_of_the_dashboard_in_a_browser(
 def screenshots(
     platform: Platform, logged: Logged, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A folder with what each page looks like and says, in a browser; with a prediction to show."""
+    """A folder with an image and the text of each page in a browser, after a prediction."""
     folder = tmp_path_factory.mktemp("screenshots")
     (folder / "expected.json").write_text(json.dumps(SAID))
     platform.run("lastro-ops", "screenshots", platform.environment, str(folder))
@@ -236,7 +236,7 @@ def configure(platform: Platform) -> Iterator[Callable[..., str]]:
 
 
 class TestReconfiguration:
-    """What `site.yml` restarts, repairs and leaves alone when settings change."""
+    """`site.yml` restarts and repairs only the services whose settings changed."""
 
     def test_a_changed_variable_restarts_only_its_service_and_an_edited_unit_is_repaired(
         self, platform: Platform, configure: Callable[..., str]
@@ -406,7 +406,7 @@ def test_promotion_rollback_and_a_version_that_cannot_serve(platform: Platform, 
 
     platform.make("rollback", model)
     assert platform.champion() == again
-    # The way back to what was before the test; a version that is not there changes nothing.
+    # Back to the version before the test; a missing version changes nothing.
     refused = platform.make("promote", model, "VERSION=99", check=False)
     assert "has no version 99" in refused and f"{first}, {again}, {broken}" in refused
     platform.make("promote", model, f"VERSION={first}")
@@ -546,7 +546,7 @@ def containers(platform: Platform) -> list[str]:
 
 
 def container_runs(name: str) -> bool:
-    """Whether podman says that a container runs."""
+    """Whether a container runs, by podman."""
     inspect = ["podman", "container", "inspect", "--format={{.State.Running}}", name]
     return subprocess.run(inspect, capture_output=True, text=True).stdout.strip() == "true"
 

@@ -190,7 +190,7 @@ def boot(image: str, name: str, seed: Path, bucket: Path) -> Boot:
         *(f"--volume={bucket}:/srv:ro", image),
     )
     try:
-        # Before cloud-init has begun, it says so instead of waiting.
+        # Before cloud-init has begun, its status says so without waiting.
         inside("systemctl", "is-system-running", "--wait")
         status = inside("cloud-init", "status", "--wait", "--long")
         console = inside("systemctl", "show", "--property=StandardOutput", "cloud-final.service")

@@ -67,7 +67,7 @@ def site(**different: Any) -> dict[str, Any]:
     return GOOD["edge"]["edge_sites"][0] | different
 
 
-# Name -> role, its entry point, what is wrong, what the message says.
+# Name -> role, its entry point, the wrong input, the message.
 CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     "short password of MLflow": (
         "mlflow",
@@ -298,7 +298,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     ),
 }
 
-# A task with a loop says it item by item.
+# A task with a loop reports each item.
 SAID = """{{
     ansible_failed_result.results | default([ansible_failed_result])
     | selectattr('failed', 'defined') | selectattr('failed') | map(attribute='msg') | join(' ')
@@ -309,7 +309,7 @@ SAID = """{{
 def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The message that stopped each case; good input passes with "passed"."""
     folder = tmp_path_factory.mktemp("bad-input")
-    # Only what is checked first: with good input nothing else of these roles is run here.
+    # Only the first checks: with good input no other tasks of these roles run here.
     good = {
         f"good {role}": (role, "preflight", {}, []) for role in GOOD if not role.startswith("_")
     }

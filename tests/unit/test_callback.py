@@ -1,4 +1,4 @@
-"""The output of a play: a line for each result, with its host; why something failed; what waits."""
+"""The output of a play: one line per result with its host, reasons of failures, and waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lastro-ops cost`: what a plan costs, computed by hand here, and what cannot be priced."""
+"""`lastro-ops cost`: the cost of plans, computed by hand here, and unpriced resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lastro_ops.terraform.process import Output, Terraform
 type Run = Callable[..., int]
 
 TODAY = datetime.date(2026, 3, 1)
-# Round numbers, so that what comes out can be computed by hand.
+# Round numbers, so that results can be computed by hand.
 FILE = """
 date: 2026-01-01
 regions:
@@ -98,7 +98,7 @@ def change(address: str, after: Any, before: Any = None, mode: str = "managed") 
 
 
 def plan(*changes: dict[str, Any], region: str = "eu-west-1") -> dict[str, Any]:
-    """A plan as `terraform show -json` writes it, without what nobody reads."""
+    """A plan as `terraform show -json` writes it, without unused members."""
     platform = {"before": None, "after": {"region": region}}
     return {"resource_changes": list(changes), "output_changes": {"platform": platform}}
 

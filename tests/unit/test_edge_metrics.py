@@ -38,7 +38,7 @@ def access(status: int, uri: str = "/") -> str:
         (access(499), 0),
         # The record also contains the requested path.
         (access(200, '/"status":502'), 0),
-        # Why the request failed: its answer has a record of its own.
+        # The reason of the failure; the answer has its own record.
         (json.dumps({"logger": "http.log.error", "status": 502}), 0),
         (json.dumps({"logger": "http.log.access"}), 0),
         (json.dumps({"logger": "tls", "msg": "status 502"}), 0),

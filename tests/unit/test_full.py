@@ -32,7 +32,7 @@ def test_long():
 )
 def test_full_tests_run_only_on_demand(tmp_path: Path, value: str | None, outcome: str) -> None:
     (tmp_path / "test_cases.py").write_text(CASES)
-    # Its tests are none of the run that this test is part of.
+    # Its tests do not belong to the run of this test.
     own = ("LASTRO_FULL", "LASTRO_TIMELINE")
     environment = {name: text for name, text in os.environ.items() if name not in own}
     if value is not None:

@@ -191,7 +191,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_ops(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, for commands that become another program."""
+    """Run a command in a separate process, for commands that become another program."""
     program = "import sys; from pathlib import Path; from lastro_ops import cli, project;"
     program += "sys.exit(cli.main(sys.argv[2:], project.Project(Path(sys.argv[1]))))"
     return subprocess.run(
@@ -374,7 +374,7 @@ def test_an_environment_of_this_machine_reaches_no_account(
 
 
 def test_terraform_gets_its_variables_from_one_place(tmp_path: Path) -> None:
-    """Whoever sets one of them by hand would miss the next."""
+    """A caller that sets one of them itself would miss the next."""
     own = Terraform(CHECKOUT, "terraform", tmp_path, "eu-west-1").variables
     assert own.keys() == {
         "TF_CLI_CONFIG_FILE",

@@ -218,7 +218,7 @@ def test_a_promotion_shows_its_wait_until_it_fails_or_times_out(
     words = " ".join(shown.split())
     assert "one does not serve version 2" in words and ": it has no signature. Version 1" in words
     assert platform.looks < 10, "a failure that is known ends the wait"
-    # Version 2 never served: what served before it is what the alias returns to.
+    # Version 2 never served: the alias returns to the version that served before it.
     platform.looks_away = 10**6
     words = " ".join(make("rollback", options="-e promote_seconds=2").split())
     assert platform.aliases == {"champion": "1"} and "version 1 serves as champion" in words

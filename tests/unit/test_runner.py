@@ -106,7 +106,7 @@ def test_a_stage_that_cannot_be_set_up_fails_with_its_reason_and_the_others_run(
     stages: dict[str, object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     def one() -> Iterator[run.Command]:
-        """Needs what is not there."""
+        """Needs a missing module."""
         raise RuntimeError("uv could not install it")
         yield
 

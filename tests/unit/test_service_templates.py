@@ -1,4 +1,4 @@
-"""The files of a service: what systemd reads in them is what the role was given."""
+"""The files of a service: systemd reads the values that the role was given."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AWKWARD = {
 
 
 def read_environment(text: str) -> dict[str, str]:
-    """Read an EnvironmentFile as systemd does (`parse_env_file_internal`), for what we write.
+    """Read an EnvironmentFile as systemd does (`parse_env_file_internal`), for our files.
 
     Within double quotes a backslash takes its special meaning from `"`, `\\`, `` ` `` and `$`, and
     joins lines; before anything else it is itself. Nothing is expanded.

@@ -1,4 +1,4 @@
-"""`lastro-ops session`: its request to AWS, what it hands the plugin, its errors."""
+"""`lastro-ops session`: its request to AWS, its call of the plugin, its errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def aws() -> Iterator[Any]:
 
 @pytest.fixture
 def session(aws: Any, tmp_path: Path):
-    """Runs lastro-ops session with a plugin that writes down what it was given."""
+    """Runs lastro-ops session with a plugin that records its input."""
     folder = tmp_path / "bin"
     folder.mkdir()
     plugin = folder / "session-manager-plugin"
@@ -63,7 +63,7 @@ def session(aws: Any, tmp_path: Path):
     def session(
         *arguments: str, with_plugin: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        # A Python of its own folder: this checkout may have the plugin next to its own.
+        # A Python in another folder: this checkout may have the plugin next to its own.
         program = "import sys; sys.executable = '/nowhere/python';"
         program += "from lastro_ops.cli import main; sys.exit(main())"
         variables = {name: value for name, value in os.environ.items() if "AWS_" not in name}
@@ -155,7 +155,7 @@ FETCH = "scripts/fetch_session_manager_plugin"
 
 @pytest.fixture
 def fetch(tmp_path: Path):
-    """Runs the script with a `curl` that has what a folder holds."""
+    """Runs the script with a `curl` that serves the files of a folder."""
     folder, served = tmp_path / "bin", tmp_path / "served"
     folder.mkdir()
     served.mkdir()

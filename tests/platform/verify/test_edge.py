@@ -1,4 +1,4 @@
-"""The edge, as a browser meets it; without a domain there is none."""
+"""The edge, as a browser sees it; without a domain there is no edge."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_airflow_is_the_pinned_version_and_all_its_parts_are_healthy(platform: P
     assert platform.airflow("GET", "version").json()["version"] == PINNED["airflow"]
     healthy = dict.fromkeys(("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy")
 
-    # A part that has just been restarted says so after its first heartbeat.
+    # A part that has just been restarted is healthy after its first heartbeat.
     def states() -> dict[str, str]:
         parts = platform.airflow("GET", "monitor/health").json()
         return {part: state["status"] for part, state in parts.items() if state["status"]}
