@@ -300,7 +300,8 @@ def _champion(
             f"version {serving} of {model_name!r}, the {ALIAS}, cannot be measured"
             f" ({error}). Point the alias at a version that works, or delete the alias"
         ) from error
-    return {"version": serving, "metrics": metrics}, losses
+    champion: Champion = {"version": serving, "metrics": metrics}
+    return champion, losses
 
 
 def _decide(
