@@ -191,6 +191,12 @@ def test_only_root_changes_the_configuration(host: Host) -> None:
     assert "PermissionError" in host.run(f"{nobody} python3 -c %s", connect).stderr
 
 
+@pytest.mark.parametrize("name", ["started-with", "loaded"])
+def test_the_marks_of_earlier_versions_are_removed(host: Host, name: str) -> None:
+    # tests/molecule/side_effect.yml leaves them.
+    assert not host.file(f"/etc/lastro/edge/{name}").exists
+
+
 def test_debians_own_unit_never_runs(host: Host) -> None:
     assert host.service("caddy").is_masked
     assert not host.service("caddy").is_running
