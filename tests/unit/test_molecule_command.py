@@ -172,7 +172,7 @@ def test_a_second_run_is_refused(
     with (tmp_path / "lastro-molecule.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert cli.main(["molecule"], project) == 2
-    assert "another run of lastro-ops molecule is under way" in capsys.readouterr().err
+    assert "another run of lastro-ops molecule is in progress" in capsys.readouterr().err
     assert not (project.root / "calls").exists()
 
 
