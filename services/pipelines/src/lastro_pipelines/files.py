@@ -156,7 +156,7 @@ def batches(version: Version, content: pa.NativeFile, file: Source) -> Iterator[
     """Yield a file's rows in batches of bounded size."""
     if not _is_csv(file):
         parquet = pq.ParquetFile(content, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-        yield from parquet.iterbatches(batch_size=_ROWS, use_threads=False)
+        yield from parquet.iter_batches(batch_size=_ROWS, use_threads=False)
         return
     taken = {column.name: _csv_type(column) for column in version.decoder.columns}
     # Columns that the model does not take are copied as text.
