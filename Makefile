@@ -94,7 +94,7 @@ user: running ## Make a login for a colleague in MLflow and Airflow: make user N
 	@$(PLAYBOOK) ansible/playbooks/user.yml
 
 .PHONY: access
-access: setup ## Let this machine in on the hosts of an environment in AWS, for twelve hours
+access: setup ## Give this machine access to the hosts of an environment in AWS, for twelve hours
 	@$(if $(ONE_MACHINE),printf 'make access is for an environment in AWS; the hosts of $(ENV) are on this machine\n' >&2; exit 2,:)
 	scripts/setup aws
 	$(LOCAL_PLAYBOOK) ansible/playbooks/access.yml
@@ -142,7 +142,7 @@ drift: running ## Compare what runs with what this checkout says, and change not
 	lastro-ops drift $(ENV)
 
 .PHONY: cost
-cost: setup ## Compute what an environment costs a month, without an account: make cost ENV=local [PLAN=FILE]
+cost: setup ## Compute the monthly cost of an environment, without an account: make cost ENV=local [PLAN=FILE]
 	@lastro-ops cost $(ENV) $${PLAN:+"--plan=$$PLAN"} $${ARGS-}
 
 .PHONY: down
@@ -195,7 +195,7 @@ test-platform: ## Test the platform end to end; or some tests: make test-platfor
 	@scripts/test platform pipeline
 
 .PHONY: molecule
-molecule: ## Test the roles on hosts of their own; or one ROLE
+molecule: ## Test the roles on their own hosts; or one ROLE
 	@scripts/setup machine
 	lastro-ops molecule $${ROLE-}
 

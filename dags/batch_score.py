@@ -9,7 +9,7 @@ from airflow.sdk import Param, dag, task
 PIPELINES_PYTHON = os.environ.get(
     "LASTRO_PIPELINES_PYTHON", "/opt/lastro/pipelines/current/venv/bin/python"
 )
-# In S3, or below the prefix that the platform has for batches: no file of the host is read.
+# In S3, or below the platform's prefix for batches: never a file of the host.
 ADDRESS = r"^(s3://[^/]+/.+|[^:]+)$"
 
 
@@ -29,7 +29,7 @@ ADDRESS = r"^(s3://[^/]+/.+|[^:]+)$"
         "model": Param("wine-classifier", type="string", minLength=1, title="Registered model"),
         "alias": Param("champion", type="string", minLength=1, title="Alias of the version"),
         "version": Param(
-            "", type="string", pattern="^[0-9]*$", title="Number of the version, instead"
+            "", type="string", pattern="^[0-9]*$", title="Number of the version, not the alias"
         ),
         "source": Param("in", type="string", pattern=ADDRESS, title="Prefix to read"),
         "target": Param("out", type="string", pattern=ADDRESS, title="Prefix to write below"),
@@ -42,11 +42,11 @@ def batch_score() -> None:
 
     Reads every `.csv` and `.parquet` file below `source`, and writes the rows with the columns
     `prediction` and `model_version` below `target`, in a folder of this version and this run:
-    one Parquet file for each, `_lineage.json`, and last `_SUCCESS`.
+    one Parquet file per file read, `_lineage.json`, and last `_SUCCESS`.
 
-    A prefix that is no whole address, such as `in/today`, lies in `batch/` of the bucket of the
-    artifacts. The model answers by the model API's own code. A repeated task writes the same
-    folder anew. The logic is in `lastro_pipelines.batch`.
+    A relative prefix, such as `in/today`, is below `batch/` in the artifacts bucket. The answers
+    come from the model API's own code. A repeated task replaces the same folder. The logic is in
+    `lastro_pipelines.batch`.
     """
 
     @task.external_python(python=PIPELINES_PYTHON, expect_airflow=False, expect_pendulum=False)
@@ -63,7 +63,7 @@ def batch_score() -> None:
             source=source,
             target=target,
         )
-        # Thousands of files belong into the lineage, not into Airflow's database.
+        # Thousands of files belong in the lineage, not in Airflow's database.
         return {name: scored[name] for name in ("output", "model", "version", "rows")}
 
     score(

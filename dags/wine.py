@@ -14,7 +14,7 @@ PIPELINES_PYTHON = os.environ.get(
 
 @dag(
     dag_id="wine",
-    # The example's data never change: it runs when somebody triggers it. Yours may say "@daily".
+    # The example's data never changes: it runs when somebody triggers it. Yours may say "@daily".
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
@@ -31,7 +31,7 @@ PIPELINES_PYTHON = os.environ.get(
             0.01,
             type="number",
             minimum=0,
-            description="How much lower than the champion's the log loss must be, in nats a row",
+            description="How much lower than the champion's the log loss must be, in nats per row",
         )
     },
     tags=["example", "training"],
@@ -40,15 +40,16 @@ def wine() -> None:
     """
     ### Wine classifier
 
-    1. **validate** checks the data and opens the MLflow run that stands for this DAG run
+    1. **validate** checks the data and opens the MLflow run that represents this DAG run
        (experiment `wine`).
     2. **train_...** fits one candidate in an MLflow run of its own below that.
     3. **register_and_promote** registers the best candidate as `wine-classifier` and moves the
-       alias `champion` to it if it beats the serving champion on the same held-out wines, by more
-       than `margin` and more than chance explains. The log and the tag `decision` say why.
+       alias `champion` to it if it beats the serving champion on the same held-out wines by more
+       than `margin`, which a test confirms. The log and the tag `decision` say why.
        The model API follows the alias within seconds.
 
-    All steps may be retried or cleared: what is done is found in MLflow and not done twice.
+    All steps may be retried or cleared: a step finds its finished work in MLflow and does not
+    repeat it.
     The logic is in the package `lastro_pipelines`.
     """
 

@@ -15,7 +15,7 @@ KEYS = {
 }
 REGION = "eu-west-1"
 
-# What calls from this machine's loopback address is an instance whose role may do anything.
+# Calls from this machine's loopback address come from an instance whose role may do anything.
 _INSTANCE = """
 import boto3
 ec2, iam = boto3.client("ec2"), boto3.client("iam")
@@ -64,7 +64,7 @@ class Emulator:
                 time.sleep(0.1)
 
     def stop(self) -> None:
-        """Kill it; what it held is on the disk."""
+        """Kill it; its state is on the disk."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -83,6 +83,6 @@ class Emulator:
         )
 
     def be_an_instance(self) -> dict[str, str]:
-        """Make this machine an instance; return what a program needs to find its credentials."""
+        """Make this machine an instance; return the variables that lead to its credentials."""
         self.run(_INSTANCE)
         return self.environment | {"AWS_EC2_METADATA_SERVICE_ENDPOINT": self.url}

@@ -1,4 +1,4 @@
-"""The catalogue of services, terraform/services.yml, for what lists services."""
+"""The catalogue of services, terraform/services.yml, for tests that list services."""
 
 from __future__ import annotations
 

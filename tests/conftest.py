@@ -1,4 +1,4 @@
-"""What the unit and contract tests share."""
+"""Fixtures of the unit and contract tests."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def host_python() -> Path:
 
 
 def environment(name: str, *locks: Path, projects: Sequence[Path] = ()) -> Path:
-    """The bin/ of an environment with what the locks name, built once for each content of theirs.
+    """The bin/ of an environment with the packages of the locks, built once per content of these.
 
     Our own ``projects`` are installed from where they lie: their changes need no new environment.
     """

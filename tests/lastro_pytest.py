@@ -1,4 +1,4 @@
-"""The pytest plugin of every suite: what a failure says first, when each test ran, the long proofs.
+"""The pytest plugin of every suite: the heads of failures, the times of tests, the long proofs.
 
 Each suite's settings load it (``-p`` in its pyproject.toml). Tests marked ``full`` are for
 ``make test-full``.
@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from _pytest._code.code import TerminalRepr
 
-# An assertion in what tests share shows its values, as one in a test does.
+# An assertion in a shared module shows its values, as one in a test does.
 SHARED = ("wiring", "lastro_platform", "published_dags", "actions", "airflow_outage", "edge_tests")
 pytest.register_assert_rewrite(*SHARED)
 
-# Of what was printed during a failed test, the end is enough: the rest is in the logs it names.
+# The end of a failed test's output is enough: the rest is in the logs that it names.
 LINES_OF_OUTPUT = 40
 LINES_OF_REASON = 8
 
@@ -68,7 +68,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
 ENDED = pytest.StashKey[tuple[str, str]]()
 
 
-# ---- what a failure says first -------------------------------------------------------------------
+# ---- the head of a failure -----------------------------------------------------------------------
 
 
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[KeyboardInterrupt]) -> None:
@@ -77,7 +77,7 @@ def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[KeyboardInterrupt]) 
 
 
 class Failure(TerminalRepr):
-    """A failure that begins with what was expected, what happened, and where to look."""
+    """A failure that begins with the expectation, the result, and where to look."""
 
     def __init__(self, reason: list[str], whole: Any) -> None:
         self.reason = reason

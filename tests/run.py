@@ -25,16 +25,16 @@ from catalogue import RELEASES
 from environments import BIN, PROJECT, environment, service_lock, version_environment
 
 STATE = PROJECT / ".lastro" / "tests"
-# Service -> those whose code its environment also holds, as on the hosts.
-BESIDE = {
+# Service -> the other projects that its environment contains, as on the hosts.
+OTHER_PROJECTS = {
     "dashboard": ["promotion"],
     "pipelines": ["model_api", "promotion"],
 }
-# What a command that is no pytest says of its tests.
+# The last line of a command other than pytest: the counts of its tests.
 COUNT = re.compile(r"^(?:Success! |Failure! )?(\d+) passed, (\d+) failed", re.MULTILINE)
 # CI ends a run after 90 minutes without a word: the runner ends it before, with its summary.
 MINUTES = float(os.environ.get("LASTRO_TEST_MINUTES", 80))
-# How long what has been interrupted may take to say where it was.
+# Seconds for interrupted tests to report where they were.
 SECONDS_TO_END = 45
 LONGEST = 15
 
@@ -60,7 +60,7 @@ class Test:
 
 @dataclass
 class Stage:
-    """What was asked for under one name, and how it went; times are seconds since the run began."""
+    """A stage of the run, and its result; times are seconds since the run began."""
 
     name: str
     commands: Callable[[], Iterator[Command]]
@@ -82,12 +82,12 @@ def pytest(*arguments: str, python: Path = BIN / "python", **environment: str) -
 
 
 def lint() -> Iterator[Command]:
-    """What can be said without running anything."""
+    """Checks that run nothing of ours."""
     yield Command(["scripts/lint"])
 
 
 def unit() -> Iterator[Command]:
-    """What needs no host: plugins, templates, and what the parts assume of each other."""
+    """Tests without a host: plugins, templates, and the contracts between the parts."""
     yield pytest("tests/unit", "tests/contracts")
 
 
@@ -98,13 +98,13 @@ def terraform() -> Iterator[Command]:
 
 
 def iam() -> Iterator[Command]:
-    """What each role may do in AWS, by an emulator that enforces IAM."""
+    """The permissions of each role in AWS, in an emulator that enforces IAM."""
     python = environment("ministack", PROJECT / "locks/ministack.txt") / "python"
     yield pytest("tests/iam", LASTRO_MINISTACK_PYTHON=str(python))
 
 
 def services() -> Iterator[Command]:
-    """The tests of each service in an environment of its lock, beside real MLflow and Airflow."""
+    """The tests of each service in an environment of its lock, with real MLflow and Airflow."""
     local_aws = environment(
         "local_aws",
         PROJECT / "locks/local_aws.txt",
@@ -122,16 +122,16 @@ def services() -> Iterator[Command]:
 
 
 def compat() -> Iterator[Command]:
-    """The model API beside MLflow's own scoring server, in the environment that serves."""
-    # What the other tests share needs the controller's packages.
+    """The model API against MLflow's own scoring server, in the environment that serves."""
+    # The fixtures of the other tests need the controller's packages.
     alone = "--confcutdir=tests/compat"
     yield pytest("tests/compat", alone, python=service_python("model_api"))
 
 
 def service_python(service: str) -> Path:
-    """The Python of an environment of a service's lock, with what its tests need."""
+    """The Python of an environment of a service's lock and its tests' packages."""
     locks = service_lock(service), PROJECT / "locks/test.txt"
-    projects = [PROJECT / "services" / name for name in (service, *BESIDE.get(service, ()))]
+    projects = [PROJECT / "services" / name for name in (service, *OTHER_PROJECTS.get(service, ()))]
     return environment(service, *locks, projects=projects) / "python"
 
 
@@ -145,7 +145,7 @@ def hosts() -> Iterator[Command]:
 
 
 def molecule() -> Iterator[Command]:
-    """Each role on hosts of its own."""
+    """Each role on its own hosts."""
     yield Command([str(BIN / "lastro-ops"), "molecule"])
 
 
@@ -200,7 +200,7 @@ class Run:
     """One run of the tests.
 
     Attributes:
-        stages: those that were asked for, by name, in the order in which they are shown.
+        stages: the requested stages by name, in the order in which they are shown.
         width: of the names before each line; 0 where one stage runs alone.
         late: whether the time was up before the end.
     """
@@ -229,7 +229,7 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # A group of its own: what it has started can be ended with it.
+            # A separate process group, so that its children can be ended with it.
             start_new_session=True,
         )
         self._processes[stage.name] = process
@@ -247,7 +247,7 @@ class Run:
         passed = outcomes.count("passed")
         if not tests and (counts := COUNT.findall("".join(output))):
             passed, failed = map(int, counts[-1])
-        # pytest's own word that ONLY names none of this stage's tests.
+        # pytest's exit status if ONLY names no test of this stage.
         nothing_wanted = bool(os.environ.get("ONLY")) and status == 5
         if status and not nothing_wanted:
             if not failed:
@@ -320,7 +320,7 @@ class Run:
         self.seconds = time.time() - self._began
 
     def _end_what_hangs(self) -> None:
-        """Name what still runs and show its hosts' journals; interrupt it, then kill it."""
+        """Name the commands that still run, show their hosts' journals, and end them."""
         self.late = True
         hanging = dict(self._processes)
         for name, process in hanging.items():
@@ -336,12 +336,12 @@ class Run:
             say(reason, self.width, name)
             for line in journals(name):
                 say(line, self.width, name)
-            # pytest then says at which line it was.
+            # pytest then reports the line that it was at.
             process.send_signal(signal.SIGINT)
         until = time.time() + SECONDS_TO_END
         while self._processes and time.time() < until:
             time.sleep(0.5)
-        # What they have started goes as well.
+        # The processes that they have started end as well.
         for process in hanging.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -387,7 +387,7 @@ def clock(seconds: float) -> str:
 
 
 def summary(run: Run, speed: float, busy: float) -> Iterator[str]:
-    """What was run when, what took long, what failed; the last line counts."""
+    """When each stage ran, what took long, what failed; the last line counts."""
     ran = [stage for stage in run.stages.values() if stage.ended]
     total = run.seconds or 1
     longest = sorted(

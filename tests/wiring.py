@@ -1,4 +1,4 @@
-"""What Ansible makes of a contract: every role's variables, environment files and units.
+"""The result of a contract in Ansible: every role's variables, environment files and units.
 
 Nothing is run. The inventory's own group_vars, the roles' defaults and vars, and the templates are
 read by Ansible's own loader and templar, with an undefined name as an error.
@@ -39,7 +39,7 @@ FURTHER_SERVICES = tuple(role for role in RELEASES if role not in REQUIRED)
 
 
 def machine(address: str, *roles: str, **other: Any) -> dict[str, Any]:
-    """An entry of the contract's hosts; ``other`` replaces what is not given."""
+    """An entry of the contract's hosts; ``other`` has values for the other keys."""
     size = {"instance_type": "t3.small", "memory_mib": 2048, "vcpus": 2}
     return size | {"private_ip": address, "roles": sorted(roles)} | other
 
@@ -185,7 +185,7 @@ def play(inventory: Path | str, playbook: Path | str, *arguments: str) -> tuple[
 
 @dataclass
 class Service:
-    """What one host gets of one service. ``files`` and ``units`` go by their paths and names.
+    """The files of one service on one host. ``files`` and ``units`` have paths and names as keys.
 
     ``definition`` is the one that its role gives the role `_service`; ``mark`` is the content of
     the file `started-with`, which decides whether the service is restarted.
@@ -212,7 +212,7 @@ class Wiring:
         self._loader = DataLoader()
         self._inventory = InventoryManager(self._loader, sources=[str(inventory)])
         self._manager = VariableManager(self._loader, self._inventory)
-        # What a host is told of another's variables.
+        # A host's access to the variables of other hosts.
         self._manager.hostvars = HostVars(self._inventory, self._manager, self._loader)
         self._extra = {
             "lastro_project_dir": str(PROJECT),
@@ -232,7 +232,7 @@ class Wiring:
         return self._loader.load_from_file(str(path), trusted_as_template=True) or {}
 
     def templar(self, host: str, *roles: str, **more: Any) -> Templar:
-        """Render what stands in ``roles`` on a host; the last of them wins, ``more`` over all."""
+        """Render with the variables of ``roles`` on a host; later ones win, ``more`` over all."""
         known = self._inventory.get_host(host)
         variables: dict[str, Any] = {}
         for role in roles:
@@ -261,7 +261,7 @@ class Wiring:
         return self.render(templar, "unit.service.j2")
 
     def service(self, role: str, host: str | None = None) -> Service:
-        """What a host (by default the service's first) gets of a service."""
+        """The files of a service on a host, by default the service's first."""
         host = host or self.groups[role][0]
         tasks = self._load(ROLES / role / "tasks" / "service.yml")
         include = next(task for task in tasks if "_service_definition" in task.get("vars", {}))
@@ -271,7 +271,7 @@ class Wiring:
         if included != "_service":
             [run] = self._load(ROLES / "_python_release" / "tasks" / "run.yml")[:1]
             described = run["vars"] | described
-        # What earlier tasks found out on the host.
+        # The results of earlier tasks on the host.
         release = "/opt/lastro/release"
         described |= {"__python_release_path": release, "_service_revision": release}
         templar = self.templar(host, *("_service", "_python_release", included, role), **described)

@@ -50,7 +50,7 @@ def nothing_to_do(platform: Platform) -> list[tuple[str, str]]:
     inventory = ("-i", f"inventory/{platform.environment}")
     settings = PROJECT / ".lastro/bench.cfg"
     settings.write_text(DEFAULT_SETTINGS.format(project=PROJECT))
-    # The same playbook without its strategy; beside it, for its relative paths.
+    # The same playbook without its strategy, in the same folder for its relative paths.
     playbook = PROJECT / "ansible/playbooks/.bench.yml"
     playbook.write_text(
         re.sub(
@@ -99,7 +99,7 @@ def used_mib(host: str) -> float:
 
 
 def memory(platform: Platform) -> list[tuple[str, str]]:
-    """The peak of each host while the example trains, beside the limit of its instance type."""
+    """The peak of each host while the example trains, and the limit of its instance type."""
     hosts = {
         f"{platform.contract['project']}-{platform.environment}-{name}": host
         for name, host in platform.contract["hosts"].items()

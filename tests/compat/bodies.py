@@ -29,7 +29,7 @@ OF_LISTS = ("inputs of lists", "instances of lists")
 
 @dataclass(frozen=True)
 class Layout:
-    """What a model takes: the names of its columns, and their types as MLflow calls them."""
+    """The input of a model: the names of its columns, and their types as MLflow calls them."""
 
     model: str
     names: tuple[str, ...]
@@ -65,7 +65,7 @@ NUMBERS = ("double", "float", "long", "integer")
 
 @dataclass
 class Draft:
-    """A request being made: rows and columns, and what is put around them."""
+    """A request being made: rows and columns, and the members around them."""
 
     layout: Layout
     format: str
@@ -106,7 +106,7 @@ def _in_csv(value: Any) -> Any:
 
 # ---- defects ------------------------------------------------------------------------------------
 
-# What may stand in a cell instead of a value of its type.
+# The values that a cell may have instead of one of its type.
 CELLS: dict[str, Callable[[Any], Any]] = {
     "null": lambda value: None,
     "NaN": lambda value: float("nan"),

@@ -1,4 +1,4 @@
-"""Both servers, once for all tests; and the seed of what is drawn."""
+"""Both servers, once for all tests; and the seed of random requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# What the model API's own tests share.
+# The helpers of the model API's own tests.
 sys.path.append(str(Path(__file__).parents[2] / "services/model_api/tests"))
 
 SEED = int(os.environ.get("LASTRO_SEED") or random.SystemRandom().randrange(2**32))

@@ -44,7 +44,7 @@ WHOLE = pd.DataFrame(
 
 
 class Scaled(PythonModel):
-    """Multiplies a column by a parameter, and says which unit it has."""
+    """Multiplies a column by a parameter, and returns its unit."""
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[Any]:
         """Return a list of texts."""
@@ -77,10 +77,10 @@ class Moments(PythonModel):
 
 
 class Present(PythonModel):
-    """Tells which columns came, and which of their values are missing."""
+    """Returns the columns of its input, and which of their values are missing."""
 
     def predict(self, context: Any, model_input: pd.DataFrame) -> list[list[str]]:
-        """Return the names of what is there, for each row."""
+        """Return the names of the present values, for each row."""
         return [
             [str(name) for name, value in row.items() if not pd.isna(value)]
             for row in model_input.to_dict(orient="records")
@@ -88,7 +88,7 @@ class Present(PythonModel):
 
 
 class Nested(PythonModel):
-    """Sums what is in lists and objects."""
+    """Sums the values in lists and objects."""
 
     def predict(self, context: Any, model_input: pd.DataFrame) -> pd.Series:
         """Return a series."""
@@ -102,7 +102,7 @@ class Nested(PythonModel):
 
 
 class Hinted(PythonModel):
-    """Has a type hint for a signature: MLflow hands it what came, as it came."""
+    """Has a type hint for a signature: MLflow passes the input on unchanged."""
 
     def predict(self, model_input: list[str]) -> list[str]:
         """Return the texts, longer."""

@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Request:
-    """A request for a prediction; ``marks`` tell what is special about it."""
+    """A request for a prediction; ``marks`` name its special features."""
 
     model: str
     body: bytes
@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server has answered."""
+    """The answer of a server."""
 
     status: int
     body: bytes
@@ -91,11 +91,11 @@ class Servers:
         self._runner.close()
 
     def mlflow(self, request: Request) -> Reply:
-        """Return what MLflow's scoring server answers."""
+        """Return the answer of MLflow's scoring server."""
         return self._call(self._mlflow[request.model], "/invocations", request, {})
 
     def ours(self, request: Request, last: str = "invocations") -> Reply:
-        """Return what the model API answers, by default under ``/invocations``."""
+        """Return the answer of the model API, by default under ``/invocations``."""
         key = {"authorization": f"Bearer {KEY}"}
         return self._call(self._ours, f"/models/{request.model}/{last}", request, key)
 
@@ -145,7 +145,7 @@ async def _exchange(app: Any, scope: dict[str, Any], body: bytes) -> Reply:
 
 
 def difference(theirs: Reply, ours: Reply) -> str | None:
-    """Return how our answer differs from MLflow's, in a few words; None if it does not.
+    """Return the difference between our answer and MLflow's in a few words; None if none.
 
     Where MLflow fails, with 500, we are to refuse.
     """
@@ -181,7 +181,7 @@ def alike(theirs: Any, ours: Any) -> bool:
 
 
 def _with_null(answer: Any, missing_time: str | None = None) -> Any:
-    """Return an answer with null for what is not finite, and for the text of a missing time."""
+    """Return an answer with null for values that are not finite, and for missing times."""
     if isinstance(answer, list):
         return [_with_null(item, missing_time) for item in answer]
     if isinstance(answer, dict):

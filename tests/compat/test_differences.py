@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models import MODELS
 from servers import Request, Servers, difference
 
-# MLflow and the libraries warn of what they coerce; that it is strange is the point here.
+# MLflow and the libraries warn about coerced values, which are the point here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 LISTED: list[dict[str, Any]] = yaml.safe_load(
@@ -24,7 +24,7 @@ LISTED: list[dict[str, Any]] = yaml.safe_load(
 
 
 def compare(servers: Servers, request: Request) -> int | None:
-    """Return the place in the table of the difference in a request's answers, None without one.
+    """Return the place in the table of the difference in a request's answers, None if none.
 
     Fails if they differ in a way that is not listed.
     """
@@ -68,8 +68,8 @@ def test_requests_with_several_defects_are_answered_as_mlflow_answers_them(
     each()
 
 
-def test_what_mlflow_alone_takes_is_refused_by_predict(servers: Servers) -> None:
-    """The two contracts are apart: what the one coerces, the other names as a fault."""
+def test_predict_refuses_bodies_that_only_mlflow_takes(servers: Servers) -> None:
+    """The two contracts differ: one coerces a value that the other reports as a fault."""
     row = {"a": "0.5", "b": 1, "c": 2, "extra": None}
     request = Request("linear", b'{"inputs": [%s]}' % str(row).replace("'", '"').encode())
     request = Request("linear", request.body.replace(b"None", b"null"))

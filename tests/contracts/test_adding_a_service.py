@@ -28,7 +28,7 @@ STEP = re.compile(
     r"```\w+\n(?P<text>.*?)```$",
     re.MULTILINE | re.DOTALL,
 )
-# What a copy needs no more than a fresh checkout does.
+# Files that a fresh checkout does not have.
 GENERATED = shutil.ignore_patterns(
     *(".git", ".venv", ".lastro", ".terraform", "__pycache__", ".*_cache"),
     *("platform.json", "hosts.aws_ec2.yml", "*.egg-info"),
@@ -159,7 +159,7 @@ class Tree:
 
 
 def follow(root: Path) -> set[str]:
-    """Do what the page says; the files that it names."""
+    """Follow the page; return the files that it names."""
     shutil.copytree(root / "ansible/roles/dashboard", root / "ansible/roles/example")
     for path in (root / "ansible/roles/example").rglob("*"):
         if path.is_file():
@@ -302,7 +302,7 @@ def test_its_wiring_gives_the_role_what_it_needs(tree: Tree, tmp_path: Path) -> 
         "title": "The example",
         "upstreams": ["10.42.0.15:8600"],
     } in sites
-    # The domain itself stays the site for visitors who name none.
+    # The domain itself stays the default site.
     assert sites[0]["name"] == "lastro.example.com"
     assert wiring.value(host, "example", "lastro_pages")["example"] == (
         "https://example.lastro.example.com"
@@ -346,7 +346,7 @@ def test_verify_checks_it(tree: Tree) -> None:
     for test in (
         "test_unit_runs_and_will_after_a_reboot[example-example]",
         "test_service_has_a_user_of_its_own[example]",
-        "test_secrets_are_read_by_root_alone[example]",
+        "test_only_root_reads_secrets[example]",
         "test_service_is_ready[example]",
         "test_each_name_answers_by_https_with_a_valid_certificate[example]",
     ):
@@ -364,7 +364,7 @@ def test_the_lists_of_molecule_of_ci_and_of_the_tests_have_it(tree: Tree) -> Non
         "tests/contracts/test_make.py::test_every_stage_and_every_role_is_tested_by_the_pipeline",
         "tests/contracts/test_make.py::test_molecule_has_a_host_for_every_role",
         "tests/contracts/test_wiring.py::test_every_output_and_every_secret_is_accounted_for",
-        "tests/contracts/test_terraform.py::test_of_the_secrets",
-        "tests/contracts/test_terraform.py::test_of_the_services",
+        "tests/contracts/test_terraform.py::test_the_secrets_of_the_contract_have_the_specified_keys",
+        "tests/contracts/test_terraform.py::test_the_services_of_the_contract_have_the_specified_keys",
     )
     assert result.returncode == 0, result.stdout

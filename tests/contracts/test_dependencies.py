@@ -44,7 +44,7 @@ names = [str(source.relative_to(PROJECT)) for source, _ in SOURCES]
 
 
 def requirements(source: Path) -> list[Requirement]:
-    """What a source asks for."""
+    """The requirements in a source."""
     if source.suffix == ".toml":
         project = tomllib.loads(source.read_text())["project"]
         extras = project.get("optional-dependencies", {}).values()
@@ -80,7 +80,7 @@ def test_every_entry_of_a_lock_has_its_hashes(source: Path, lock: Path) -> None:
     entries = list(LOCK_ENTRY.finditer(text))
     assert entries
     assert all(entry["hashes"] for entry in entries)
-    # Nothing stands in the lock that was not recognised as an entry.
+    # Everything in the lock was recognised as an entry.
     assert LOCK_ENTRY.sub("", text).strip() == ""
 
 
@@ -97,7 +97,7 @@ def test_every_lock_has_a_source_and_is_used() -> None:
         PROJECT / "tests/bench/serving/servers.py",
     ]
     text = "\n".join(path.read_text() for path in users)
-    # A version, or a service of which a path is made, stands in for what it is replaced by.
+    # A version or a service stands in for the variable in a path.
     patterns = text.replace("{{ mlflow_version }}", "*").replace("{{ airflow_version }}", "*")
     for lock in known - {PROJECT / "requirements.txt"}:
         path = lock.relative_to(PROJECT).as_posix()

@@ -1,4 +1,4 @@
-"""What every role that Terraform makes must have, for CI to be able to make it."""
+"""The properties that every role of Terraform needs, so that CI can create it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Makefile, its documentation, and what CI calls of it."""
+"""The Makefile, its documentation, and the targets that CI calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wiring import PROJECT
 
 MAKEFILE = (PROJECT / "Makefile").read_text()
 RULES = re.findall(r"^([a-z][a-z-]*):(?!=)([^\n]*)$", MAKEFILE, re.MULTILINE)
-# What other targets need, and nobody calls.
+# Targets that only other targets need.
 INTERNAL = {"begin", "environment-exists", "has-inventory", "one-machine", "reachable", "running"}
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 
@@ -49,7 +49,7 @@ def test_make_help_groups_targets_by_who_uses_them() -> None:
     assert {"test", "molecule"} <= set(found["Develop"])
 
 
-def test_make_alone_explains() -> None:
+def test_make_without_a_target_prints_the_help() -> None:
     assert make().stdout == make("help").stdout
 
 
@@ -58,7 +58,7 @@ def test_every_target_is_phony() -> None:
     assert phony == {target for target, _ in RULES}
 
 
-def test_what_a_target_runs_exists() -> None:
+def test_every_program_of_a_target_exists() -> None:
     playbooks = re.findall(r"ansible/playbooks/\S+\.yml", MAKEFILE)
     scripts = re.findall(r"scripts/[a-z_]+", MAKEFILE)
     assert playbooks and scripts
@@ -72,7 +72,7 @@ def test_what_a_target_runs_exists() -> None:
 
 @pytest.mark.parametrize("target", ["up", "configure", "apply", "destroy", "status"])
 def test_an_environment_that_does_not_exist_changes_nothing(target: str, tmp_path: Path) -> None:
-    # In a copy of its own, where even scripts/setup would leave a trace.
+    # In a copy, where even scripts/setup would leave a trace.
     for name in ("Makefile", "ansible.cfg", "inventory", "terraform/environments", "scripts"):
         source, copy = PROJECT / name, tmp_path / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -88,14 +88,14 @@ def test_an_environment_that_does_not_exist_changes_nothing(target: str, tmp_pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_a_caller_gives_is_one_word_of_the_shell() -> None:
+def test_a_callers_value_is_one_word_of_the_shell() -> None:
     given = set(re.findall(r"'\$\(([A-Z_]+)\)'", MAKEFILE)) - {"ENV"}
     assert not given, f'write "$$NAME" for {given}: a quote in it would end the string'
     told = [line for line in MAKEFILE.splitlines() if " -e " in line and "$(" in line]
     assert not [line for line in told if re.search(r"-e \S*\$\([A-Z]", line)], "use the environment"
 
 
-def test_to_destroy_asks_for_the_name() -> None:
+def test_destroy_requires_the_name() -> None:
     # Whatever `make -n` expands: no line may run before the question.
     text = re.search(r"^destroy:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)[1]
     question = text.splitlines()[0]
@@ -167,21 +167,23 @@ def test_a_workflow_calls_make_and_nothing_else(workflow: Path, job: dict[str, A
     targets = {target for target, _ in RULES}
     for step in job.get("steps", []):
         if "run" in step:
-            # What differs comes by the environment: an expression in a command could be one.
+            # Values come through the environment: in a command, they could be commands.
             assert re.fullmatch(r"make [a-z-]+", step["run"]), step["run"]
             assert step["run"].split()[1] in targets
             assert "shell" not in step and "working-directory" not in step
 
 
 @pytest.mark.parametrize(("workflow", "job"), JOBS)
-def test_a_job_may_what_its_steps_need_and_no_more(workflow: Path, job: dict[str, Any]) -> None:
+def test_a_job_has_only_the_permissions_that_its_steps_need(
+    workflow: Path, job: dict[str, Any]
+) -> None:
     assert yaml.safe_load(workflow.read_text())["permissions"] == {}
     assert job["permissions"] == needed(job)
 
 
 @pytest.mark.parametrize(("workflow", "job"), JOBS)
 def test_a_job_that_changes_aws_runs_alone(workflow: Path, job: dict[str, Any]) -> None:
-    """Of an environment; deploy.yml's jobs are covered by whoever calls it."""
+    """Whether a job is of an environment; callers of deploy.yml cover its jobs."""
     text = yaml.safe_dump(job)
     changing = re.search("make (apply-plan|configure|publish-dags|destroy)|deploy.yml", text)
     if workflow.stem == "deploy" or not changing:
@@ -194,7 +196,7 @@ def test_a_job_that_changes_aws_runs_alone(workflow: Path, job: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(("workflow", "job"), JOBS)
-def test_what_holds_a_plan_is_kept_for_a_day(workflow: Path, job: dict[str, Any]) -> None:
+def test_artifacts_with_a_plan_are_kept_for_a_day(workflow: Path, job: dict[str, Any]) -> None:
     for step in job.get("steps", []):
         if step.get("uses", "").startswith("actions/upload-artifact"):
             assert step["with"]["retention-days"] == 1

@@ -47,14 +47,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Made:
-    """What make did."""
+    """The result of make."""
 
     status: int
     stderr: str
     calls: list[Call]
 
     def call(self, program: str, *first: str) -> Call:
-        """The one call of a program whose arguments begin like this."""
+        """The only call of a program whose arguments begin like this."""
         (found,) = (
             call
             for call in self.calls
@@ -68,7 +68,7 @@ type Make = Callable[..., Made]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Makefile with its environments, and stand-ins for what it runs."""
+    """The Makefile with its environments, and stand-ins for its programs."""
     folder = tmp_path_factory.mktemp("make")
     for name in ("Makefile", "inventory", "terraform/environments", "scripts/step"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The playbooks as they run, on hosts that are this machine; roles and servers stand in."""
+"""The playbooks, run on this machine as every host, with stand-ins for roles and servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STAND_IN = """
 
 
 def inventory_of(folder: Path, its: dict[str, Any]) -> Path:
-    """An inventory whose hosts are this machine, with secrets at hand."""
+    """An inventory whose hosts are this machine, with all secrets."""
     inventory = write_inventory(folder, its)
     ours = {
         "ansible_connection": "local",
@@ -109,7 +109,7 @@ def answering(answers: dict[str, str]) -> Iterator[int]:
             self.wfile.write((body or "").encode())
 
         def log_message(self, *_: object) -> None:
-            """Nothing: the playbook's output is what a test reads."""
+            """Log nothing: the tests read the playbook's output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -123,7 +123,7 @@ def answering(answers: dict[str, str]) -> Iterator[int]:
 def shown(
     folder: Path, answers: dict[str, str], monkeypatch: pytest.MonkeyPatch, *further: str
 ) -> tuple[int, list[str]]:
-    """What `make status` shows of a platform on one host that answers so; its exit status."""
+    """The output and exit status of `make status` for one host with these answers."""
     systemctl = folder / "bin/systemctl"
     systemctl.parent.mkdir(parents=True)
     units = [{"unit": "mlflow.service", "active": "active", "sub": "running"}]
@@ -171,7 +171,7 @@ def test_status_names_the_service_that_is_not_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = {key: text for key, text in (ANSWERS | {path: body}).items() if text is not None}
-    # A worker is ready once Airflow has accepted it, which a file says that is not here.
+    # A worker is ready once Airflow has accepted it: a file that is missing here.
     further = ["airflow_worker"] if "airflow_worker" in ill else []
     status, lines = shown(tmp_path, answers, monkeypatch, *further)
     assert status != 0

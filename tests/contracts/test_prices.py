@@ -1,4 +1,4 @@
-"""The price file against what Terraform makes, in every environment."""
+"""The price file against Terraform's resources, in every environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def plans() -> dict[str, Any]:
-    """The plan of each environment, none of which asks AWS; two at a time."""
+    """The plan of each environment, made without AWS, two at a time."""
     environments = [CHECKOUT.environment(name) for name in CHECKOUT.environments]
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(CHECKOUT.environments, pool.map(mocked_plan, environments), strict=True))
@@ -49,7 +49,7 @@ def test_an_environment_can_be_priced_without_an_account(
 
 
 def test_every_type_of_resource_is_priced_or_free() -> None:
-    # In the files, not in plans: what only some settings make must not surprise who sets them.
+    # In the files, not in plans, so that resources of rare settings are also priced.
     text = "".join(path.read_text() for path in PROJECT.glob("terraform/*.tf"))
     types = set(re.findall(r'^resource "(\w+)"', text, re.MULTILINE))
     assert types and types <= set(PRICED) | set(FILE["free"])

@@ -1,4 +1,4 @@
-"""How the roles are written: their variables, their secrets, and what they may not know."""
+"""The rules for roles: their variables, their secrets, and names that they must not use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def files(role: str, *folders: str) -> list[Path]:
 
 
 def tasks(data: Any) -> list[dict[str, Any]]:
-    """All tasks of a file, those in blocks too."""
+    """All tasks of a file, also those in blocks."""
     found = []
     for task in data or []:
         found.append(task)
@@ -42,7 +42,7 @@ def every_task(role: str) -> list[tuple[Path, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_variables_carry_the_roles_name(role: str) -> None:
+def test_variables_begin_with_the_roles_name(role: str) -> None:
     public, private = f"{role}_", f"__{role.lstrip('_')}_"
     for name in yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()) or {}:
         assert name.startswith(public), f"{name} in defaults"
@@ -59,13 +59,13 @@ def test_variables_carry_the_roles_name(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_every_role_says_what_it_takes(role: str) -> None:
+def test_every_role_declares_its_arguments(role: str) -> None:
     specs = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())
     assert specs["argument_specs"]
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_a_role_knows_neither_groups_nor_terraforms_words(role: str) -> None:
+def test_a_role_names_neither_groups_nor_terraforms_outputs(role: str) -> None:
     for path in files(role, "tasks", "defaults", "vars", "templates", "handlers"):
         for expression in re.findall(r"\{\{.*?\}\}", path.read_text(), re.DOTALL):
             for word in ("groups[", "hostvars", "platform.", "lastro_secrets", "lastro_urls"):
@@ -84,13 +84,13 @@ SECRET = re.compile(
     r"password|secret_key|api_secret|jwt_secret|fernet|bearer|cookie_secret"
     r"|environment\.j2|item\.content"
 )
-# What only looks at a secret's length, and prints that.
+# Modules that only check a secret's length, and print that.
 HARMLESS = {"ansible.builtin.assert", "ansible.builtin.include_role"}
 
 
 @pytest.mark.parametrize("role", NAMES)
 def test_a_task_that_handles_a_secret_does_not_log_it(role: str) -> None:
-    """Of a module's arguments: what a loop's label or a message shows is not among them."""
+    """A module's arguments, without those of a loop's label or a message."""
     inherited = any("no_log" in task and "block" in task for _, task in every_task(role))
     for path, task in every_task(role):
         for module, arguments in task.items():

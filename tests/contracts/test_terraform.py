@@ -1,4 +1,4 @@
-"""What Terraform emits and allows, against what Ansible reads and the services connect to."""
+"""Terraform's outputs and rules, compared with Ansible's inputs and the services' connections."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TERRAFORM = PROJECT / "terraform"
 
 
 def plain(value: Any) -> Any:
-    """What hcl2 parsed, without quotes around texts and its own notes."""
+    """A value that hcl2 parsed, without quotes around texts and its own notes."""
     if isinstance(value, dict):
         return {plain(k): plain(v) for k, v in value.items() if not k.startswith("__")}
     if isinstance(value, list):
@@ -49,7 +49,7 @@ def parse(path: Path) -> dict[str, Any]:
 
 
 def local_value(name: str) -> Any:
-    """A value of a `locals` block, in whichever file it stands."""
+    """A value of a `locals` block, in any file."""
     for path in sorted(TERRAFORM.glob("*.tf")):
         for block in parse(path).get("locals", []):
             if name in block:
@@ -68,7 +68,7 @@ def output(name: str) -> Any:
 
 
 def specification(name: str = "platform") -> dict[str, Any]:
-    """Ansible's side: what validate.yml asks of `platform`, or of each service."""
+    """Ansible's side: the options of `platform`, or of each service, in validate.yml."""
     text = (PROJECT / "ansible/playbooks/platform_spec.yml").read_text()
     return yaml.safe_load(text)[name]["options"]
 
@@ -77,20 +77,20 @@ def test_ansible_asks_for_what_terraform_emits() -> None:
     assert specification().keys() == output("platform").keys() == CONTRACT.keys()
 
 
-def test_of_the_database() -> None:
+def test_the_database_of_the_contract_has_the_specified_keys() -> None:
     emitted = output("platform")["database"].keys()
     assert specification()["database"]["options"].keys() == emitted == CONTRACT["database"].keys()
 
 
-def test_of_the_access() -> None:
+def test_the_access_of_the_contract_has_the_specified_keys() -> None:
     emitted = output("platform")["access"].keys()
     assert specification()["access"]["options"].keys() == emitted == CONTRACT["access"].keys()
 
 
-def test_of_the_services() -> None:
+def test_the_services_of_the_contract_have_the_specified_keys() -> None:
     asked = specification("service").keys()
     assert asked == CONTRACT["services"]["mlflow"].keys()
-    # The keys that Terraform fills in stand in services.tf, the others in the output.
+    # The keys that Terraform fills in are in services.tf, the others in the output.
     filled = set(re.findall(r"^      (\w+) +=", (TERRAFORM / "services.tf").read_text(), re.M))
     assert filled | {"hosts", "endpoints", "public_url"} == asked
     # The keys of `ready`.
@@ -100,7 +100,7 @@ def test_of_the_services() -> None:
     assert ready == CONTRACT["services"]["mlflow"]["ready"].keys()
 
 
-def test_of_the_folders_and_the_metrics() -> None:
+def test_the_folders_and_metrics_of_the_contract_have_the_specified_keys() -> None:
     prefixes = local_value("prefixes")
     assert prefixes == CONTRACT["prefixes"]
     assert specification()["prefixes"]["options"].keys() == prefixes.keys()
@@ -112,7 +112,7 @@ def test_of_the_folders_and_the_metrics() -> None:
     )
 
 
-def test_of_the_buckets() -> None:
+def test_the_buckets_of_the_contract_have_the_specified_keys() -> None:
     buckets = specification()["buckets"]["options"].keys()
     (resource,) = (
         block["aws_s3_bucket"]["main"]
@@ -123,7 +123,7 @@ def test_of_the_buckets() -> None:
     assert buckets == CONTRACT["buckets"].keys() == named
 
 
-def test_of_the_hosts() -> None:
+def test_the_hosts_of_the_contract_have_the_specified_keys() -> None:
     emitted = set(re.findall(r"(\w+) = ", output("platform")["hosts"]))
     (play,) = yaml.safe_load((PROJECT / "ansible/playbooks/validate.yml").read_text())
     (keys,) = (
@@ -134,16 +134,16 @@ def test_of_the_hosts() -> None:
     assert emitted == set(keys) == CONTRACT["hosts"]["mlflow"].keys()
 
 
-def test_of_the_secrets() -> None:
+def test_the_secrets_of_the_contract_have_the_specified_keys() -> None:
     others = ("database", "model_api_clients")
     read = {secret: tuple(keys) for secret, keys in SECRETS.items() if secret not in others}
     assert read == catalogue.SECRETS
     assert CONTRACT["secrets"].keys() == read.keys()
 
 
-def test_of_the_inventory() -> None:
+def test_the_inventory_has_the_variables_and_groups_that_ansible_reads() -> None:
     text = output("inventory")
-    # The one variable of a host that the roles' wiring reads beside the contract.
+    # The only variable of a host that the roles' wiring reads in addition to the contract.
     assert re.search(r"lastro_private_ip = ", text)
     assert ".Roles | split" in text
     # The group of all hosts, which the plays name.
@@ -154,7 +154,7 @@ def test_of_the_inventory() -> None:
 
 
 def allowed() -> set[tuple[str, str]]:
-    """(client, server): who may connect to whom, by the catalogue."""
+    """(client, server): the connections that the catalogue allows."""
     return {
         (client, server)
         for client, entry in catalogue.entries().items()
@@ -181,7 +181,7 @@ def connections(contract: dict[str, Any], inventory: Path) -> set[tuple[str, str
         for host in contract["hosts"].values()
         for role in host["roles"]
     } | {(contract["database"]["address"], contract["database"]["port"]): "database"}
-    # The AWS API of this machine stands for AWS, which is reached by the rule for the web.
+    # The AWS API of this machine represents AWS, which services reach by the rule for the web.
     servers |= {("10.42.255.4", 4566): "aws"}
     found = set()
     for client in (*SERVICES, *FURTHER_SERVICES):
@@ -257,7 +257,7 @@ def test_the_inventory_of_an_environment_agrees_with_its_tfvars(environment: str
     if (PROJECT / f"inventory/{environment}/group_vars/all/01_one_machine.yml").exists():
         network = ipaddress.ip_network(variables["machine_network"])
         assert str(network) == tfvars["vpc_cidr"]
-        # Terraform leaves the last /24 to what stands in for AWS.
+        # Terraform leaves the last /24 to the stand-in for AWS.
         *_, last = network.subnets(new_prefix=24)
         stand_ins = {variables["machine_aws_address"], variables["machine_database_address"]}
         assert len(stand_ins) == 2

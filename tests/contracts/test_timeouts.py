@@ -15,13 +15,13 @@ import pytest
 import yaml
 from wiring import PROJECT, ROLES, SERVICES, Wiring
 
-# Module -> what bounds the time that it takes.
+# Module -> the argument that limits its time.
 BOUNDS = {
     "wait_until_ready": "seconds",
     "ansible.builtin.uri": "timeout",
     "ansible.builtin.get_url": "timeout",
     "ansible.builtin.wait_for": "timeout",
-    # How long it waits for another apt, which a new host runs by itself.
+    # How long it waits for another apt, which a new host starts automatically.
     "ansible.builtin.apt": "lock_timeout",
     **{
         f"community.postgresql.postgresql_{name}": "connect_params"

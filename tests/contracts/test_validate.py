@@ -1,4 +1,4 @@
-"""`validate.yml` stops a wrong contract before anything changes, and says what to do."""
+"""`validate.yml` stops an invalid contract before anything changes, and says what to do."""
 
 from __future__ import annotations
 
@@ -149,24 +149,24 @@ CASES = {
     ],
     ids=["default", "domain", "workers", "scaled"],
 )
-def test_a_right_contract_passes(contract: dict[str, Any], tmp_path: Path) -> None:
+def test_a_valid_contract_passes(contract: dict[str, Any], tmp_path: Path) -> None:
     status, output = play(write_inventory(tmp_path, contract), PLAYBOOK)
     assert status == 0, output
 
 
 @pytest.mark.parametrize(("contract", "said"), CASES.values(), ids=list(CASES))
-def test_a_wrong_contract_stops_with_what_is_wrong_and_what_to_do(
+def test_an_invalid_contract_names_the_fault_and_the_fix(
     contract: dict[str, Any], said: list[str], tmp_path: Path
 ) -> None:
     status, output = play(write_inventory(tmp_path, contract), PLAYBOOK)
     assert status != 0
     for part in said:
         assert part in output
-    # One message; above that of the specification stands what Ansible found.
+    # One message; above that of the specification is the one of Ansible.
     assert output.count("FAILED") == (2 if "not what the roles expect" in output else 1)
 
 
-def test_without_a_contract(tmp_path: Path) -> None:
+def test_a_missing_contract_says_what_to_do(tmp_path: Path) -> None:
     inventory = write_inventory(tmp_path, CONTRACT)
     (inventory / "group_vars/all/platform.json").unlink()
     status, output = play(inventory, PLAYBOOK)
@@ -174,7 +174,7 @@ def test_without_a_contract(tmp_path: Path) -> None:
     assert "has no group_vars/all/platform.json. Run `make apply ENV=local`" in output
 
 
-def test_hosts_that_the_live_inventory_lacks(tmp_path: Path) -> None:
+def test_hosts_missing_from_the_live_inventory_are_named(tmp_path: Path) -> None:
     inventory = write_inventory(tmp_path, CONTRACT)
     groups = yaml.safe_load((inventory / "hosts.yml").read_text())
     del groups["mlflow"]

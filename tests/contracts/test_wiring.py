@@ -1,4 +1,4 @@
-"""Every arrow from Terraform to a service: an output or a secret -> what a service is given.
+"""Every arrow from Terraform to a service: an output or a secret -> a setting of the service.
 
 Each leaf of the contract is changed alone; exactly the places named here may change with it.
 """
@@ -72,7 +72,7 @@ AIRFLOW_ADDRESS = {
     "airflow.ready_url",
 }
 
-# Addresses that people type or click, and what a service lets in under them.
+# Addresses that people type or click, and the hosts that a service accepts.
 PUBLIC_NAMES = {
     "airflow AIRFLOW__API__BASE_URL",
     "airflow AIRFLOW__FAB__COOKIE_SECURE",
@@ -82,7 +82,7 @@ PUBLIC_NAMES = {
     "dashboard MLFLOW_PUBLIC_URL",
     "dashboard MODEL_API_PUBLIC_URL",
 }
-# What changes where an edge stands between people and the services.
+# The settings that change with an edge in front of the services.
 TRUSTED_PROXIES = {
     "airflow FORWARDED_ALLOW_IPS",
     "airflow unit airflow-api-server",
@@ -135,7 +135,7 @@ ARROWS: dict[Path_, set[str]] = {
     },
     ("hosts", "airflow", "memory_mib"): {"airflow.airflow_memory_mib"},
 }
-# What no service is given: what the playbooks, the edge or a reader need.
+# The values that no service gets: the playbooks, the edge or a reader need them.
 NOT_WIRED = {
     ("project",),
     ("environment",),
@@ -202,7 +202,7 @@ SECRET_ARROWS: dict[Path_, set[str]] = {
     ("dashboard", "model_api_key"): {"dashboard MODEL_API_KEY", "model_api.model_api_keys"},
 }
 
-# What a worker is given, where there is one, beside what every platform's services are.
+# The values that a worker gets, if there is one, in addition to every platform's services.
 WORKER_ARROWS: dict[Path_, set[str]] = {
     ("buckets", "artifacts"): {"airflow_worker LASTRO_BATCH_URL"},
     ("buckets", "dags"): {"airflow_worker AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"},
@@ -228,7 +228,7 @@ WORKER_SECRET_ARROWS: dict[Path_, set[str]] = {
     ("airflow", "jwt_secret"): {"airflow_worker AIRFLOW__API_AUTH__JWT_SECRET"},
     ("airflow", "mlflow_password"): {"airflow_worker MLFLOW_TRACKING_PASSWORD"},
 }
-# What Airflow is told of workers.
+# The settings of Airflow that depend on workers.
 WITH_WORKERS = {
     "airflow AIRFLOW__CORE__EXECUTOR",
     "airflow AIRFLOW__CORE__PARALLELISM",
@@ -236,7 +236,7 @@ WITH_WORKERS = {
     "airflow AIRFLOW__EDGE__HEARTBEAT_INTERVAL",
 }
 
-# What tasks read beside what the service is given.
+# The variables that tasks read in addition to the service's own.
 VARIABLES = {
     "databases": ("databases_server", "databases_applications"),
     "mlflow": ("mlflow_admin_password", "mlflow_users"),
@@ -396,7 +396,7 @@ def test_on_one_machine_the_endpoint_stands_in_for_aws(wiring: Wiring) -> None:
         environment = wiring.service(name).environment
         assert environment["AWS_ENDPOINT_URL"] == "http://10.42.255.4:4566"
         assert environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] == "http://10.42.255.4:4566"
-        # Beside it Terraform's S3 backend puts the bucket into the host name.
+        # With it, Terraform's S3 backend puts the bucket into the host name.
         assert "AWS_ENDPOINT_URL_S3" not in environment
         assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & environment.keys()
 
@@ -448,7 +448,7 @@ def test_an_output_reaches_a_worker_that_needs_it_and_no_other(
     other = 2 * value if path[-1] == "memory_mib" else another(value)
     inventory = write_inventory(tmp_path, changed(WORKER_CONTRACT, path, other))
     found = difference(with_workers, places(Wiring(inventory)))
-    # What the other services are given stands in their own table.
+    # The values of the other services are in their own table.
     wanted = WORKER_ARROWS.get(path, set())
     assert {p for p in found if p.startswith("airflow_worker") or p in WITH_WORKERS} == wanted
 
@@ -490,7 +490,7 @@ def test_a_task_finds_on_a_worker_what_it_finds_on_the_host_of_airflow(tmp_path:
     (inventory / "group_vars/all/settings.yml").write_text(json.dumps(settings))
     wiring = Wiring(inventory)
     worker, airflow = wiring.service("airflow_worker"), wiring.service("airflow")
-    # What the two are to differ in.
+    # The settings that must differ between the two.
     own = {
         "AIRFLOW_HOME",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH",
@@ -521,7 +521,7 @@ def test_the_same_host_runs_airflow_and_a_worker(tmp_path: Path) -> None:
     assert wiring.service("airflow").environment["AIRFLOW__CORE__PARALLELISM"] == 12
 
 
-def test_all_on_one_host(tmp_path: Path) -> None:
+def test_all_services_run_on_one_host(tmp_path: Path) -> None:
     every = machine("10.42.0.11", *SERVICES, memory_mib=8192)
     wiring = Wiring(write_inventory(tmp_path, contract({"all": every})))
     urls = {wiring.service(name).ready_url.split("/")[2] for name in SERVICES}
@@ -541,7 +541,7 @@ def test_a_domain_changes_what_it_must_and_nothing_else(
 
 
 def test_without_a_domain_no_service_knows_of_a_proxy(wiring: Wiring) -> None:
-    # Else all of them would restart for nothing where there was none before.
+    # Otherwise all of them would restart when the first one is added.
     mine = PUBLIC_NAMES - {"airflow AIRFLOW__API__BASE_URL", "dashboard AIRFLOW_URL"}
     mine -= {"dashboard MLFLOW_PUBLIC_URL"}
     mine -= {"mlflow MLFLOW_SERVER_ALLOWED_HOSTS", "mlflow MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"}
@@ -601,14 +601,14 @@ def test_the_edge_leads_to_all_hosts_of_the_model_api(tmp_path: Path) -> None:
         assert service.environment["FORWARDED_ALLOW_IPS"] == "10.42.1.19"
 
 
-def test_certificates_are_from_the_world_but_on_one_machine(tmp_path: Path) -> None:
+def test_certificates_are_public_except_on_one_machine(tmp_path: Path) -> None:
     for environment, source in (("local", "internal"), ("dev", "acme")):
         inventory = write_inventory(tmp_path / source, DOMAIN_CONTRACT, environment)
         wiring = Wiring(inventory)
         assert wiring.value(wiring.groups["edge"][0], "edge", "edge_certificates") == source
 
 
-def test_the_metric_says_of_which_environment_it_is(domain: Wiring) -> None:
+def test_the_metric_names_its_environment(domain: Wiring) -> None:
     host = domain.groups["edge"][0]
     assert domain.value(host, "edge", "edge_metrics_dimensions") == {"Environment": "local"}
     assert domain.value(host, "edge", "edge_metrics_namespace") == "Lastro"

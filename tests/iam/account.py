@@ -1,4 +1,4 @@
-"""An AWS account that enforces IAM, and what Terraform makes of it: MiniStack with AUTH on.
+"""An AWS account that enforces IAM, prepared by Terraform: MiniStack with AUTH on.
 
 CI's roles are assumed with tokens like GitHub's, the hosts' roles as EC2 would. MiniStack takes its
 plain HTTP for what it is, and would enforce the buckets' TLS-only policies: they stay out.
@@ -118,7 +118,7 @@ class Account:
         }
 
     def root(self) -> boto3.Session:
-        """Whom no policy limits."""
+        """A session that no policy limits."""
         return self.session({"AccessKeyId": "test", "SecretAccessKey": "test"})
 
     def client(self, service: str, session: boto3.Session | None = None) -> Any:
@@ -170,7 +170,7 @@ class Account:
         return self.session(answer["Credentials"])
 
     def policies(self, role: str) -> dict[str, Any]:
-        """What IAM holds of a role: who may assume it, what it may do, and its boundary."""
+        """The policies of a role in IAM: who may assume it, what it may do, and its boundary."""
         iam = self.client("iam")
         found = iam.get_role(RoleName=role)["Role"]
         policies = {
@@ -231,7 +231,7 @@ class Account:
 
 
 def settings(environment: str) -> list[str]:
-    """What Terraform is told of an environment, as options."""
+    """The settings of an environment, as options of Terraform."""
     variables = {
         "environment": environment,
         "vpc_cidr": "10.44.0.0/16",

@@ -37,7 +37,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 
 
 def apply(account: Account, environment: str) -> None:
-    """What identity.tf makes, and what it names."""
+    """Apply identity.tf, and the resources that it names."""
     state = [f"bucket={STATE_BUCKET}", f"region={REGION}", f"key={environment}/terraform.tfstate"]
     backend = [f"-backend-config={setting}" for setting in state]
     for arguments in (

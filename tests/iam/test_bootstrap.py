@@ -12,7 +12,7 @@ BOOTSTRAP = ["bootstrap", "AUTO_APPROVE=yes"]
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory):
-    """An account of its own, in which nothing is."""
+    """A separate, empty account."""
     with running(tmp_path_factory.mktemp("empty")) as account:
         yield account
 
@@ -71,7 +71,7 @@ def test_an_account_is_prepared_and_left_as_it_was(empty: Account) -> None:
     assert "make destroy ENV=dev CONFIRM=dev" in result.stdout
     assert buckets(empty) == {STATE_BUCKET}
 
-    # What is left of a destroyed environment is a state without resources.
+    # A destroyed environment leaves a state without resources.
     s3.put_object(Bucket=STATE_BUCKET, Key="dev/terraform.tfstate", Body=b'{"resources": []}')
     result = empty.make("bootstrap-destroy", f"CONFIRM={ACCOUNT}")
     assert result.returncode == 0, result.stdout + result.stderr

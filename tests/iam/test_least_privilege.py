@@ -1,4 +1,4 @@
-"""What each role may do and what it may not, decided by an evaluator of IAM and not by us.
+"""The permissions and denials of each role, decided by an evaluator of IAM and not by us.
 
 CALLS are sent as the role: MiniStack finds out itself which action on which resource each is.
 DECISIONS are for what MiniStack does not derive from a request, or does not have: tags of EC2, KMS
@@ -179,7 +179,7 @@ READ_PREDICTIONS = [
     get(ARTIFACTS, "predictions/model=wine/version=1/old.parquet"),
     list_(ARTIFACTS, "predictions/model=wine/"),
 ]
-# What is logged stays as it is.
+# Logged predictions must not change.
 ALTER_PREDICTIONS = [
     delete(ARTIFACTS, "predictions/model=wine/version=1/old.parquet"),
     delete_version(ARTIFACTS, "predictions/model=wine/version=1/old.parquet"),
@@ -214,7 +214,7 @@ OTHER_ENVIRONMENT = [
     put(ONE_DAGS, "dags/wine.py"),
     list_(ONE_DAGS, "dags/"),
 ]
-# Where tasks run: beside Airflow, or on a worker.
+# The hosts of tasks: Airflow's own, or a worker.
 TASKS = (
     [*AIRFLOW[0], *BATCH[0]],
     [
@@ -248,7 +248,7 @@ def of(environment: str, calls: list[Call]) -> list[Call]:
     ]
 
 
-# Role -> what it may do, and what it may not.
+# Role -> the requests that are allowed, and those that are denied.
 CALLS: dict[str, tuple[list[Call], list[Call]]] = {
     "lastro-dev-mlflow": (
         MLFLOW[0],
@@ -423,7 +423,7 @@ def test_a_role_may_not(account: Account, secrets: dict[str, str], role: str, ca
     assert not named(call, secrets).may(account, role)
 
 
-# ---- what is decided by the context of a request ----------------------------------------------
+# ---- rules on the context of a request --------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -466,7 +466,7 @@ AGENT = [
     )
 ]
 METRIC = Request("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "Lastro"})
-# What an edge must not write, and the others neither: what alarms of AWS's own metrics read.
+# No host may write AWS's own metrics, which alarms read.
 AWS_METRIC = Request("cloudwatch:PutMetricData", context={"cloudwatch:namespace": "AWS/EC2"})
 NO_HOST = [
     AWS_METRIC,
@@ -478,7 +478,7 @@ NO_HOST = [
     Request("iam:PassRole", ROLE, {"iam:PassedToService": "ec2.amazonaws.com"}),
 ]
 
-# Role -> what it may do, and what it may not.
+# Role -> the requests that are allowed, and those that are denied.
 DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
     "lastro-dev-mlflow": (AGENT, [METRIC, *NO_HOST]),
     "lastro-dev-airflow": (AGENT, [METRIC, *NO_HOST]),
@@ -508,10 +508,10 @@ DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
     ),
     "lastro-ci-apply": (
         [
-            # What Ansible's module asks after it has published a DAG, and RDS before its secret.
+            # Calls of Ansible's module after it has published a DAG, and of RDS before its secret.
             Request("s3:GetObjectTagging", f"arn:aws:s3:::{DAGS}/dags/new.py"),
             Request("kms:DescribeKey", arn("kms", "key/0a1b2c")),
-            # What is made bears our tag, in our region, out of what is ours.
+            # New resources have our tag, are in our region, and are made from our own.
             Request("ec2:CreateVpc", arn("ec2", "vpc/*"), TAGGED),
             Request("ec2:CreateSubnet", arn("ec2", "subnet/*"), TAGGED),
             Request("ec2:CreateSubnet", arn("ec2", "vpc/vpc-1"), OURS),
@@ -667,7 +667,7 @@ DECISIONS: dict[str, tuple[list[Request], list[Request]]] = {
 
 @pytest.fixture(scope="session")
 def decisions(account: Account) -> dict[tuple[str, str], str]:
-    """Role and request -> what the evaluator says."""
+    """Role and request -> the decision of the evaluator."""
     asked = [
         (role, request)
         for role, (may, may_not) in DECISIONS.items()
@@ -778,7 +778,7 @@ def test_the_boundary_holds_whatever_ci_writes_into_a_role(account: Account) -> 
 # ---- who may become a role --------------------------------------------------------------------
 
 SUBJECTS = {
-    # what a job's token says: (may plan, may apply)
+    # a job's token: (may plan, may apply)
     f"repo:{REPOSITORY}:ref:refs/heads/main": (True, True),
     f"repo:{REPOSITORY}:environment:dev": (False, True),
     f"repo:{REPOSITORY}:environment:prod": (False, True),
@@ -829,7 +829,7 @@ def test_nobody_else_is_a_data_scientist(account: Account) -> None:
         account.assume("lastro-dev-data-scientist", account.as_role("lastro-dev-mlflow"))
 
 
-# ---- what the roles of CI must suffice for ----------------------------------------------------
+# ---- the work of the roles of CI --------------------------------------------------------------
 
 
 def test_the_apply_role_suffices_to_refresh(account: Account) -> None:

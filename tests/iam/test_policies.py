@@ -1,6 +1,6 @@
-"""The policies of every role, word by word: a changed one fails until its fixture is changed, too.
+"""The policies of every role, word by word: a change fails until the fixture has it as well.
 
-LASTRO_WRITE_FIXTURES=yes scripts/test iam writes the fixtures anew: read their diff.
+LASTRO_WRITE_FIXTURES=yes scripts/test iam writes the fixtures again: read their diff.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_iam_would_take_the_policies(account: Account, role: str) -> None:
 
 
 def compare(name: str, found: dict[str, Any]) -> None:
-    """What was found must be what the fixture of that name says."""
+    """Check that the found value equals the fixture of that name."""
     path = FIXTURES / f"{name}.json"
     if os.environ.get("LASTRO_WRITE_FIXTURES"):
         path.write_text(json.dumps(found, indent=2) + "\n")

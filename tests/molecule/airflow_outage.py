@@ -143,7 +143,7 @@ class Airflow:
         return self.host.run("python3 -c %s", question).rc == 0
 
     def tasks(self, dag: str) -> set[str]:
-        """The tasks of a DAG as Airflow has read it last; none if it has not."""
+        """The tasks of a DAG in Airflow's latest version of it; empty if there is none."""
         answer = self.ask(f"dags/{dag}/tasks")
         return {task["task_id"] for task in answer.json().get("tasks", ())}
 
@@ -153,7 +153,7 @@ class Airflow:
         return {task["task_id"]: (task["state"], task["try_number"]) for task in tasks}
 
     def xcom(self, run: str, task: str, key: str = "return_value") -> Any:
-        """A value that a task left; by default what it returned."""
+        """An XCom value of a task, by default its return value."""
         answer = self.ask(f"{run}/taskInstances/{task}/xcomEntries/{key}")
         return answer.json()["value"] if answer.status == 200 else None
 

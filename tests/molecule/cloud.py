@@ -1,4 +1,4 @@
-"""Make in the AWS API of this machine what the roles need, and print what they are told of it.
+"""Create the resources of the roles in the AWS API of this machine, and print their settings.
 
 Terraform makes the same for a platform; here seconds count. The connection to AWS comes from the
 environment. Prints one JSON object:

@@ -1,4 +1,4 @@
-"""What the tests of the edge share: requests as a visitor sends them, from another machine."""
+"""Shared by the tests of the edge: requests as a visitor sends them, from another machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import urllib3
 
 ADDRESS = "10.44.0.14"
-# Where the role keeps what a certificate's bearer must not lose.
+# The folder of the certificates and their keys.
 CERTIFICATES = "/var/lib/edge/caddy/certificates"
 
 
@@ -78,7 +78,7 @@ def seconds_until_closed(port: int, data: bytes, name: str | None = None) -> flo
 
 
 def echo(name: str, text: str, authorities: Path) -> str:
-    """Open a websocket, as Streamlit's pages do, send a text and return what comes back."""
+    """Open a websocket, as Streamlit's pages do, send a text and return the answer."""
     key = base64.b64encode(os.urandom(16)).decode()
     mask = os.urandom(4)
     masked = bytes(byte ^ mask[position % 4] for position, byte in enumerate(text.encode()))

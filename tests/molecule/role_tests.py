@@ -1,4 +1,4 @@
-"""What the tests of all roles share: a pytest plugin that Molecule's verifier loads.
+"""Shared by the tests of all roles: a pytest plugin that Molecule's verifier loads.
 
 A test module names its hosts in ``testinfra_hosts`` and, for a service, subclasses
 :class:`ServiceContract`. When a test fails, the journal of the service is printed with it.
@@ -99,7 +99,7 @@ def role_defaults(role: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def cloud() -> dict[str, Any]:
-    """What cloud.py made."""
+    """The resources that cloud.py made."""
     return json.loads((STATE / "cloud.json").read_text())
 
 
@@ -123,7 +123,7 @@ def s3() -> Any:
 
 
 class ServiceContract:
-    """What holds for each service that the role `_service` runs."""
+    """The tests that each service of the role `_service` must pass."""
 
     service: str
     units: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What stands behind the edge in its tests: an HTTP server that tells what reached it.
+"""The server behind the edge in its tests, which reports the requests that reached it.
 
 - ``GET /...`` answers with its port, the path and the headers as JSON; ``?seconds=N`` first waits
   and ``?status=N`` is the answer's status; ``?held=1`` makes ``/run/upstream-held`` and waits until
@@ -59,7 +59,7 @@ class Upstream(http.server.BaseHTTPRequestHandler):
         self._answer(200, {"port": PORT, "bytes": taken})
 
     def log_message(self, *_: object) -> None:
-        """Keep the journal free of what the tests look for in the edge's records."""
+        """Log nothing: the tests look for such lines in the edge's records."""
 
     def _answer(self, status: int, body: object) -> None:
         content = json.dumps(body).encode()

@@ -25,7 +25,7 @@ import yaml
 from github_api import GitHub
 from lastro_platform import cause
 
-# What a runner has of its own; everything else a job gets from its steps.
+# The variables of a runner itself; a job gets all others from its steps.
 RUNNER_VARIABLES = ("HOME", "LANG", "UV_CACHE_DIR", "SSL_CERT_FILE", "PIP_CERT")
 EXPRESSION = re.compile(r"\$\{\{(.+?)\}\}")
 
@@ -35,7 +35,7 @@ class JobFailed(AssertionError):
 
 
 class Context(dict):
-    """A context of expressions: what is not there is empty, as GitHub has it."""
+    """A context of expressions: a missing member is empty, as in GitHub's."""
 
     def __getattr__(self, name: str) -> Any:
         value = self.get(name.replace("-", "_"), self.get(name))
@@ -70,7 +70,7 @@ def fill(value: Any, contexts: dict[str, Any]) -> Any:
 
 @dataclass
 class Event:
-    """What has happened in the repository.
+    """An event in the repository.
 
     Attributes:
         name: `push`, `pull_request`, `schedule` or `workflow_dispatch`.
@@ -97,8 +97,8 @@ class Actions:
         folder: where jobs get their directories.
         github: the API that jobs call.
         variables: `vars`, as its settings have them.
-        environments: environment of the workflows -> the one that stands in for it. What is of
-            another environment is left out.
+        environments: environment of the workflows -> the one that stands in for it. Jobs of
+            other environments are left out.
         login: role ARN -> the environment variables of a session of it.
         trusts: whether a role's trust policy admits a subject.
         programs: a folder of programs that the runner's image has.
@@ -141,7 +141,7 @@ class Actions:
             job = jobs.pop(name)
             contexts = self._contexts(event, inputs)
             condition = str(job.get("if", "True")).removeprefix("${{").removesuffix("}}")
-            # One that names a status is asked, however those before it have ended.
+            # A condition that names a status is evaluated however the earlier jobs have ended.
             asked = "cancelled()" in condition or all(done[need] for need in needs(job))
             wanted = asked and bool(evaluate(condition, contexts))
             if name in self.skipped or (only and name not in only):
@@ -207,7 +207,7 @@ class Actions:
         environment |= fill(job.get("env", {}), contexts)
         identity = event.subject
         if "environment" in job:
-            # The one that is stood in for: it is what GitHub would say.
+            # The name that GitHub would show, not that of the stand-in.
             real = {stand_in: name for name, stand_in in self.environments.items()}
             identity = f"environment:{real[fill(job['environment'], contexts)]}"
         print(f"  ==> job {name} of run {self.number}", file=sys.__stdout__, flush=True)
@@ -292,7 +292,7 @@ class Actions:
                 self.artifacts[given["name"]], workspace / given["path"], dirs_exist_ok=True
             )
             return
-        # By a pattern each goes into a folder of its name; none at all is no error.
+        # With a pattern, each goes into a folder of its name; no match is no error.
         for name in fnmatch.filter(self.artifacts, given["pattern"]):
             shutil.copytree(self.artifacts[name], workspace / given["path"] / name)
 

@@ -50,7 +50,7 @@ def dags(platform: Platform, tmp_path: Path) -> Iterator[Dags]:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Below a failed test, print the journals of what it concerns: its module's SERVICES."""
+    """Below a failed test, print the journals of its module's SERVICES."""
     outcome = yield
     report = outcome.get_result()
     if report.when != "call" or not report.failed:

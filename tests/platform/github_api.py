@@ -66,7 +66,7 @@ class GitHub:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def issue_token(self, permissions: dict[str, str]) -> str:
-        """A token that may do what a job's permissions say, and nothing else."""
+        """A token with only the permissions of a job."""
         token = secrets.token_hex(20)
         self._tokens[token] = permissions
         return token

@@ -42,7 +42,7 @@ TUNNELS: dict[tuple[str, str, int], int] = {}
 # For one answer of a service or the database, and for a connection to a host.
 ANSWER_SECONDS = 60
 CONNECT_SECONDS = 120
-# What each command of a test said.
+# The output of each command of a test.
 LOGS = PROJECT / ".lastro" / "tests" / "logs"
 RUNS = itertools.count(1)
 
@@ -79,7 +79,7 @@ def ssh_sockets() -> Path:
 
 @dataclass(frozen=True)
 class FirstUp:
-    """What the first `make up` printed, and where this machine listened before it."""
+    """The output of the first `make up`, and the ports that this machine listened on before it."""
 
     output: str
     listeners: set[str]
@@ -135,7 +135,7 @@ class Platform:
 
     environment: str
 
-    # ---- what people run -----------------------------------------------------------------------
+    # ---- commands ------------------------------------------------------------------------------
     def run(self, *argv: str, check: bool = True, timeout: float = 1800) -> str:
         """Run a command in the project and return its output.
 
@@ -144,7 +144,7 @@ class Platform:
         process = subprocess.Popen(
             argv,
             cwd=PROJECT,
-            # `make verify` runs tests as well, which are none of this run's.
+            # `make verify` runs tests as well, which do not belong to this run.
             env={name: text for name, text in os.environ.items() if name != "LASTRO_TIMELINE"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -192,7 +192,7 @@ class Platform:
             for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", output, re.M)
         }
 
-    # ---- what there is --------------------------------------------------------------------------
+    # ---- state ----------------------------------------------------------------------------------
     @property
     def contract(self) -> dict[str, Any]:
         """Terraform's output `platform`."""
@@ -201,7 +201,7 @@ class Platform:
 
     @cached_property
     def hostvars(self) -> dict[str, dict[str, Any]]:
-        """What the inventory says of each host."""
+        """The variables of each host in the inventory."""
         output = subprocess.run(
             ["ansible-inventory", "-i", f"inventory/{self.environment}", "--list"],
             cwd=PROJECT,
@@ -227,7 +227,7 @@ class Platform:
 
     @property
     def units(self) -> dict[str, list[str]]:
-        """Service -> its units, for each of them."""
+        """Each service with its units."""
         return {service: self.contract["services"][service]["units"] for service in self.services}
 
     def host_of(self, service: str) -> str:
@@ -320,7 +320,7 @@ class Platform:
 
     @property
     def edge_address(self) -> str:
-        """Where the domain leads: its host on one machine, what DNS says in AWS.
+        """The address of the domain: its host on one machine, the answer of DNS in AWS.
 
         `lastro_edge_address` in the inventory says it where there is no DNS.
         """
@@ -332,7 +332,7 @@ class Platform:
 
     @property
     def edge_authorities(self) -> str | None:
-        """Whom the edge's certificates must come from; None for those that the world knows."""
+        """The authorities of the edge's certificates; None for the public ones."""
         file = PROJECT / f".lastro/{self.environment}/edge-ca.pem"
         return str(file) if file.exists() else None
 
@@ -360,7 +360,7 @@ class Platform:
 
     # ---- AWS -------------------------------------------------------------------------------------
     def aws(self, service: str, **config: Any) -> Any:
-        """A boto3 client, with the credentials of whoever runs the tests."""
+        """A boto3 client with the credentials of the person who runs the tests."""
         options: dict[str, Any] = {"config": botocore.config.Config(**config)}
         file = PROJECT / f".lastro/{self.environment}/aws.env"
         if file.exists():
@@ -373,7 +373,7 @@ class Platform:
         return boto3.client(service, region_name=self.contract["region"], **options)
 
     def objects(self, prefix: str) -> dict[str, bytes]:
-        """What lies below a prefix of the artifacts bucket."""
+        """The objects below a prefix of the artifacts bucket."""
         s3, bucket = self.aws("s3"), self.contract["buckets"]["artifacts"]
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
@@ -507,7 +507,7 @@ class Platform:
         return requests.request(method, url, headers=headers, timeout=ANSWER_SECONDS, **options)
 
     def predict(self, *rows: dict[str, Any], model: str = "wine-classifier") -> requests.Response:
-        """Ask for a prediction; of the model's own example when no row is given."""
+        """Request a prediction, by default of the model's own example."""
         inputs = list(rows) or [self.example(model)]
         return self.model_api("POST", f"models/{model}/predict", json={"inputs": inputs})
 

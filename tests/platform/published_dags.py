@@ -34,7 +34,7 @@ class Dags:
         (self.folder / f"{name}.py").write_text(source)
 
     def publish(self, check: bool = True) -> str:
-        """`make publish-dags` of the copy; what it printed."""
+        """Run `make publish-dags` of the copy and return its output."""
         self.published = True
         return self._publish(self.folder, check)
 
@@ -72,7 +72,7 @@ def dag_source(name: str, body: str = "pass", schedule: str = "None") -> str:
 
 
 def until(file: str) -> str:
-    """What a task does that runs until a file is on its host; its log says when."""
+    """The code of a task that runs until a file is on its host; its log says when."""
     wait = f"[time.sleep(0.5) for _ in iter(lambda: os.path.exists('{file}'), True)]"
     return f"import os, time; print('it begins'); {wait}; print('it ends')"
 
@@ -103,7 +103,7 @@ def run_path(dag: str, run: str) -> str:
 
 
 def task_of(platform: Platform, dag: str, run: str) -> dict[str, Any]:
-    """The one task of a run."""
+    """The only task of a run."""
     answer = platform.airflow("GET", f"{run_path(dag, run)}/taskInstances")
     (instance,) = answer.json()["task_instances"]
     return instance

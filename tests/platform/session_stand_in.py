@@ -1,4 +1,4 @@
-"""What Session Manager is to SSH, where there is none: a connection to a port of an instance.
+"""A stand-in for Session Manager under SSH: a connection to a port of an instance.
 
 The ProxyCommand of the tests. It asks the AWS API for the instance's address, as Session Manager
 would know it, and connects there.

@@ -1,8 +1,8 @@
 """The way in to the hosts of an environment in AWS: a key for some hours, SSH, and no open port.
 
 The environment `test` as one in AWS: its inventory is that of `dev` and `prod` (inventory/common/
-aws.yml), with a stand-in for Session Manager as the ProxyCommand (session_stand_in.py). What only
-AWS can show is the session itself.
+aws.yml), with a stand-in for Session Manager as the ProxyCommand (session_stand_in.py). Only AWS
+can show the session itself.
 """
 
 from __future__ import annotations
@@ -258,10 +258,10 @@ def test_two_controllers_and_a_colleague_get_in_until_their_time_is_over(
         return refused.returncode == 255 and "Permission denied (publickey)" in refused.stderr
 
     wait_for("the key to end", is_over, 20)
-    # A key whose time was over before it came.
+    # A key that had expired before it arrived.
     access.send(public, in_seconds(-60))
     assert is_over()
-    # Whoever comes next removes the lines that are over, and no others.
+    # The next run removes the expired lines, and no others.
     access.send(
         access.run("ssh-keygen", "-y", "-f", f"{access.state}/ssh_key").stdout.strip(),
         in_seconds(7200),
@@ -276,7 +276,7 @@ def test_two_controllers_and_a_colleague_get_in_until_their_time_is_over(
     host.run(f"sed -i '/ ana$/d' {KEYS}")
 
 
-def test_parameters_that_are_no_key_and_no_time_are_refused(access: Access) -> None:
+def test_invalid_keys_and_times_are_refused(access: Access) -> None:
     ssm = access.platform.aws("ssm")
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
     for parameters in (
@@ -295,14 +295,14 @@ def test_parameters_that_are_no_key_and_no_time_are_refused(access: Access) -> N
 def test_no_password_opens_a_host_and_admin_is_root_when_it_asks(access: Access) -> None:
     refused = access.ssh("true", "-o", "PubkeyAuthentication=no")
     assert refused.returncode == 255
-    # What the host offers, in brackets.
+    # In brackets: the methods that the host offers.
     assert "Permission denied (publickey)" in refused.stderr
     assert access.ssh("sudo -n id -u").stdout.strip() == "0"
 
 
 @contextlib.contextmanager
 def instance_of_another_environment(platform: Platform) -> Iterator[str]:
-    """An instance whose agent calls: from this machine, and it takes no work."""
+    """An instance with an agent that calls from this machine and takes no work."""
     ec2 = platform.aws("ec2")
     gateway = platform.contract["hosts"]["mlflow"]["private_ip"].rsplit(".", 2)[0] + ".0.1"
     vpc = ec2.create_vpc(CidrBlock=gateway.replace(".0.1", ".0.0/16"))["Vpc"]["VpcId"]
@@ -386,7 +386,7 @@ def test_a_tunnel_opens_a_service_and_ends(access: Access) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # What a terminal gives; where tests run in the background it may be ignored.
+        # As in a terminal: tests in the background may ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -401,7 +401,7 @@ def test_a_tunnel_opens_a_service_and_ends(access: Access) -> None:
                 return None
 
         assert wait_for("the tunnel", answer) == 200
-        # Whoever logs in is not sent to an address that only the network of the hosts has.
+        # A login does not redirect to an address in the hosts' network.
         login = requests.get(f"{url}/api/v2/auth/login", timeout=10, allow_redirects=False)
         sent = urlsplit(urljoin(url, login.headers["Location"]))
         known = urlsplit(access.platform.public_url("airflow") if access.platform.domain else url)

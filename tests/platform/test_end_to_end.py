@@ -1,4 +1,4 @@
-"""The platform end to end, in an environment of its own.
+"""The platform end to end, in its own environment.
 
 It is brought up from nothing, used, broken, and brought back.
 
@@ -112,7 +112,7 @@ def test_a_batch_is_scored_as_requests_are(platform: Platform) -> None:
 
 @dataclass
 class Logged:
-    """A prediction of two equal rows, and what the log in S3 has of it."""
+    """A prediction of two equal rows, and its records in S3."""
 
     row: dict[str, Any]
     predictions: list[Any]
@@ -144,7 +144,7 @@ def test_predictions_are_logged_in_s3(logged: Logged) -> None:
     assert all(logged.row.items() <= entry.items() for entry in logged.entries)
 
 
-# What each page of the dashboard says, once it has drawn everything.
+# The texts of each page of the dashboard, once it has drawn everything.
 SAID = {
     "dashboard-overview": ("serves v", "Latest runs", "Healthy", "scheduler", "Readable"),
     "dashboard-experiments": ("Parallel coordinates", "have a value on every axis"),
@@ -168,7 +168,7 @@ def test_a_page_of_the_dashboard_in_a_browser(
 def screenshots(
     platform: Platform, logged: Logged, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A folder with what each page looks like and says, in a browser; with a prediction to show."""
+    """A folder with an image and the text of each page in a browser, after a prediction."""
     folder = tmp_path_factory.mktemp("screenshots")
     (folder / "expected.json").write_text(json.dumps(SAID))
     platform.run("lastro-ops", "screenshots", platform.environment, str(folder))
@@ -185,7 +185,7 @@ def test_a_second_up_changes_nothing(platform: Platform) -> None:
     changes = platform.changes(output)
     assert changes and not any(changes.values()), changes
     assert not re.search(r"^changed ", output, re.M)
-    # What asks for drift finds none.
+    # The check for drift finds none.
     checked = platform.changes(platform.playbook("site.yml", "--check"))
     assert checked and not any(checked.values()), checked
 
@@ -236,7 +236,7 @@ def configure(platform: Platform) -> Iterator[Callable[..., str]]:
 
 
 class TestReconfiguration:
-    """What `site.yml` restarts, repairs and leaves alone when settings change."""
+    """`site.yml` restarts and repairs only the services whose settings changed."""
 
     def test_a_changed_variable_restarts_only_its_service_and_an_edited_unit_is_repaired(
         self, platform: Platform, configure: Callable[..., str]
@@ -258,7 +258,7 @@ class TestReconfiguration:
         answer = platform.predict(*[platform.example()] * 6)
         assert answer.status_code in (413, 422) and "5" in answer.json()["detail"]
 
-    def test_a_training_survives_it(
+    def test_a_training_survives_a_reconfiguration(
         self, platform: Platform, configure: Callable[..., str], dags: Dags
     ) -> None:
         host, may_end = platform.host("airflow"), "/var/lib/airflow/slow-may-end"
@@ -278,7 +278,7 @@ class TestReconfiguration:
         assert [unit for unit in before if before[unit] == after[unit]] == []
         assert ended(platform, "slow", run) == "success"
         assert task_of(platform, "slow", run)["try_number"] == 1
-        # What was set only once before is as the inventory says again.
+        # The settings of that one run are as in the inventory again.
         assert platform.predict(*[platform.example()] * 6).status_code == 200
 
     def test_settings_that_the_release_refuses_change_nothing(self, platform: Platform) -> None:
@@ -406,7 +406,7 @@ def test_promotion_rollback_and_a_version_that_cannot_serve(platform: Platform, 
 
     platform.make("rollback", model)
     assert platform.champion() == again
-    # The way back to what was before the test; a version that is not there changes nothing.
+    # Back to the version before the test; a missing version changes nothing.
     refused = platform.make("promote", model, "VERSION=99", check=False)
     assert "has no version 99" in refused and f"{first}, {again}, {broken}" in refused
     platform.make("promote", model, f"VERSION={first}")
@@ -445,7 +445,7 @@ def test_a_registry_that_is_away_stops_no_prediction_nor_a_restart(platform: Pla
         assert platform.predict(example).status_code == 200
         platform.host("model_api").run("systemctl restart model-api-follower model-api")
         wait_for("the model API", lambda: _answers(platform))
-        # What was prepared is enough.
+        # The prepared version is enough.
         wait_for("the model", lambda: platform.predict(example).status_code == 200)
         wait_for("the follower", lambda: _listing(platform)["registry_error"])
         ready = requests.get(f"{platform.url('model_api')}/health/ready", timeout=10)
@@ -546,7 +546,7 @@ def containers(platform: Platform) -> list[str]:
 
 
 def container_runs(name: str) -> bool:
-    """Whether podman says that a container runs."""
+    """Whether a container runs, by podman."""
     inspect = ["podman", "container", "inspect", "--format={{.State.Running}}", name]
     return subprocess.run(inspect, capture_output=True, text=True).stdout.strip() == "true"
 
@@ -554,13 +554,13 @@ def container_runs(name: str) -> bool:
 @pytest.mark.parametrize(
     "how", ["kill -9 of everything", pytest.param("down", marks=pytest.mark.full)]
 )
-def test_everything_comes_back(platform: Platform, brought_back: None, how: str) -> None:
+def test_all_data_and_services_come_back(platform: Platform, brought_back: None, how: str) -> None:
     def memory() -> dict[str, object]:
         """All that must outlive it."""
         runs = platform.mlflow(
             "POST", "runs/search", json={"experiment_ids": ["1"], "max_results": 100}
         ).json()["runs"]
-        # Beside MLflow's lie predictions, which come as they are made.
+        # Without the predictions, which arrive at any time.
         objects = platform.aws("s3").list_objects_v2(
             Bucket=platform.contract["buckets"]["artifacts"], Prefix="mlflow/"
         )["Contents"]
@@ -587,7 +587,7 @@ def test_everything_comes_back(platform: Platform, brought_back: None, how: str)
     output = platform.make("up")
     assert "A prediction" in output
     assert memory() == before
-    # What an unchanged host runs is left alone, also when it has just been started.
+    # The services of an unchanged host are left alone, also if it has just been started.
     configured = output[output.index("Configuring the hosts") :]
     assert not re.search(r"^changed ", configured, re.M)
 

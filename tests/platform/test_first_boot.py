@@ -1,7 +1,7 @@
 """The first boot of a host in AWS: its user data, run by Debian's own cloud-init.
 
 In containers that boot as an instance does, with a package of the tests' own, signed by a key of
-theirs, where AWS's agent is. What only AWS can show is AWS's own package.
+theirs, where AWS's agent is. Only AWS can show AWS's own package.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def boot(image: str, name: str, seed: Path, bucket: Path) -> Boot:
         *(f"--volume={bucket}:/srv:ro", image),
     )
     try:
-        # Before cloud-init has begun, it says so instead of waiting.
+        # Before cloud-init has begun, its status says so without waiting.
         inside("systemctl", "is-system-running", "--wait")
         status = inside("cloud-init", "status", "--wait", "--long")
         console = inside("systemctl", "show", "--property=StandardOutput", "cloud-final.service")
@@ -264,7 +264,7 @@ def test_a_signed_agent_is_installed_and_runs_though_the_bucket_failed_at_first(
         ("older", f"install_ssm_agent: {URL}/amazon-ssm-agent.deb is version 9.9.99.0-1, not"),
     ],
 )
-def test_what_is_not_the_agent_of_aws_is_refused_and_says_so(
+def test_an_agent_that_aws_has_not_signed_is_refused(
     boots: dict[str, Boot], name: str, said: str
 ) -> None:
     refused = boots[name]

@@ -1,6 +1,6 @@
 """The pipeline's own sequence, job by job, against the emulator.
 
-The workflows are run as they stand (actions.py), each job in a fresh directory. To them the
+The workflows run unchanged (actions.py), each job in a fresh directory. To them the
 environment, which runs, is one in AWS: they come in by Session Manager's SSH (through a
 stand-in) and with the credentials of the roles that `make bootstrap` has made.
 """
@@ -33,7 +33,7 @@ SERVICES = ("model_api", "airflow")
 REPOSITORY = "acme/ml"
 ENVIRONMENT = os.environ.get("LASTRO_ENVIRONMENT", "pipeline")
 STAND_IN = "session_stand_in.py"
-# What the platform's own tests are is tested by running them.
+# The platform's own tests need no test.
 TESTED = frozenset({"lint", "test", "molecule"})
 MAIN = Event("push")
 
@@ -51,7 +51,7 @@ def commit(origin: Path, message: str) -> None:
 
 
 def root_credentials(platform: Platform) -> dict[str, str]:
-    """What an administrator of the account has in the environment."""
+    """The environment variables of an administrator of the account."""
     lines = (PROJECT / f".lastro/{ENVIRONMENT}/aws.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines)
 
@@ -153,7 +153,7 @@ def actions(
         trusts=trusts,
         programs=programs,
         skipped=TESTED,
-        # As EC2 boots what Terraform made, and takes away what it destroyed.
+        # As EC2 boots new instances and removes destroyed ones.
         after={"make apply-plan": lambda: platform.make("inventory", "machines")},
     )
 
@@ -203,7 +203,7 @@ def shell(checkout: Path, *argv: str, **variables: str) -> subprocess.CompletedP
 
 @pytest.fixture(scope="module")
 def pull_request(actions: Actions, origin: Path, github: GitHub) -> int:
-    """A change of the cloud, of a service and of DAGs, whose pipeline has run."""
+    """A change of the cloud, of a service and of DAGs, after its pipeline has run."""
     tfvars = origin / f"terraform/environments/{ENVIRONMENT}.tfvars"
     wanted = 'alerts = { emails = ["ops@example.com"] }\npermissions_boundary = "lastro-boundary"\n'
     first = "hosts = {\n"
@@ -400,7 +400,7 @@ def test_drift_opens_one_issue(drifted: dict[str, Any], actions: Actions, github
     assert drifted["state"] == "open"
     assert "aws_s3_bucket_versioning" in drifted["body"]
     assert "Restart=no" in drifted["body"]
-    # The report alone, from what the check handed on: the same issue again.
+    # Only the report, from the artifact of the check: it updates the same issue.
     actions.run("drift.yml", Event("schedule"), frozenset({"report"}))
     assert len(drift_issues(github)) == 1
 
@@ -423,7 +423,7 @@ def test_the_end_of_drift_closes_its_issue(
     assert "Clean again" in github.comments[issue["number"]][-1]["body"]
 
 
-# ---- what bad input gets ------------------------------------------------------------------------
+# ---- bad input ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -569,7 +569,7 @@ def test_a_killed_worker_comes_back_and_trains_the_example(worker: str, platform
     kill = "systemctl kill --signal=KILL airflow-worker"
     platform.host("airflow_worker").check_output(kill)
     assert ran_on(platform, "greeting") == worker
-    # What the example needs of AWS, MLflow and the environment of the ML code is there as well.
+    # The example also has its access to AWS and MLflow, and the environment of the ML code.
     platform.make("prove", "AGAIN=yes")
     newest = {"order_by": "-run_after", "limit": 1}
     (trained,) = platform.airflow("GET", "dags/wine/dagRuns", params=newest).json()["dag_runs"]
@@ -585,14 +585,14 @@ def test_without_the_line_tasks_run_on_the_host_of_airflow_again_and_logs_stay(
 ) -> None:
     run = platform.trigger("long")
     assert ended(platform, "long", run) == "success"
-    # This checkout's tfvars have no such line; nor has its dags/ what was published.
+    # This checkout's tfvars have no such line, and its dags/ has no such DAG.
     platform.make("up")
     assert "airflow_worker" not in platform.contract["services"]
     dags.write("quick", dag_source("quick"))
     dags.publish()
     wait_for("the DAG", lambda: dags.known("quick"))
     assert ran_on(platform, "quick") == platform.host_of("airflow")
-    # The log of what a worker ran is Airflow's.
+    # Airflow keeps the logs of a worker's tasks.
     assert "it ends" in log_of(platform, "long", run)
 
 
@@ -692,14 +692,14 @@ def test_one_host_is_replaced_by_three_at_addresses_that_it_had(
 
 
 def log_of(platform: Platform, dag: str, run: str) -> str:
-    """The log of the one task of a run, of its first try."""
+    """The log of the only task of a run, from its first try."""
     return platform.airflow("GET", f"{run_path(dag, run)}/taskInstances/work/logs/1").text
 
 
 # ---- the end ------------------------------------------------------------------------------------
 
 
-def test_to_destroy_asks_twice(pushed: Path, platform: Platform, actions: Actions) -> None:
+def test_destroy_asks_twice(pushed: Path, platform: Platform, actions: Actions) -> None:
     before = serial(platform)
     operation = {"operation": "destroy", "environment": ENVIRONMENT}
     with pytest.raises(JobFailed, match=f"CONFIRM={ENVIRONMENT}"):
@@ -713,7 +713,7 @@ def test_to_destroy_asks_twice(pushed: Path, platform: Platform, actions: Action
     assert serial(platform) == before
 
 
-def test_destroyed_is_destroyed(pushed: Path, platform: Platform, actions: Actions) -> None:
+def test_destroy_removes_everything(pushed: Path, platform: Platform, actions: Actions) -> None:
     buckets = platform.contract["buckets"].values()
     inputs = {
         "operation": "destroy",

@@ -1,4 +1,4 @@
-"""What a role is given is checked before it does anything; the message names variable and remedy.
+"""A role checks its input before it does anything; the message names the variable and the fix.
 
 All cases run in one playbook on this machine, each role's own tasks; none gets to change anything.
 """
@@ -13,7 +13,7 @@ from wiring import PROJECT, play
 
 LONG = "x" * 40
 DATABASE = {"host": "h", "port": 1, "name": "n", "user": "u", "password": "p"}
-# What each role needs, as it should be.
+# Valid input of each role.
 GOOD: dict[str, dict[str, Any]] = {
     "mlflow": {
         "mlflow_database": DATABASE,
@@ -67,7 +67,7 @@ def site(**different: Any) -> dict[str, Any]:
     return GOOD["edge"]["edge_sites"][0] | different
 
 
-# Name -> role, its entry point, what is wrong, what the message says.
+# Name -> role, its entry point, the wrong input, the message.
 CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     "short password of MLflow": (
         "mlflow",
@@ -298,7 +298,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], list[str]]] = {
     ),
 }
 
-# A task with a loop says it item by item.
+# A task with a loop reports each item.
 SAID = """{{
     ansible_failed_result.results | default([ansible_failed_result])
     | selectattr('failed', 'defined') | selectattr('failed') | map(attribute='msg') | join(' ')
@@ -307,9 +307,9 @@ SAID = """{{
 
 @pytest.fixture(scope="module")
 def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each case was stopped with; good input passes with "passed"."""
+    """The message that stopped each case; good input passes with "passed"."""
     folder = tmp_path_factory.mktemp("bad-input")
-    # Only what is checked first: with good input nothing else of these roles is run here.
+    # Only the first checks: with good input no other tasks of these roles run here.
     good = {
         f"good {role}": (role, "preflight", {}, []) for role in GOOD if not role.startswith("_")
     }

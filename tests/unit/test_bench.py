@@ -1,4 +1,4 @@
-"""`make bench-serving` begins: what it measures is for a quiet machine, not for the tests."""
+"""`make bench-serving` starts; to measure needs a quiet machine, so the tests do not."""
 
 from __future__ import annotations
 

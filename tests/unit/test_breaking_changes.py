@@ -17,9 +17,9 @@ NEWEST = CHANGES[-1]["version"]
 
 
 def run(folder: Path, acknowledged: str = "") -> tuple[int, str]:
-    """The tasks of a host whose configuration is in a folder; the play's status and output."""
+    """Run the tasks of a host with its configuration in a folder; return status and output."""
     tasks = (PROJECT / "ansible/playbooks/tasks/acknowledge.yml").read_text()
-    # Whoever runs the tests need not be root.
+    # The tests need no root.
     tasks = re.sub(r"^    (owner|group): root\n", "", tasks, flags=re.MULTILINE)
     variables: dict[str, Any] = {
         "lastro_project_dir": str(PROJECT),
@@ -42,7 +42,7 @@ def run(folder: Path, acknowledged: str = "") -> tuple[int, str]:
 
 
 def configured(folder: Path, version: str | None) -> Path:
-    """Leave what some version left on a host; None: the first versions, which noted none."""
+    """Leave the files of a version on a host; None: the first versions, which recorded none."""
     (folder / "lastro").mkdir()
     if version:
         (folder / "lastro/version").write_text(f"{version}\n")

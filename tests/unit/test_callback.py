@@ -1,4 +1,4 @@
-"""The output of a play: a line for each result, with its host; why something failed; what waits."""
+"""The output of a play: one line per result with its host, reasons of failures, and waits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PLAY = """
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What the play prints."""
+    """The output of the play."""
     playbook = tmp_path_factory.mktemp("callback") / "play.yml"
     playbook.write_text(PLAY)
     status, lines = play_lines("one,two,", playbook, "--connection=local", "--forks=1")
@@ -70,11 +70,11 @@ def test_each_item_of_a_loop_has_a_line(lines: list[str]) -> None:
     assert result_line(lines, "Do each: b", "one") == "changed"
 
 
-def test_what_is_left_out_is_not_shown(lines: list[str]) -> None:
+def test_skipped_tasks_are_not_shown(lines: list[str]) -> None:
     assert not any("Leave it out" in line for line in lines)
 
 
-def test_what_a_play_shows_stands_by_itself(lines: list[str]) -> None:
+def test_messages_of_a_play_have_no_decoration(lines: list[str]) -> None:
     at = lines.index("first line")
     assert lines[at + 1] == "second line"
 
@@ -125,7 +125,7 @@ def test_the_playbooks_use_it() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["mitogen_linear", "mitogen_free"])
-def test_what_a_task_starts_may_use_every_core(strategy: str, tmp_path: Path) -> None:
+def test_processes_of_a_task_may_use_every_core(strategy: str, tmp_path: Path) -> None:
     playbook = tmp_path / "play.yml"
     playbook.write_text(f"""
 - hosts: all

@@ -33,7 +33,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def check(script: ModuleType, tmp_path: Path, source: str) -> str | None:
-    """What is said against one file."""
+    """The complaint about one file, if any."""
     (tmp_path / "dag.py").write_text(textwrap.dedent(source))
     return script.check(tmp_path / "dag.py", tmp_path)
 

@@ -20,7 +20,7 @@ PROGRAMS = {
     # As a machine that has podman, on which nothing runs.
     "podman": "exit 0",
     "mmdebstrap": "exit 0",
-    # Nothing is installed: a test that needs a package says so.
+    # Nothing is installed; a test names the packages that it needs.
     "apt-get": 'echo "apt-get $*" >&2; exit 1',
 }
 

@@ -26,7 +26,7 @@ while [ "$1" != -- ]; do shift; done
 shift 2
 exec "$@"
 """
-# ssh -o OPTION... NAME COMMAND..., whose parts the other side's shell takes apart.
+# ssh -o OPTION... NAME COMMAND..., which the remote shell splits into words.
 SSH = """#!/bin/sh
 sleep {seconds}
 while [ "$1" != slow ]; do shift; done

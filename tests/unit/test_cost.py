@@ -1,4 +1,4 @@
-"""`lastro-ops cost`: what a plan costs, computed by hand here, and what cannot be priced."""
+"""`lastro-ops cost`: the cost of plans, computed by hand here, and unpriced resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lastro_ops.terraform.process import Output, Terraform
 type Run = Callable[..., int]
 
 TODAY = datetime.date(2026, 3, 1)
-# Round numbers, so that what comes out can be computed by hand.
+# Round numbers, so that results can be computed by hand.
 FILE = """
 date: 2026-01-01
 regions:
@@ -98,7 +98,7 @@ def change(address: str, after: Any, before: Any = None, mode: str = "managed") 
 
 
 def plan(*changes: dict[str, Any], region: str = "eu-west-1") -> dict[str, Any]:
-    """A plan as `terraform show -json` writes it, without what nobody reads."""
+    """A plan as `terraform show -json` writes it, without unused members."""
     platform = {"before": None, "after": {"region": region}}
     return {"resource_changes": list(changes), "output_changes": {"platform": platform}}
 
@@ -141,7 +141,7 @@ def run(ask: Run, tmp_path: Path) -> Run:
 
 
 def bill(*changes: dict[str, Any]) -> dict[tuple[str, str], str]:
-    """What each thing costs, by resource and what."""
+    """The cost of each item, by resource and item."""
     of = read_plan(plan(*changes))
     prices = Prices(yaml.safe_load(FILE), of.region)
     return {(line.name, line.what): str(line.usd) for line in price_all(of.after, prices)}
@@ -172,7 +172,7 @@ def test_behind_a_nat_gateway_hosts_have_no_address_of_their_own() -> None:
     assert lines["(use)", "traffic through the NAT gateway"] == "0.50"  # 10 x 0.05
 
 
-def test_what_the_plan_knows_of_an_address_counts() -> None:
+def test_a_host_without_an_address_in_the_plan_pays_for_none() -> None:
     lines = bill(change("aws_instance.a", HOST | {"associate_public_ip_address": False}))
     assert ("aws_instance.a", "public IPv4 address") not in lines
 
@@ -208,7 +208,7 @@ def test_an_alarm_pays_for_a_metric_of_ours() -> None:
     }
 
 
-def test_what_is_used_is_assumed() -> None:
+def test_usage_is_assumed() -> None:
     rule = {"policy_details": [{"schedule": [{"retain_rule": [{"count": 7}]}]}]}
     lines = bill(
         change("aws_s3_bucket.main", {}),
@@ -278,7 +278,7 @@ def test_markdown_of_a_plan_without_changes(run: Run, capsys: pytest.CaptureFixt
     assert "| resource |" not in output
 
 
-def test_an_assumption_can_be_another(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_assumption_can_be_replaced(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     buckets = plan(change("aws_s3_bucket.main", {}))
     assert run(buckets, "--assume", "s3_gb=200", "--assume", "out_gb=100") == 0
     output = capsys.readouterr().out
@@ -293,7 +293,7 @@ def test_an_assumption_can_be_another(run: Run, capsys: pytest.CaptureFixture[st
     [(datetime.date(2027, 1, 1), False), (datetime.date(2027, 1, 2), True)],
 )
 @pytest.mark.parametrize("format_", ["text", "markdown"])
-def test_old_prices_are_warned_of(
+def test_old_prices_cause_a_warning(
     run: Run, capsys: pytest.CaptureFixture[str], today: datetime.date, warned: bool, format_: str
 ) -> None:
     assert run(plan(change("aws_kms_key.a", {})), f"--format={format_}", today=today) == 0
@@ -343,7 +343,7 @@ def test_old_prices_are_warned_of(
         (plan(), ["--assume", "s3_gb=much"], "assumption s3_gb is 'much'; give a number"),
     ],
 )
-def test_what_cannot_be_priced_is_named(
+def test_an_unpriced_resource_is_named(
     run: Run,
     capsys: pytest.CaptureFixture[str],
     data: dict[str, Any],
@@ -357,7 +357,7 @@ def test_what_cannot_be_priced_is_named(
     assert "Traceback" not in output.err
 
 
-def test_everything_that_cannot_be_priced_is_named_at_once(
+def test_all_unpriced_resources_are_named_at_once(
     run: Run,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -367,14 +367,16 @@ def test_everything_that_cannot_be_priced_is_named_at_once(
     assert "aws_lb.main" in output and "m7i.large" in output
 
 
-def test_names_that_do_not_exist(ask: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_environment_or_plan_is_named(
+    ask: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert ask("prdo") == 1
     assert "there is no environment 'prdo'. Choose one of: prod" in capsys.readouterr().err
     assert ask("prod", "--plan", "no/such/plan") == 1
     assert "there is no plan no/such/plan" in capsys.readouterr().err
 
 
-def test_without_a_plan_nobody_is_asked(
+def test_without_a_plan_a_mocked_provider_makes_one(
     ask: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Terraform's events are read; the command itself is run in tests/contracts."""
@@ -389,7 +391,7 @@ def test_without_a_plan_nobody_is_asked(
 
     monkeypatch.setattr(Terraform, "capture", capture)
     assert ask("prod", "--format=markdown") == 0
-    # What exists is not known, so nothing is said of a change.
+    # The current resources are unknown, so no change is reported.
     assert capsys.readouterr().out.startswith("### Monthly cost of prod: 0.00 USD\n")
 
     fault = {"summary": "Resource postcondition failed", "detail": 'host "a" has no such type'}

@@ -1,4 +1,4 @@
-"""What the edge's metric counts, of the lines that its journal holds."""
+"""The lines of the edge's journal that its metric counts."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def access(status: int, uri: str = "/") -> str:
         (access(200), 0),
         (access(404), 0),
         (access(499), 0),
-        # What a client asks for is in the record, too.
+        # The record also contains the requested path.
         (access(200, '/"status":502'), 0),
-        # Why the request failed: its answer has a record of its own.
+        # The reason of the failure; the answer has its own record.
         (json.dumps({"logger": "http.log.error", "status": 502}), 0),
         (json.dumps({"logger": "http.log.access"}), 0),
         (json.dumps({"logger": "tls", "msg": "status 502"}), 0),
@@ -53,5 +53,5 @@ def test_an_answer_with_a_5xx_status_counts_and_nothing_else(
     assert program.server_errors([f"{line}\n"]) == count
 
 
-def test_all_of_them_count(program: ModuleType) -> None:
+def test_every_5xx_answer_counts(program: ModuleType) -> None:
     assert program.server_errors([access(502), access(200), "Started", access(503)]) == 2

@@ -1,4 +1,4 @@
-"""The tests that run only where all of them are asked for."""
+"""The tests that run only in a full run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,9 @@ def test_long():
     ("value", "outcome"),
     [(None, "1 passed, 2 deselected"), ("", "2 deselected"), ("1", "3 passed")],
 )
-def test_what_is_marked_full_runs_on_demand_only(
-    tmp_path: Path, value: str | None, outcome: str
-) -> None:
+def test_full_tests_run_only_on_demand(tmp_path: Path, value: str | None, outcome: str) -> None:
     (tmp_path / "test_cases.py").write_text(CASES)
-    # Its tests are none of the run that this test is part of.
+    # Its tests do not belong to the run of this test.
     own = ("LASTRO_FULL", "LASTRO_TIMELINE")
     environment = {name: text for name, text in os.environ.items() if name not in own}
     if value is not None:

@@ -64,7 +64,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def calls(project: Project) -> list[str]:
-    """What the stand-ins were called for."""
+    """The calls that the stand-ins got."""
     return (project.root / "calls").read_text().splitlines()
 
 
@@ -145,14 +145,14 @@ def test_hosts_that_were_kept_are_taken_up_again(
 ) -> None:
     assert cli.main(["molecule", "--keep", "edge"], project) == 0
     output = capfd.readouterr().out
-    assert re.search("The hosts stay. Next: export .*LASTRO_MOLECULE_IMAGE=an-image ", output)
+    assert re.search("The hosts run on. Next: export .*LASTRO_MOLECULE_IMAGE=an-image ", output)
     assert "LASTRO_MOLECULE_AIRFLOW='[airflow, airflow_worker]'" in output
     (project.root / "calls").unlink()
     assert cli.main(["molecule", "--keep", "edge"], project) == 0
     assert DESTROY not in calls(project)
 
 
-def test_what_fails_before_the_tests_is_shown_and_the_hosts_are_removed(
+def test_a_failure_before_the_tests_is_shown_and_the_hosts_are_removed(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
     program = project.root / ".venv/bin/ansible-playbook"
@@ -172,7 +172,7 @@ def test_a_second_run_is_refused(
     with (tmp_path / "lastro-molecule.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert cli.main(["molecule"], project) == 2
-    assert "another run of lastro-ops molecule is under way" in capsys.readouterr().err
+    assert "another run of lastro-ops molecule is in progress" in capsys.readouterr().err
     assert not (project.root / "calls").exists()
 
 
@@ -187,7 +187,7 @@ def test_a_run_that_is_ended_ends_its_scenarios_and_removes_the_hosts(
         [sys.executable, "-P", "-c", program, str(project.root)],
         stdout=subprocess.PIPE,
         text=True,
-        # What a terminal gives; where tests run in the background it may be ignored.
+        # As in a terminal: tests in the background may ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ,
     )

@@ -58,11 +58,11 @@ def project(tmp_path: Path) -> Project:
         (["cost"], "lastro-ops cost: the following arguments are required: ENV"),
         (["cost", "prod", "--oops"], "unrecognized arguments: --oops"),
         (["cost", "prod", "--format=pdf"], "lastro-ops cost: argument --format: invalid choice"),
-        (["terraform", "prod"], "lastro-ops terraform: say what to do in prod: plan, apply"),
+        (["terraform", "prod"], "lastro-ops terraform: give a command for prod: plan, apply"),
         (["authorize", "prod", "1"], "lastro-ops authorize: HOURS is '1'; choose 2 to 24"),
         (["authorize", "prod", "ten"], "lastro-ops authorize: HOURS is 'ten'; choose 2 to 24"),
         (["github", "issue", "prod"], "the following arguments are required: FILE"),
-        (["bootstrap", "eu-west-1"], "lastro-ops bootstrap: say what to do in the account"),
+        (["bootstrap", "eu-west-1"], "lastro-ops bootstrap: give a command for the account"),
     ],
 )
 def test_wrong_arguments_exit_with_2_and_one_line(
@@ -191,7 +191,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_ops(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, for commands that become another program."""
+    """Run a command in a separate process, for commands that become another program."""
     program = "import sys; from pathlib import Path; from lastro_ops import cli, project;"
     program += "sys.exit(cli.main(sys.argv[2:], project.Project(Path(sys.argv[1]))))"
     return subprocess.run(
@@ -374,7 +374,7 @@ def test_an_environment_of_this_machine_reaches_no_account(
 
 
 def test_terraform_gets_its_variables_from_one_place(tmp_path: Path) -> None:
-    """Whoever sets one of them by hand would miss the next."""
+    """A caller that sets one of them itself would miss the next."""
     own = Terraform(CHECKOUT, "terraform", tmp_path, "eu-west-1").variables
     assert own.keys() == {
         "TF_CLI_CONFIG_FILE",

@@ -14,7 +14,7 @@ from lastro_ops import cli
 
 @dataclass
 class GitHub:
-    """GitHub's answers: the comments or issues that there are, and what was asked."""
+    """GitHub's answers: the comments or issues that there are, and the requests that it got."""
 
     items: list[dict[str, Any]] = field(default_factory=list)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -105,7 +105,7 @@ def test_drift_has_one_issue_that_is_closed_when_it_is_over(
     assert hub.written == written
 
 
-def test_what_keeps_github_from_being_told_is_said(
+def test_an_error_of_github_is_reported(
     hub: GitHub,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from wiring import PROJECT
 
-# What ends a string of the shell, of JSON, of MLflow's filters; what make, Jinja and a URL read.
+# Ends strings of the shell, of JSON and of MLflow's filters; make, Jinja and URLs interpret it.
 NAME = 'L\'Oréal "crédito" {{ ds }} $HOME $$ $(x 100%25  a&b=c?d#e [1] 模型 \\'
 
 
@@ -99,7 +99,7 @@ class Platform:
         return None
 
     def follow(self) -> dict[str, Any]:
-        """What the host says of the model, after a look at the registry."""
+        """The host's answer about the model, after it has polled the registry."""
         self.looks += 1
         wanted, state = self.aliases.get("champion"), self.serving
         if self.looks_away:
@@ -204,7 +204,7 @@ def test_any_name_that_mlflow_takes_is_promoted_and_rolled_back(
     assert platform.aliases == {"champion": "1"} and recorded(platform) == told
 
 
-def test_what_a_promotion_waits_for_is_shown_until_it_fails_or_the_time_is_up(
+def test_a_promotion_shows_its_wait_until_it_fails_or_times_out(
     platform: Platform, make: Callable[..., str]
 ) -> None:
     platform.aliases["champion"] = "1"
@@ -218,7 +218,7 @@ def test_what_a_promotion_waits_for_is_shown_until_it_fails_or_the_time_is_up(
     words = " ".join(shown.split())
     assert "one does not serve version 2" in words and ": it has no signature. Version 1" in words
     assert platform.looks < 10, "a failure that is known ends the wait"
-    # Version 2 never served: what served before it is what the alias returns to.
+    # Version 2 never served: the alias returns to the version that served before it.
     platform.looks_away = 10**6
     words = " ".join(make("rollback", options="-e promote_seconds=2").split())
     assert platform.aliases == {"champion": "1"} and "version 1 serves as champion" in words
@@ -226,7 +226,7 @@ def test_what_a_promotion_waits_for_is_shown_until_it_fails_or_the_time_is_up(
     assert "the host has not seen the move yet; version 1 is served, after" in words
 
 
-def test_where_nothing_has_served_no_way_back_is_named(
+def test_a_rollback_is_not_offered_where_nothing_has_served(
     platform: Platform, make: Callable[..., str]
 ) -> None:
     platform.broken = {"1": "it has no signature", "2": "it has no signature"}

@@ -1,4 +1,4 @@
-"""What a playbook says of a secret that it cannot read: all but its value."""
+"""The message about a secret that cannot be read has everything but its value."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_the_last_line_counts_all_tests(
     }
     assert re.search(r"^ +\d+ s  one +\S*test_half.py::test_b$", output, re.M)
     assert re.search(r"^critical path: ", output, re.M)
-    # What runs at the same time is told apart line by line.
+    # Lines of stages that run at the same time have the stage's name.
     assert "two   | nothing to count\n" in output
 
 
@@ -106,7 +106,7 @@ def test_a_stage_that_cannot_be_set_up_fails_with_its_reason_and_the_others_run(
     stages: dict[str, object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     def one() -> Iterator[run.Command]:
-        """Needs what is not there."""
+        """Needs a missing module."""
         raise RuntimeError("uv could not install it")
         yield
 
@@ -209,7 +209,7 @@ def test_endless():
     output = capfd.readouterr().out
     assert re.search(r"the 80 minutes are up; still running: \S+::test_endless \(\d+ s\)", output)
     assert "time.sleep(1000)" in output, "pytest does not say where it was"
-    # What it had started has been killed too; of such a process at most the number is left.
+    # Its child has also been killed; at most the number of such a process is left.
     child = Path(f"/proc/{started.read_text()}/cmdline")
     until = time.monotonic() + 60
     while child.exists() and child.read_bytes():

@@ -1,4 +1,4 @@
-"""The files of a service: what systemd reads in them is what the role was given."""
+"""The files of a service: systemd reads the values that the role was given."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AWKWARD = {
 
 
 def read_environment(text: str) -> dict[str, str]:
-    """Read an EnvironmentFile as systemd does (`parse_env_file_internal`), for what we write.
+    """Read an EnvironmentFile as systemd does (`parse_env_file_internal`), for our files.
 
     Within double quotes a backslash takes its special meaning from `"`, `\\`, `` ` `` and `$`, and
     joins lines; before anything else it is itself. Nothing is expanded.
@@ -83,7 +83,7 @@ def unit(wiring: Wiring, service: str = "mlflow", **entry: Any) -> configparser.
         _service_next_programs=f"/opt/lastro/{service}/releases/0123456789ab/venv/bin",
     )
     text = wiring.unit(templar, {"name": "it", "description": "It", "exec": "it --flag"} | entry)
-    # Repeated keys would hide each other here; the last one counts for systemd, too.
+    # Repeated keys would hide each other here; the last one counts for systemd as well.
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str
     parser.read_string(text)
@@ -179,7 +179,7 @@ def test_every_unit_is_hardened_and_no_roles_options_weaken_it(
 
 
 @pytest.mark.parametrize("name", ["edge", "edge-metrics"])
-def test_the_units_of_the_edge_are_as_hard(name: str, tmp_path: Path) -> None:
+def test_the_units_of_the_edge_are_hardened(name: str, tmp_path: Path) -> None:
     wiring = Wiring(write_inventory(tmp_path, DOMAIN_CONTRACT))
     # A key that is there twice would be an error: systemd adds up the lines of some keys.
     parser = configparser.ConfigParser(interpolation=None)
@@ -191,7 +191,7 @@ def test_the_units_of_the_edge_are_as_hard(name: str, tmp_path: Path) -> None:
     assert {key: found.get(key) for key in HARDENED} == HARDENED | allowed
 
 
-def test_a_service_restarts_for_ever_with_growing_pauses(wiring: Wiring) -> None:
+def test_a_service_restarts_forever_with_growing_pauses(wiring: Wiring) -> None:
     parser = unit(wiring)
     service = parser["Service"]
     assert service["Type"] == "exec"
@@ -204,7 +204,7 @@ def test_a_service_restarts_for_ever_with_growing_pauses(wiring: Wiring) -> None
     assert service["ExecStart"] == "/opt/lastro/mlflow/current/venv/bin/it --flag"
 
 
-def test_a_process_without_memory_takes_no_other_with_it(wiring: Wiring) -> None:
+def test_a_process_out_of_memory_ends_alone(wiring: Wiring) -> None:
     """A task of Airflow's scheduler, a worker of MLflow, a file that the DAG processor reads."""
     assert unit(wiring)["Service"]["OOMPolicy"] == "continue"
 

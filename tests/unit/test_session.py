@@ -1,4 +1,4 @@
-"""`lastro-ops session`: its request to AWS, what it hands the plugin, its errors."""
+"""`lastro-ops session`: its request to AWS, its call of the plugin, its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN = "a-token-that-nobody-else-may-see"
 
 
 class Aws(http.server.BaseHTTPRequestHandler):
-    """Answers StartSession, and notes what was asked."""
+    """Answers StartSession, and records the requests."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -51,7 +51,7 @@ def aws() -> Iterator[Any]:
 
 @pytest.fixture
 def session(aws: Any, tmp_path: Path):
-    """Runs lastro-ops session with a plugin that writes down what it was given."""
+    """Runs lastro-ops session with a plugin that records its input."""
     folder = tmp_path / "bin"
     folder.mkdir()
     plugin = folder / "session-manager-plugin"
@@ -63,7 +63,7 @@ def session(aws: Any, tmp_path: Path):
     def session(
         *arguments: str, with_plugin: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        # A Python of its own folder: this checkout may have the plugin beside its own.
+        # A Python in another folder: this checkout may have the plugin next to its own.
         program = "import sys; sys.executable = '/nowhere/python';"
         program += "from lastro_ops.cli import main; sys.exit(main())"
         variables = {name: value for name, value in os.environ.items() if "AWS_" not in name}
@@ -126,7 +126,7 @@ def test_it_opens_the_session_and_becomes_the_plugin(
         ("AccessDeniedException", "the role lastro-ci-apply"),
     ],
 )
-def test_what_aws_refuses_is_explained(aws: Any, session: Any, error: str, said: str) -> None:
+def test_a_refusal_of_aws_is_explained(aws: Any, session: Any, error: str, said: str) -> None:
     aws.error = error
     result = session("eu-west-1", "i-1")
     assert result.returncode == 1
@@ -155,7 +155,7 @@ FETCH = "scripts/fetch_session_manager_plugin"
 
 @pytest.fixture
 def fetch(tmp_path: Path):
-    """Runs the script with a `curl` that has what a folder holds."""
+    """Runs the script with a `curl` that serves the files of a folder."""
     folder, served = tmp_path / "bin", tmp_path / "served"
     folder.mkdir()
     served.mkdir()
@@ -195,7 +195,7 @@ def test_a_plugin_that_aws_has_not_signed_is_not_kept(fetch: Any, tmp_path: Path
     assert not (tmp_path / "plugin").exists()
 
 
-def test_a_plugin_that_cannot_be_fetched(fetch: Any, tmp_path: Path) -> None:
+def test_a_failed_download_of_the_plugin_names_its_address(fetch: Any, tmp_path: Path) -> None:
     result = fetch()
     assert result.returncode == 1
     assert (

@@ -1,4 +1,4 @@
-"""What lastro-ops makes of a plan, a state, and an error of Terraform."""
+"""The output of lastro-ops for a plan, a state, and an error of Terraform."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def change(type_: str, actions: list[str], **before: Any) -> dict[str, Any]:
     return {"type": type_, "change": {"actions": actions, "before": before}}
 
 
-def test_what_is_replaced_is_destroyed() -> None:
+def test_a_replaced_resource_counts_as_destroyed() -> None:
     plan = {
         "resource_changes": [
             change("aws_db_instance", ["delete", "create"], identifier="lastro-prod"),
@@ -26,7 +26,7 @@ def test_what_is_replaced_is_destroyed() -> None:
     assert count(plan) == "2 to add, 1 to change, 3 to destroy"
 
 
-def test_a_plan_of_outputs_alone_changes_something() -> None:
+def test_a_plan_with_only_outputs_is_a_change() -> None:
     untouched = {"resource_changes": [change("aws_vpc", ["no-op"]), change("aws_ami", ["read"])]}
     assert count(untouched) == "nothing to change"
     assert not changes_nothing(
@@ -38,7 +38,7 @@ def test_a_plan_of_outputs_alone_changes_something() -> None:
     ("deletion_protection", "force_destroy", "settings"),
     [(True, False, 2), (True, True, 1), (False, False, 1), (False, True, 0)],
 )
-def test_what_is_protected_says_by_which_setting(
+def test_a_protected_resource_names_its_setting(
     deletion_protection: bool, force_destroy: bool, settings: int
 ) -> None:
     values = [
@@ -79,10 +79,10 @@ LOCKED = """
         ("api error ExpiredToken: The provided token has expired", ["have expired", "Log in"]),
     ],
 )
-def test_what_everybody_meets_is_explained(output: str, parts: list[str]) -> None:
+def test_common_errors_are_explained(output: str, parts: list[str]) -> None:
     said = explain(output, "prod")
     assert all(part in said for part in parts), said
 
 
-def test_what_is_not_known_is_left_to_terraform() -> None:
+def test_an_unknown_error_is_left_to_terraform() -> None:
     assert explain("│ Error: Invalid index", "prod") is None

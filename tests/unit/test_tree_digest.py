@@ -25,7 +25,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "src"
 
 
-def test_it_is_of_the_content_alone(tree: Path, tmp_path: Path) -> None:
+def test_the_digest_depends_only_on_the_content(tree: Path, tmp_path: Path) -> None:
     before = digest(tree)
     assert len(before) == 64
     os.utime(tree / "a.py", (0, 0))
@@ -33,7 +33,7 @@ def test_it_is_of_the_content_alone(tree: Path, tmp_path: Path) -> None:
     assert digest(tree) == before
     copy = tmp_path / "elsewhere"
     copy.mkdir()
-    # Made in another order, too.
+    # Also made in another order.
     for name in ("b.py", "a.py"):
         (copy / name).write_bytes((tree / name).read_bytes())
     assert digest(copy) == before
@@ -77,7 +77,7 @@ def test_every_change_counts(tree: Path) -> None:
     changes("where the name ends")
 
 
-def test_of_files_and_folders_together(tree: Path, tmp_path: Path) -> None:
+def test_files_and_folders_share_one_digest(tree: Path, tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text("one")
     before = digest(lock, tree)
@@ -85,6 +85,6 @@ def test_of_files_and_folders_together(tree: Path, tmp_path: Path) -> None:
     assert digest(lock, tree) != before
 
 
-def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(AnsibleError, match=r"nothing\.txt does not exist on the controller"):
         digest(tmp_path / "nothing.txt")

@@ -34,7 +34,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def added(script: ModuleType, bundle: str | bytes, tmp_path: Path) -> list[str]:
-    """What a bundle of this machine adds."""
+    """The certificates that a bundle of this machine adds."""
     file = tmp_path / "host.pem"
     file.write_bytes(bundle if isinstance(bundle, bytes) else bundle.encode())
     sys.argv[1:] = [str(file)]
@@ -47,7 +47,7 @@ def _arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
 
 
-def test_only_what_debian_lacks_is_added(
+def test_only_certificates_that_debian_lacks_are_added(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = certificate("AAAA") + certificate("PROXY") + certificate("BBBB") + certificate("CORP")
@@ -55,7 +55,7 @@ def test_only_what_debian_lacks_is_added(
     assert "2 certificate authorities" in capsys.readouterr().out
 
 
-def test_how_a_certificate_is_written_makes_no_difference(
+def test_the_layout_of_a_certificate_makes_no_difference(
     script: ModuleType, tmp_path: Path
 ) -> None:
     # Another length of lines, other ends of them, and a comment in nobody's encoding.

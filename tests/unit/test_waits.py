@@ -183,7 +183,7 @@ def test_a_command_that_never_succeeds_ends_the_wait_with_its_message(
     assert "no certificate, after" in output
 
 
-def test_the_clock_goes_on() -> None:
+def test_the_clock_is_monotonic() -> None:
     (before,) = lookup_loader.get("monotonic").run([])
     (after,) = lookup_loader.get("monotonic").run([])
     assert before <= after <= time.monotonic()

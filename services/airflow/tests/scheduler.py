@@ -1,4 +1,4 @@
-"""A real scheduler with a DAG of many tasks, whose work a stand-in does: no API server is needed.
+"""A real scheduler with a DAG of many tasks. A stand-in runs them, so no API server is needed.
 
 Usage: python scheduler.py FOLDER TASKS
 
@@ -29,12 +29,12 @@ from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import update
 
 FOLDER, TASKS = Path(sys.argv[1]), int(sys.argv[2])
-# A name as long as real ones are: it is in each message to a worker several times.
+# As long as real names: each message to a worker contains it several times.
 NAME = "training_" + "with_many_parameters_" * 5
 
 
 def do_the_work(workload, **_options: object) -> int:
-    """Do for a task what its supervisor and the API server do: note that it runs, and its end."""
+    """Record that a task runs, and its end, as its supervisor and the API server do."""
     set_state(workload.ti.id, state=TaskInstanceState.RUNNING)
     with (FOLDER / "began").open("a") as file:
         file.write(f"{workload.ti.map_index} {os.getpid()}\n")
@@ -51,7 +51,7 @@ def set_state(task_instance: object, **values: object) -> None:
 
 
 def main() -> None:
-    # Larger than any limit of the executor: a pool of a user's own.
+    # A user's own pool, larger than any limit of the executor.
     Pool.create_or_update_pool("large", slots=1000, description="", include_deferred=False)
     with DAG(NAME, schedule=None, max_active_tasks=1000) as dag:
         train = task(task_id=NAME, pool="large", retries=0)(lambda number: number)
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def store(dag: DAG) -> None:
-    """Do what the DAG processor does with a DAG that it has read."""
+    """Store the DAG, as the DAG processor does."""
     DagBundlesManager().sync_bundles_to_db()
     dag.relative_fileloc = "scheduler.py"
     parsed = [LazyDeserializedDAG.from_dag(dag)]

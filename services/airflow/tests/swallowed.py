@@ -1,4 +1,4 @@
-"""A real scheduler that is told to end in a callback of the garbage collector.
+"""A real scheduler that gets SIGTERM in a callback of the garbage collector.
 
 Usage: python swallowed.py FOLDER
 """
@@ -24,7 +24,7 @@ def tell_to_end(_: object) -> None:
 
 
 def main() -> None:
-    # What the scheduler calls in each of its rounds.
+    # The scheduler calls this in each of its rounds.
     sync, told = BoundedLocalExecutor.sync, []
 
     def sync_and_collect(executor: BoundedLocalExecutor) -> None:

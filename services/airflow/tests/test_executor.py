@@ -1,4 +1,4 @@
-"""The executor on the scheduler's host: as many tasks as it runs, however many are queued."""
+"""The executor on the scheduler's host: it takes no more tasks than it can run."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ class Scheduler:
         assert self.process.poll() is None, f"the scheduler has ended:\n{log[-4000:]}"
 
     def release(self) -> None:
-        """Let every task end, those that have not begun as well."""
+        """Let every task end, also those that have not begun."""
         (self._folder / "release").touch()
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """The environment of an Airflow whose files are in a folder of its own."""
+    """The environment of an Airflow with its files in its own folder."""
     return os.environ | {
         "AIRFLOW_HOME": str(folder),
         "AIRFLOW__CORE__EXECUTOR": os.environ.get("LASTRO_TEST_EXECUTOR", EXECUTOR),

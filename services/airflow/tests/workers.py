@@ -44,7 +44,7 @@ def outlive_the_worker() -> None:
 
 
 def work(workload, **_options: object) -> int:
-    """Do as a supervisor does: run the task in a process of its own, and wait for it."""
+    """Run the task in a separate process and wait for it, as a supervisor does."""
     global holding
     os.environ["WORKER"] = str(os.getpid())
     holding = SCENARIO == "worker_is_killed_as_it_forks"
@@ -59,7 +59,7 @@ def work(workload, **_options: object) -> int:
 
 
 def run(executor) -> int:
-    """Hand the workload over; return the process of the worker that has begun it."""
+    """Queue the workload; return the process of the worker that has begun it."""
     executor.queued_tasks[WORKLOAD.key] = WORKLOAD
     executor._process_workloads([WORKLOAD])
     until(BEGAN.exists)
@@ -89,7 +89,7 @@ def is_idle(worker) -> bool:
 def idle_worker_ends_first(executor) -> None:
     busy = run(executor)
     idle = next(worker for pid, worker in executor.workers.items() if pid != busy)
-    # The worst order of all: LocalExecutor counts the busy worker first.
+    # The worst order: LocalExecutor counts the busy worker first.
     executor.workers = {busy: executor.workers[busy], idle.pid: idle}
     put = executor.activity_queue.put
 
@@ -115,7 +115,7 @@ def idle_workers_are_killed(executor) -> None:
 def busy_worker_is_killed(executor) -> None:
     kill(executor.workers[run(executor)])
     process = Path("/proc", TASK.read_text(), "stat")
-    # Ended, if nobody has asked for its end yet (Z).
+    # Ended, even if its parent has not collected it yet (Z).
     until(lambda: not process.exists() or process.read_text().rpartition(")")[2].split()[0] == "Z")
 
 

@@ -1,4 +1,4 @@
-"""A real emulator process, and bare moto beside it."""
+"""A real emulator process, and bare moto next to it."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ START_SECONDS = 300
 
 @pytest.fixture(autouse=True, scope="session")
 def _environment() -> Iterator[None]:
-    """What the developer's shell says about AWS must not reach the tests."""
+    """Keep the AWS settings of the developer's shell away from the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -32,7 +32,7 @@ def _environment() -> Iterator[None]:
 
 
 class Emulator:
-    """One emulator process on a port of its own, that can be killed and started again."""
+    """One emulator process on its own port, which can be killed and restarted."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -59,12 +59,12 @@ class Emulator:
         wait_for(f"{self.url}/health", self.process)
 
     def kill(self) -> None:
-        """SIGKILL: nothing gets a chance to be saved."""
+        """Send SIGKILL, so that the process cannot save anything."""
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit status."""
+        """Send SIGTERM and return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
@@ -73,7 +73,7 @@ class Emulator:
 
 
 def client(url: str, service: str, **options: Any) -> Any:
-    """A boto3 client that fails at once instead of trying again."""
+    """A boto3 client that fails at once instead of retrying."""
     config = Config(retries={"total_max_attempts": 1}).merge(options.pop("config", Config()))
     defaults = {
         "endpoint_url": url,
@@ -122,16 +122,16 @@ def _restarted_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Em
 
 @pytest.fixture
 def restarted_emulator(_restarted_emulator: Emulator) -> Emulator:
-    """An emulator that a test may kill and start again; it keeps to names of its own."""
+    """An emulator that a test may kill and restart; the test uses its own names."""
     if _restarted_emulator.process.poll() is not None:
-        # A test that failed left it so.
+        # A failed test left it stopped.
         _restarted_emulator.start()
     return _restarted_emulator
 
 
 @pytest.fixture
 def own_emulator(tmp_path: Path) -> Iterator[Emulator]:
-    """An emulator that the test has for itself, its state too."""
+    """An emulator and a state that only this test uses."""
     emulator = Emulator(tmp_path / "state")
     emulator.start()
     yield emulator
@@ -140,7 +140,7 @@ def own_emulator(tmp_path: Path) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def bare_moto() -> Iterator[str]:
-    """The URL of moto as it comes, to show that a gap is still one."""
+    """The URL of unchanged moto, to show that a gap still exists."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-p", str(port)],
@@ -158,7 +158,7 @@ def bare_moto() -> Iterator[str]:
 def aws(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Makes boto3 clients: of the emulator, and of bare moto, where the test has to fail.
 
-    The day a new moto passes by itself, the gap and its function can go.
+    When a new moto passes, delete the gap's function and the test.
     """
     if request.param == "bare moto":
         url = request.getfixturevalue("bare_moto")

@@ -89,7 +89,7 @@ def signed(emulator: Emulator, method: str, path: str, service: str, region: str
     return requests.request(method, url, headers=dict(request.headers), timeout=10)
 
 
-def test_motos_own_api_is_out_of_reach_even_for_root(emulator: Emulator, bucket: str) -> None:
+def test_motos_own_api_is_unreachable_even_for_root(emulator: Emulator, bucket: str) -> None:
     for service, region in (("s3", REGION), ("motoapi", REGION)):
         assert signed(emulator, "POST", "/moto-api/reset", service, region).status_code == 404
     assert signed(emulator, "POST", "/", "motoapi.amazonaws.com", REGION).status_code == 403
@@ -140,7 +140,7 @@ def test_a_session_needs_its_own_token(emulator: Emulator) -> None:
 
 def test_sessions_end(emulator: Emulator) -> None:
     sts = emulator.client("sts")
-    # AWS allows no less than 15 minutes: past the client's own check, moto takes what it gets.
+    # AWS allows no less than 15 minutes; boto3 checks that, and moto does not.
     sts.meta.events.register(
         "before-call.sts.AssumeRole",
         lambda params, **_: params["body"].update({"DurationSeconds": -1}),
@@ -208,7 +208,7 @@ def test_checksums_of_every_kind_round_trip(
     emulator: Emulator, bucket: str, algorithm: str
 ) -> None:
     if algorithm == "CRC64NVME":
-        # Not one that Python has: boto3 needs the value given.
+        # Python has no such checksum, so boto3 needs the value.
         options = {"ChecksumCRC64NVME": base64.b64encode(bytes(8)).decode()}
     else:
         options = {"ChecksumAlgorithm": algorithm}

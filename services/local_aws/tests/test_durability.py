@@ -1,7 +1,7 @@
-"""What was acknowledged outlives `kill -9`.
+"""Acknowledged changes survive `kill -9`.
 
-Starting an emulator is most of the time that such a test takes: those that do not look at all of an
-account share one.
+Such a test mostly waits for the emulator's start, so the tests that look at a part of the account
+share one emulator.
 """
 
 import hashlib
@@ -282,7 +282,7 @@ def test_the_control_plane_survives(own_emulator: Emulator) -> None:
     assert found["Endpoint"]["Address"] == created["Endpoint"]["Address"]
     assert secrets.get_secret_value(SecretId=arn)["SecretString"] == secret
 
-    # The restored backends are one world, as before: RDS deletes its secret in Secrets Manager.
+    # The restored backends still refer to each other: RDS deletes its secret in Secrets Manager.
     rds.delete_db_instance(DBInstanceIdentifier="platform", SkipFinalSnapshot=True)
     assert secrets.list_secrets()["SecretList"] == []
     restart(own_emulator)
@@ -312,7 +312,7 @@ def test_after_a_restart_an_instance_gets_an_address_that_is_free(
         launch(1)
 
 
-def test_what_the_emulator_adds_to_moto_survives(restarted_emulator: Emulator) -> None:
+def test_the_emulators_own_additions_survive(restarted_emulator: Emulator) -> None:
     dlm, budgets = restarted_emulator.client("dlm"), restarted_emulator.client("budgets")
     policy = dlm.create_lifecycle_policy(
         ExecutionRoleArn="arn:aws:iam::123456789012:role/snapshots",
@@ -373,7 +373,7 @@ def test_a_put_costs_the_same_with_many_objects(restarted_emulator: Emulator, ob
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(fill, range(8)))
 
-    # Side by side, so that what else the machine does weighs on both.
+    # In turns, so that other work of the machine slows both.
     times: dict[str, list[float]] = {few_objects: [], many_objects: []}
     for number in range(60):
         for name in times:
@@ -433,7 +433,7 @@ def test_only_one_of_many_conditional_writers_wins(restarted_emulator: Emulator)
 
 def test_sigterm_stops_at_once(restarted_emulator: Emulator) -> None:
     restarted_emulator.client("secretsmanager").create_secret(Name="kept", SecretString="s")
-    # An agent's question is held for 20 s while there is nothing to do.
+    # An agent's request for work waits for up to 20 s.
     start = time.monotonic()
     assert restarted_emulator.stop() == 0
     assert time.monotonic() - start < 15
@@ -477,7 +477,7 @@ def test_rows_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     store.close()
 
 
-def test_rows_of_a_kind_that_nobody_thought_of_do_not_end_the_writing(tmp_path: Path) -> None:
+def test_unexpected_rows_do_not_end_the_writer(tmp_path: Path) -> None:
     store = Store(tmp_path / "state.sqlite3")
     with pytest.raises(Exception, match="unhashable"):
         store.submit(Unusable({("kind", "name"): b"x"})).result(timeout=10)
@@ -486,7 +486,7 @@ def test_rows_of_a_kind_that_nobody_thought_of_do_not_end_the_writing(tmp_path: 
 
 
 class Unusable(dict):
-    """Rows that cannot be walked through."""
+    """Rows that cannot be iterated."""
 
     def items(self) -> Any:
         raise TypeError("unhashable")

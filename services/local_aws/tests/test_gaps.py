@@ -26,7 +26,7 @@ class Network(NamedTuple):
 
 
 def network(ec2: Any) -> Network:
-    """A VPC with a subnet and a security group of its own."""
+    """A VPC with its own subnet and security group."""
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
     group = ec2.create_security_group(GroupName="hosts", Description="hosts", VpcId=vpc)
@@ -359,7 +359,7 @@ def test_a_copy_of_a_multipart_object_can_be_read(aws: Any) -> None:
 
 
 def make_budget(budgets: Any) -> dict[str, str]:
-    """A budget with a tag and a notification, made as Terraform makes one: what names it."""
+    """A budget with a tag and a notification, created as Terraform does; returns its names."""
     name = unique("budget")
     budgets.create_budget(
         AccountId=ACCOUNT,
@@ -407,7 +407,7 @@ def test_a_bucket_whose_versions_are_suspended_can_be_emptied(aws: Any) -> None:
     s3.delete_bucket(Bucket=name)
 
 
-def test_keys_of_versions_are_escaped_where_that_is_asked_for(aws: Any) -> None:
+def test_keys_of_versions_are_escaped_on_request(aws: Any) -> None:
     s3 = aws("s3")
     name = bucket(s3)
     s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
@@ -554,7 +554,7 @@ def test_sessions_of_sts_are_accepted(aws: Any) -> None:
     ]
 
 
-def test_what_moto_lacks_fails_at_once(aws: Any) -> None:
+def test_calls_that_moto_lacks_fail_at_once(aws: Any) -> None:
     with pytest.raises(ClientError) as missing_action:
         aws("ec2").create_verified_access_instance()
     assert missing_action.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
@@ -575,8 +575,8 @@ def test_addresses_stay_within_the_subnet(emulator: Any) -> None:
     assert ipaddress.ip_address(instance["PrivateIpAddress"]) in ipaddress.ip_network("10.9.1.0/24")
 
 
-def test_what_is_gone_leaves_the_memory() -> None:
-    """A process of its own, as moto is changed for good: first as it comes, then mended."""
+def test_deleted_resources_leave_the_memory() -> None:
+    """In a separate process, for the change to moto is permanent: first without, then with it."""
     program = """
 import weakref
 from local_aws.gaps import core

@@ -18,7 +18,7 @@ ROLES = "meta-data/iam/security-credentials"
 
 @pytest.fixture(scope="module")
 def instance(emulator: Emulator) -> dict[str, Any]:
-    """A running instance whose address is the one the tests call from."""
+    """A running instance with the address that the tests call from."""
     ec2, iam = emulator.client("ec2"), emulator.client("iam")
     vpc = ec2.create_vpc(CidrBlock="127.0.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="127.0.0.0/24", AvailabilityZone=f"{REGION}b")[
@@ -52,7 +52,7 @@ def get(emulator: Emulator, path: str) -> requests.Response:
     return requests.get(f"{emulator.url}/latest/{path}", headers=headers, timeout=10)
 
 
-def test_what_an_instance_is_told(emulator: Emulator, instance: dict[str, Any]) -> None:
+def test_an_instance_reads_its_metadata(emulator: Emulator, instance: dict[str, Any]) -> None:
     for path, expected in {
         "meta-data/instance-id": instance["InstanceId"],
         "meta-data/local-ipv4": "127.0.0.1",
@@ -70,7 +70,9 @@ def test_what_an_instance_is_told(emulator: Emulator, instance: dict[str, Any]) 
     assert get(emulator, "meta-data/public-keys").status_code == 404
 
 
-def test_only_version_two(emulator: Emulator, instance: dict[str, Any]) -> None:
+def test_only_version_two_of_the_metadata_service_answers(
+    emulator: Emulator, instance: dict[str, Any]
+) -> None:
     url = f"{emulator.url}/latest/meta-data/instance-id"
     assert requests.get(url, timeout=10).status_code == 401
     assert requests.get(url, headers={TOKEN: "forged"}, timeout=10).status_code == 401
@@ -87,7 +89,7 @@ def test_strangers_learn_nothing(emulator: Emulator, instance: dict[str, Any]) -
         stranger.mount("http://", adapter)
         url = f"{emulator.url}/latest/api/token"
         assert stranger.put(url, headers={TTL: "60"}, timeout=10).status_code == 404
-        # Nor with the token of somebody else.
+        # Nor with another instance's token.
         ec2 = emulator.client("ec2")
         other = launch(ec2, instance["SubnetId"], "127.0.0.2")
         stolen = {TOKEN: token(emulator).text}
@@ -97,7 +99,7 @@ def test_strangers_learn_nothing(emulator: Emulator, instance: dict[str, Any]) -
 
 
 def test_boto3_uses_the_role_of_its_instance(emulator: Emulator, instance: dict[str, Any]) -> None:
-    """As on a host: nothing is set but where AWS and its metadata service are."""
+    """As on a host: only the addresses of AWS and its metadata service are set."""
     program = (
         "import boto3, json; s3 = boto3.client('s3');"
         f"s3.create_bucket(Bucket='by-role', CreateBucketConfiguration="

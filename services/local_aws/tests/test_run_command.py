@@ -1,4 +1,4 @@
-"""Run Command: what is sent reaches the instances, and what they say comes back.
+"""Run Command: commands reach the instances, and their results come back.
 
 The agent is the one that the hosts of a platform have; it runs here, at the loopback's addresses,
 as those hosts' would at theirs.
@@ -194,7 +194,7 @@ def test_it_runs_on_the_instances_with_all_the_tags_and_on_no_other(
     assert listed["Commands"][0]["TargetCount"] == listed["Commands"][0]["CompletedCount"] == 2
 
 
-def test_a_script_that_fails(
+def test_a_failed_script_is_reported_with_its_exit_code(
     emulator: Emulator, hosts: dict[str, str], make: Callable[..., str]
 ) -> None:
     command = emulator.client("ssm").send_command(
@@ -212,7 +212,7 @@ def test_a_script_that_fails(
 def test_a_script_that_takes_too_long_is_ended_with_all_that_it_started(
     emulator: Emulator, hosts: dict[str, str], make: Callable[..., str], tmp_path: Path
 ) -> None:
-    # Of this run alone.
+    # Only of this run.
     forever = f"sleep 987.{os.getpid()}"
     script = f"{forever} && touch {tmp_path}/late & {forever}"
     command = emulator.client("ssm").send_command(
@@ -243,7 +243,7 @@ def test_parameters_are_put_in_and_checked(
             ssm.send_command(**to, Parameters=bad)
 
 
-def test_a_document_and_an_instance_that_are_not_there(
+def test_a_missing_document_or_instance_is_refused(
     emulator: Emulator, hosts: dict[str, str], launch: Callable[..., str], make: Callable[..., str]
 ) -> None:
     ssm = emulator.client("ssm")
@@ -253,14 +253,14 @@ def test_a_document_and_an_instance_that_are_not_there(
     name = make("true")
     with pytest.raises(ClientError, match="InvalidInstanceId"):
         ssm.send_command(DocumentName=name, InstanceIds=[without_agent])
-    # By tag it is not reached, and no error.
+    # By tag it is not selected, which is no error.
     targets = [{"Key": "tag:Environment", "Values": ["test"]}]
     command = ssm.send_command(DocumentName=name, Targets=targets)
     assert without_agent not in finished(emulator, command)
     emulator.client("ec2").terminate_instances(InstanceIds=[without_agent])
 
 
-def test_who_has_an_agent(emulator: Emulator, hosts: dict[str, str]) -> None:
+def test_instances_with_an_agent_are_listed(emulator: Emulator, hosts: dict[str, str]) -> None:
     (one,) = online(emulator, InstanceIds=[hosts["one"]])
     assert one["PingStatus"] == "Online"
     assert one["IPAddress"] == "127.0.9.11"
@@ -268,7 +268,7 @@ def test_who_has_an_agent(emulator: Emulator, hosts: dict[str, str]) -> None:
     assert found == {hosts["one"], hosts["two"]}
 
 
-def test_what_waits_outlives_a_crash_and_runs_out(
+def test_waiting_commands_survive_a_crash_and_time_out(
     emulator: Emulator,
     hosts: dict[str, str],
     agents: Agents,
@@ -289,11 +289,11 @@ def test_what_waits_outlives_a_crash_and_runs_out(
     assert (tmp_path / "ran").exists()
 
 
-def test_one_that_is_never_fetched_times_out(
+def test_a_command_that_is_never_fetched_times_out(
     emulator: Emulator, hosts: dict[str, str], agents: Agents, make: Callable[..., str]
 ) -> None:
     agents.stop("127.0.9.12")
-    # AWS takes no less than 30 seconds, and boto3 knows; the emulator is not that strict.
+    # AWS takes no less than 30 seconds, which boto3 checks; the emulator is not that strict.
     ssm = emulator.client("ssm", config=Config(parameter_validation=False))
     command = ssm.send_command(
         DocumentName=make("true"), InstanceIds=[hosts["two"]], TimeoutSeconds=1
@@ -318,7 +318,7 @@ def test_only_an_instance_with_a_token_is_handed_work(
 
 
 def test_the_gaps_are_motos(aws: Any) -> None:
-    """What was sent to an instance that has no agent has not succeeded."""
+    """A command for an instance without an agent does not succeed."""
     ssm = aws("ssm")
     name = f"test-{time.time_ns()}"
     ssm.create_document(Content=document("true"), Name=name, DocumentType="Command")

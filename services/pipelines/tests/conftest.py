@@ -1,4 +1,4 @@
-"""What the tests share: a real MLflow server with an empty registry."""
+"""Shared by the tests: a real MLflow server with an empty registry."""
 
 import os
 import signal

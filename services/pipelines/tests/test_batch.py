@@ -26,7 +26,7 @@ from model_api.preparing.prepare import prepare_downloaded
 from sklearn.linear_model import LinearRegression
 
 from lastro_pipelines import batch
-from lastro_pipelines.batch import BatchError
+from lastro_pipelines.files import BatchError
 
 RUN = "scheduled__2026-11-24T00:00:00+00:00"
 
@@ -59,7 +59,7 @@ def model(mlflow_url: str) -> str:
 
 
 class Bench:
-    """Where a test has its files, and what it scores them with."""
+    """The files of a test, and the model that scores them."""
 
     def __init__(self, url: str, model: str) -> None:
         self.model = model
@@ -127,7 +127,7 @@ def s3(tracking: str, model: str, emulator: Emulator, monkeypatch: pytest.Monkey
     return Bench(f"s3://artifacts/{uuid4().hex[:8]}", model)
 
 
-def test_files_in_s3_are_scored_and_their_lineage_is_told(s3: Bench) -> None:
+def test_files_in_s3_are_scored_and_their_lineage_is_recorded(s3: Bench) -> None:
     s3.put("b/two.parquet", pa.table({"n": pa.array([3], pa.int32()), "a": [1.5], "id": [7]}))
     s3.put("a.csv", 'id,a,n\nx,1.0,2\n"y\nz",2.5,1\n')
     s3.put("_hidden/c.csv", "a,n\n9,9\n")
@@ -185,10 +185,10 @@ def test_files_in_s3_are_scored_and_their_lineage_is_told(s3: Bench) -> None:
     assert run.data.tags["pipeline_run_id"] == RUN
 
 
-def test_a_repetition_writes_its_own_folder_anew_and_no_other(bench: Bench) -> None:
+def test_a_repeated_batch_replaces_only_its_own_folder(bench: Bench) -> None:
     bench.put("a.csv", "a,n\n1,1\n")
     bench.put("b.csv", "a,n\n2,2\n")
-    # Its name differs in its punctuation alone.
+    # Its name differs only in punctuation.
     other_run = bench.score(RUN.replace(":", "-"))
     other_version = bench.score(version="2")
     assert other_version["alias"] is None
@@ -209,7 +209,7 @@ def test_a_repetition_writes_its_own_folder_anew_and_no_other(bench: Bench) -> N
     assert other_run["output"] != first["output"]
 
 
-def test_an_attempt_that_fails_is_not_taken_for_whole(bench: Bench) -> None:
+def test_a_failed_attempt_leaves_no_success_marker(bench: Bench) -> None:
     bench.put("a.csv", "a,n\n1,1\n")
     folder = bench.score()["output"]
     bench.put("b.csv", "a,n\n1,1\n1,2\n1,many\n")
@@ -222,20 +222,20 @@ def test_an_attempt_that_fails_is_not_taken_for_whole(bench: Bench) -> None:
 def test_a_missing_value_is_named_by_file_column_and_row(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastro_pipelines.batch._ROWS", 10)
+    monkeypatch.setattr("lastro_pipelines.files._ROWS", 10)
     values = [1.0] * 25
     bench.put("a.parquet", pa.table({"a": values, "n": [1] * 25}))
     bench.put("b.parquet", pa.table({"a": [*values[:23], None, 1.0], "n": [1] * 25}))
     with pytest.raises(BatchError, match=r"b\.parquet: column 'a', row 23: must not be missing"):
         bench.score()
-    # Of the file that was half scored there is nothing.
+    # The file that was half scored has no output.
     assert [name.rpartition("/")[2] for name in bench.written()] == ["part-00000.parquet"]
 
 
 def test_a_file_that_was_half_scored_is_not_in_s3(
     s3: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastro_pipelines.batch._ROWS", 10)
+    monkeypatch.setattr("lastro_pipelines.files._ROWS", 10)
     s3.put("a.parquet", pa.table({"a": [1.0] * 25, "n": [1] * 25}))
     s3.put("b.parquet", pa.table({"a": [*[1.0] * 23, None, 1.0], "n": [1] * 25}))
     with pytest.raises(BatchError, match=r"b\.parquet: column 'a', row 23"):
@@ -246,10 +246,10 @@ def test_a_file_that_was_half_scored_is_not_in_s3(
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no .csv and no .parquet file below file:"),
-        ({"x.csv": "a\n1\n"}, r"x\.csv: has no column 'n', which version 1 of 'sum-.*it has 'a'"),
-        ({"x.csv": "a,n,a\n1,1,1\n"}, r"x\.csv: has the column 'a' twice"),
-        ({"x.csv": "a,n,prediction\n1,1,1\n"}, r"x\.csv: has a column 'prediction'.*rename it"),
+        ({}, "no .csv or .parquet file below file:"),
+        ({"x.csv": "a\n1\n"}, r"x\.csv: column 'n' is missing, which version 1 of 'sum-.*has 'a'"),
+        ({"x.csv": "a,n,a\n1,1,1\n"}, r"x\.csv: column 'a' appears more than once"),
+        ({"x.csv": "a,n,prediction\n1,1,1\n"}, r"x\.csv: column 'prediction'.*Rename it"),
         ({"x.csv": ""}, r"x\.csv cannot be read: .*[Ee]mpty"),
         ({"x.csv": "a,n\n1,1\n1\n"}, r"x\.csv.*Row #3.*Expected 2 columns, got 1"),
         ({"x.csv": "a,n\n1,1.5\n"}, r"x\.csv.*Row #2.*1\.5"),
@@ -266,22 +266,20 @@ def test_files_that_cannot_be_scored_are_named(
         bench.score()
 
 
-def test_a_source_and_a_model_that_are_none_are_named(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_source_or_model_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for target in (bench.source, f"{bench.source}/out", bench.source.removesuffix("/in")):
-        with pytest.raises(BatchError, match="lie in one another"):
+        with pytest.raises(BatchError, match="overlap"):
             bench.score(target=target)
-    with pytest.raises(BatchError, match="no version of 'beer' is 'champion'"):
+    with pytest.raises(BatchError, match="'beer' has no version with the alias 'champion'"):
         bench.score(model="beer")
     with pytest.raises(BatchError, match=r"version 9 of 'sum-.*' cannot be used"):
         bench.score(version="9")
-    with pytest.raises(BatchError, match=r"'in' is no address.*set LASTRO_BATCH_URL"):
+    with pytest.raises(BatchError, match=r"'in' is not a valid address.*set LASTRO_BATCH_URL"):
         bench.score(source="in")
     with pytest.raises(BatchError, match="'gs://x/in' is neither s3://"):
         bench.score(source="gs://x/in")
     monkeypatch.setenv("LASTRO_BATCH_URL", bench.source.removesuffix("/in"))
-    with pytest.raises(BatchError, match=r"'in/\.\./\.\./x' is no address"):
+    with pytest.raises(BatchError, match=r"'in/\.\./\.\./x' is not a valid address"):
         bench.score(source="in/../../x")
     bench.put("a.csv", "a,n\n1,1\n")
     assert bench.score(source="in", target="out")["rows"] == 1
@@ -290,7 +288,7 @@ def test_a_source_and_a_model_that_are_none_are_named(
 def test_memory_does_not_grow_with_the_files(bench: Bench) -> None:
     rows = 600_000
     random = np.random.default_rng(0)
-    # One row group: what would be held as a whole by those who read a file in its own pieces.
+    # One row group: a reader that takes whole row groups would hold all of it.
     table = pa.table({"a": random.random(rows), "n": random.integers(0, 2**60, rows)})
     size = table.nbytes
     bench.put("a.parquet", table, row_group_size=rows)
@@ -314,7 +312,7 @@ def test_a_model_of_any_name_is_found_and_scored(bench: Bench) -> None:
         bench.client.create_registered_model(name)
         bench.client.create_model_version(name, f"models:/{model_id}", model_id=model_id)
         bench.client.set_registered_model_alias(name, "champion", "1")
-        # As `make promote` and the dashboard ask for versions.
+        # By the same search as `make promote` and the dashboard.
         condition = f"name IN ({json.dumps(name, ensure_ascii=False)})"
         assert [v.name for v in bench.client.search_model_versions(condition)] == [name]
         first, again = bench.score(model=name), bench.score(model=name)
@@ -376,6 +374,6 @@ def test_times_gaps_and_structs_score_as_over_http(tmp_path: Path) -> None:
 
     wrong = pa.table({"at": pa.array([1], pa.duration("s"))})
     pq.write_table(wrong, source / "c.parquet")
-    message = r"c\.parquet: the column 'at' is duration\[s\] here; the model takes datetime"
+    message = r"c\.parquet: column 'at' has the type duration\[s\], but the model takes datetime"
     with pytest.raises(BatchError, match=message):
         batch._score_all(version, f"file://{source}", f"file://{tmp_path}/out")

@@ -1,4 +1,4 @@
-"""Every type that a Parquet file can hold scores as over HTTP, or is refused by a sentence."""
+"""Every type of a Parquet file scores as over HTTP, or is refused with a message."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ BYTES = b"\xff\x00ab"
 B64 = base64.b64encode(BYTES).decode()
 NONE = object()  # JSON has no such value
 
-# Each type of Arrow: a value of it, as Python has it and as a request's JSON does.
+# Each type of Arrow, with a value of it in Python and in a request's JSON.
 TYPES: list[tuple[pa.DataType, Any, Any]] = [
     (pa.null(), None, None),
     (pa.bool_(), True, True),
@@ -94,7 +94,7 @@ SIGNATURE: dict[str, dict[str, Any]] = {
     "map": {"type": "map", "values": {"type": "double"}},
     "any": {"type": "any"},
 }
-# For each type of a signature, as many of the types above are taken at least.
+# Type of a signature -> how many of the types above it takes, at least.
 TAKEN = {
     "boolean": 1,
     "integer": 11,
@@ -123,7 +123,7 @@ def test_each_type_of_arrow_scores_as_over_http_or_is_refused_by_name(name: str)
         taken = 0
         for kind, value, sent in TYPES:
             if reason := columns.fault(column, kind):
-                assert reason == f"the column 'c' is {kind} here; the model takes {name}"
+                assert reason == f"column 'c' has the type {kind}, but the model takes {name}"
                 continue
             try:
                 frame = pd.DataFrame({"c": columns.series(column, array_of(kind, value))})

@@ -1,4 +1,4 @@
-"""A champion is replaced by what is better, not by chance."""
+"""A champion is replaced by a better model, not by chance."""
 
 from collections.abc import Callable
 from itertools import permutations
@@ -43,11 +43,11 @@ def by_seed(splits: data.Splits) -> list[Losses]:
 
 
 @pytest.mark.parametrize("margin", [0.0, comparing.MARGIN])
-def test_what_differs_by_its_seed_is_promoted_no_more_often_than_documented(
+def test_models_that_differ_by_their_seed_are_promoted_no_more_often_than_documented(
     by_seed: list[Losses], margin: float
 ) -> None:
     pairs = list(permutations(by_seed, 2))
-    # A lower log loss is what half of them have.
+    # Half of them have a lower log loss.
     assert np.mean([theirs.mean() - ours.mean() > 1e-6 for ours, theirs in pairs]) > 0.4
     promoted = [compare(ours, theirs, margin=margin).better for ours, theirs in pairs]
     assert np.mean(promoted) <= comparing.SIGNIFICANCE
@@ -67,12 +67,12 @@ def test_seven_retrainings_that_differ_by_their_seed_leave_the_champion(
         (lambda random, shape: random.normal(size=shape), 0.01),
         (lambda random, shape: random.standard_t(3, size=shape), 0.01),
         (lambda random, shape: random.exponential(size=shape) - 1, 0.01),
-        # Better on most rows, much worse on a few: the hardest for so few rows.
+        # Better on most rows, much worse on a few: the hardest case for so few rows.
         (lambda random, shape: 1 - random.exponential(size=shape), 0.02),
     ],
     ids=["normal", "heavy tails", "large gains", "large losses"],
 )
-def test_a_gain_of_the_margin_alone_is_seldom_taken_for_more(
+def test_a_gain_equal_to_the_margin_is_rarely_promoted(
     draw: Callable[[np.random.Generator, tuple[int, int]], Losses], most: float
 ) -> None:
     random = np.random.default_rng(7)
@@ -95,15 +95,17 @@ def test_a_clearly_better_model_is_found_with_few_rows(splits: data.Splits) -> N
     assert outcome.better and outcome.p is not None and outcome.p < 0.005
     assert "exceeds the margin of 0.01 (one-sided paired test on " in outcome.reason()
     assert not compare(weak, good).better
-    # A margin is meant: a gain below it is none.
+    # A gain below the margin does not count.
     assert not compare(good, weak, margin=2.0).better
 
 
-def test_too_few_rows_say_so() -> None:
+def test_too_few_rows_give_no_verdict() -> None:
     theirs = np.linspace(1, 2, comparing.MINIMUM_ROWS)
     few = compare(theirs[1:] - 1, theirs[1:])
     assert (few.better, few.p) == (False, None)
-    assert few.reason() == "19 held-out rows are too few to compare them: it takes 20 or more"
+    assert few.reason() == (
+        "19 held-out rows are too few to compare the models: at least 20 are needed"
+    )
     assert compare(theirs - 1, theirs).better
     assert not compare(np.array([]), np.array([])).better
 
@@ -147,10 +149,10 @@ def test_of_many_rows_the_normal_distribution_is_enough() -> None:
         (np.ones(30), np.ones(30), {"margin": -1.0}, "margin is -1.0"),
         (np.ones(30), np.ones(30), {"margin": float("nan")}, "margin is nan"),
         (np.ones(30), np.ones(30), {"margin": float("inf")}, "margin is inf"),
-        (np.ones(30), np.ones(30), {"significance": 5.0}, "significance 5.0"),
+        (np.ones(30), np.ones(30), {"significance": 5.0}, "significance is 5.0"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_losses_that_cannot_be_compared_are_refused(
     ours: Losses, theirs: Losses, options: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -166,7 +168,7 @@ def test_losses_are_those_of_the_metrics() -> None:
     losses = comparing.log_losses(truth, probabilities, classes)
     assert losses.shape == (50,)
     assert losses.mean() == pytest.approx(log_loss(truth, probabilities, labels=classes))
-    with pytest.raises(ValueError, match=r"does not know the classes \['c'\]"):
+    with pytest.raises(ValueError, match=r"has no probability for the classes \['c'\]"):
         comparing.log_losses(truth, probabilities[:, :2], ["a", "b"])
     assert list(comparing.squared_errors([1, 2], [3, 2])) == [4, 0]
     assert list(comparing.absolute_errors([1, 2], [3, 2])) == [2, 0]
@@ -177,25 +179,25 @@ def test_losses_are_those_of_the_metrics() -> None:
     [lambda p: p * 30, lambda p: p - 0.5, lambda p: np.log(p), lambda p: p / 2],
     ids=["beyond 1", "below 0", "logarithms", "halves"],
 )
-def test_scores_that_are_no_probabilities_do_not_win(spoil: Callable) -> None:
+def test_scores_instead_of_probabilities_are_refused(spoil: Callable) -> None:
     random = np.random.default_rng(0)
     probabilities, truth = random.dirichlet((1, 1, 1), 50), random.choice([0, 1, 2], 50)
     comparing.log_losses(truth, probabilities.astype("float32"), [0, 1, 2])
-    with pytest.raises(ValueError, match="are they scores"):
+    with pytest.raises(ValueError, match="Does the model return scores"):
         comparing.log_losses(truth, spoil(probabilities), [0, 1, 2])
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     truth = [0, 1] * 20
-    with pytest.raises(ValueError, match=r"shape \(40,\), the truth of \(40,\), .* 2 classes"):
+    with pytest.raises(ValueError, match=r"shape \(40,\), the truth has \(40,\), .* 2 classes"):
         comparing.log_losses(truth, np.full(40, 0.5), [0, 1])
-    with pytest.raises(ValueError, match=r"does not know the classes \['z', None\]"):
+    with pytest.raises(ValueError, match=r"has no probability for the classes \['z', None\]"):
         comparing.log_losses(
             np.array([None, "z"], dtype=object), np.full((2, 2), 0.5), np.array(["a", "b"])
         )
     for errors in (comparing.squared_errors, comparing.absolute_errors):
         # As a column, each row would be compared with every other.
-        with pytest.raises(ValueError, match=r"\(40,\) and the predictions of \(40, 1\)"):
+        with pytest.raises(ValueError, match=r"\(40,\) and the predictions have \(40, 1\)"):
             errors(truth, np.zeros((40, 1)))
-        with pytest.raises(ValueError, match="one value a row"):
+        with pytest.raises(ValueError, match="one value per row"):
             errors(truth, 1.0)

@@ -13,8 +13,8 @@ from lastro_pipelines import data, steps
 
 DAGS = Path(__file__).parents[3] / "dags"
 
-# Importing Airflow takes many seconds: each of these does in one process what belongs together.
-# What Airflow's `dag.test()` prints is a log; the outcome is the exit code.
+# Importing Airflow takes many seconds, so each of these does several steps in one process.
+# Airflow's `dag.test()` prints a log; the outcome is the exit code.
 RUN = """
 import sys
 from airflow.utils.db import initdb
@@ -49,7 +49,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> "Airflow":
 
 
 class Airflow:
-    """An Airflow environment with an empty database of its own."""
+    """An Airflow environment with its own empty database."""
 
     def __init__(self, home: Path) -> None:
         python = os.environ.get("LASTRO_AIRFLOW_PYTHON")
@@ -71,7 +71,7 @@ class Airflow:
         }
 
     def run(self, *arguments: str, **environment: str) -> str:
-        """Run Airflow's Python; return what it printed, fail with all of it."""
+        """Run Airflow's Python; return its output, or fail with it."""
         result = subprocess.run(
             [self.python, *arguments],
             env=self.environment | environment,
@@ -96,7 +96,7 @@ def test_it_trains_and_promotes(airflow: Airflow, tracking: str) -> None:
     assert registered.aliases == {steps.ALIAS: "1"}
 
 
-def test_it_scores_what_lies_below_a_prefix(
+def test_it_scores_the_files_below_a_prefix(
     airflow: Airflow, tracking: str, tmp_path: Path
 ) -> None:
     # The version that the test before trained and promoted.

@@ -1,4 +1,4 @@
-"""The data: what is refused and how it is split."""
+"""The checks of the data, and its splits."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_missing_and_repeated_columns_are_named(wine: pd.DataFrame) -> None:
     assert refused.value.problems == [
         "column 'ash' is missing",
         "column 'hue' is missing",
-        "column 'alcohol' stands more than once",
+        "column 'alcohol' appears more than once",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The rules of `lastro_promotion`: what a rollback returns to, whatever happened before."""
+"""The rules of `lastro_promotion`: which version a rollback returns to."""
 
 import json
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class World:
         self.tags: dict[str, str] = {}
         self.versions = {str(number) for number in range(1, 7)}
         self.current: str | None = None
-        # One word a version and host: the last time that it served or failed there.
+        # One entry per version and host: the last time that it served or failed there.
         self.words: list[dict[str, tuple[str, datetime]]] = [{} for _ in range(hosts)]
         self.left: set[str] = set()
 
@@ -118,7 +118,7 @@ class World:
         return rollback_target(self.tags, ALIAS, self.current, self.reports, self.versions)
 
     def allowed(self) -> list[str]:
-        """What a rollback may return to, the best last."""
+        """The versions that a rollback may return to, the best last."""
         served: dict[str, datetime] = {}
         failed: set[str] = set()
         for words in self.words:
@@ -133,7 +133,7 @@ class World:
 
 version = st.integers(1, 6).map(str)
 host = st.integers(0, 1)
-# Mostly what leads somewhere: few sequences of unrelated steps leave two versions to choose from.
+# Mostly steps that belong together: unrelated ones rarely leave two versions to choose from.
 steps = st.one_of(
     *[st.tuples(st.just("let_serve"), version, host)] * 3,
     st.tuples(st.just("let_fail"), version, host),
@@ -176,7 +176,7 @@ def test_a_rollback_returns_to_the_last_that_served_and_may_serve(steps: Steps) 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(st.lists(steps | st.tuples(st.just("move_unrecorded"), version), min_size=8, max_size=30))
-# The entry that says what was rolled back from is forgotten.
+# The entry of the rollback is forgotten.
 @example(
     [
         ("promote", "1"),
@@ -230,7 +230,7 @@ def test_a_second_rollback_goes_one_further_back() -> None:
     reason = world.target().reason
     assert "there is no version to roll back to: champion points to version 1 now" in reason
     assert "version 2 was rolled back from" in reason and "version 3 was rolled back" in reason
-    # On purpose, it may serve again, and is what a later rollback returns to.
+    # Promoted again, it may serve, and a later rollback returns to it.
     world.promote("3")
     world.serve(0)
     world.promote("4")
@@ -249,14 +249,14 @@ def test_hosts_that_disagree_bar_a_version_that_failed_on_one_of_them() -> None:
     world.fail(1)
     world.promote("4")
     assert world.target().version == "2"
-    # It failed for a reason that is over: its last attempt counts.
+    # Its failure is over: the last attempt counts.
     world.promote("3")
     world.serve(1)
     world.promote("4")
     assert world.target().version == "3"
 
 
-def test_what_a_replaced_host_has_forgotten_is_in_the_record() -> None:
+def test_the_record_keeps_the_reports_of_replaced_hosts() -> None:
     world = World(hosts=1)
     for number in "123":
         world.promote(number)
@@ -271,7 +271,7 @@ def test_what_a_replaced_host_has_forgotten_is_in_the_record() -> None:
     assert world.target().version == "2"
 
 
-def test_a_failure_that_a_replaced_host_has_forgotten_is_in_the_record() -> None:
+def test_the_record_keeps_the_failures_of_replaced_hosts() -> None:
     world = World()
     world.promote("1")
     world.serve(0)
@@ -288,7 +288,7 @@ def test_a_failure_that_a_replaced_host_has_forgotten_is_in_the_record() -> None
 
 
 def test_hosts_with_different_clocks_do_not_hide_a_failure() -> None:
-    """One served a version before it failed on the other, by a clock that is ahead."""
+    """One host served a version before it failed on the other, by a clock that is ahead."""
     world = World()
     world.promote("1")
     world.serve(1)
@@ -298,16 +298,16 @@ def test_hosts_with_different_clocks_do_not_hide_a_failure() -> None:
     world.promote("3")
     world.words[0] = {}
     assert world.target().version == "1"
-    # The one that served it is replaced as well.
+    # The host that served it is replaced as well.
     world.promote("4")
     world.words[1] = {}
     assert world.target().version == "1"
-    # News of it that is later than all before.
+    # A later report of it.
     world.words[1]["2"] = "served", world.now + timedelta(minutes=2)
     assert world.target().version == "2"
 
 
-def test_a_move_that_nobody_recorded_shows_and_may_be_meant() -> None:
+def test_an_unrecorded_move_shows_and_may_be_the_target() -> None:
     world = World(hosts=1)
     for number in "123":
         world.promote(number)
@@ -331,7 +331,7 @@ def test_two_first_promotions_at_once_find_one_unrecorded_move() -> None:
 
 
 def legacy(*versions: str, seconds: int = 60) -> dict[str, str]:
-    """The tag of the release before, with so many seconds between two entries."""
+    """The tag of the previous release, with that many seconds between two entries."""
     entries = [
         {
             "version": v,
@@ -348,7 +348,7 @@ def legacy(*versions: str, seconds: int = 60) -> dict[str, str]:
     ("versions", "target"),
     [("123", "2"), ("1232", "1"), ("123212", None), ("12324", "2"), ("1", None), ("", None)],
 )
-def test_a_record_of_the_release_before_is_read(
+def test_a_record_of_the_previous_release_is_read(
     versions: str, target: str | None, seconds: int
 ) -> None:
     tags = legacy(*versions, seconds=seconds)
@@ -357,7 +357,7 @@ def test_a_record_of_the_release_before_is_read(
     assert rollback_target(tags, ALIAS, current, [], set("12345")).version == target
 
 
-def test_what_the_release_before_promoted_in_vain_is_no_target() -> None:
+def test_a_version_of_the_previous_release_that_never_served_is_no_target() -> None:
     entry = {
         "version": "1",
         "since": (BEGAN + timedelta(seconds=5)).isoformat(),
@@ -374,7 +374,7 @@ def test_what_the_release_before_promoted_in_vain_is_no_target() -> None:
     assert rollback_target(tags, ALIAS, "1", [known], set("1234")).version is None
 
 
-def test_a_record_of_the_release_before_goes_on_in_the_new_form() -> None:
+def test_a_record_of_the_previous_release_continues_in_the_new_form() -> None:
     world = World(hosts=1)
     world.tags, world.current, world.seconds = legacy("1", "2"), "2", 3600
     world.serve(0)
@@ -392,7 +392,7 @@ def test_a_record_of_the_release_before_goes_on_in_the_new_form() -> None:
 
 
 def entry(**changes: Any) -> str:
-    """A readable entry, but for the changes."""
+    """A readable entry with these changes."""
     return json.dumps({"version": "1", "by": "ana", "at": BEGAN.isoformat()} | changes)
 
 
@@ -413,7 +413,7 @@ def entry(**changes: Any) -> str:
     ],
     ids=lambda text: text[:60],
 )
-def test_what_is_no_record_is_passed_over(text: str) -> None:
+def test_invalid_records_are_ignored(text: str) -> None:
     tags = {TAG: text, f"{TAG}/x": text, "lastro.history.other": "[]", "team": "a"}
     assert moves(tags, ALIAS) == []
     assert aliases(tags) == ["champion", "other"]

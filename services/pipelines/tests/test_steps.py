@@ -26,7 +26,7 @@ from lastro_pipelines.candidates import CANDIDATES, Candidate
 
 
 class Pipeline:
-    """One pipeline run with an experiment and a model of its own."""
+    """One pipeline run with its own experiment and model."""
 
     def __init__(self, uri: str) -> None:
         self.client = MlflowClient(uri, uri)
@@ -83,7 +83,7 @@ class Pipeline:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_forest() -> Iterator[None]:
-    """A tenth of the trees: what the steps do with a model is the same, and takes less long."""
+    """A tenth of the trees: the steps do the same with the model, in less time."""
     forest = CANDIDATES["random-forest"]
     small = replace(forest, params={**forest.params, "n_estimators": 10})
     with pytest.MonkeyPatch.context() as patch:
@@ -161,8 +161,8 @@ def test_the_first_run_makes_the_best_candidate_champion(tracking: str, first: F
     assert registered.run_id == summary["run_id"]
     assert registered.tags["pipeline_run_id"] == pipeline.run_id
     assert registered.tags["dataset_hash"] == parent.data.tags["dataset_hash"]
-    # Why it serves is written where somebody looks for it.
-    assert summary["reason"] == "promoted: no version was champion yet"
+    # The reason is where people look for it.
+    assert summary["reason"] == "promoted: there was no champion yet"
     for tags in (registered.tags, parent.data.tags, lowest.data.tags):
         assert tags["decision"] == summary["reason"]
 
@@ -217,7 +217,7 @@ def test_the_same_data_gives_the_same_model_which_is_not_promoted(
     tracking: str, first: FirstRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline, before, _ = first
-    # Of the pipeline that the tests before look into there is nothing more to ask.
+    # Other tests check the first run of this pipeline.
     pipeline.run_id = "second"
     second = pipeline.run(list(CANDIDATES))
     assert second["version"] != before["version"]
@@ -225,7 +225,7 @@ def test_the_same_data_gives_the_same_model_which_is_not_promoted(
     assert second["champion"] == {"version": before["version"], "metrics": before["metrics"]}
     assert second["promoted"] is False
     assert second["reason"].startswith("not promoted: log loss ")
-    assert "the gain of 0 a row is not shown to exceed the margin of 0.01" in second["reason"]
+    assert "the gain of 0 per row is not shown to exceed the margin of 0.01" in second["reason"]
     assert second["comparison"]["p"] == 1.0
     assert second["reason"] in capsys.readouterr().out
     assert pipeline.client.get_run(second["run_id"]).data.tags["decision"] == second["reason"]
@@ -247,7 +247,7 @@ def test_a_better_model_takes_the_alias_and_a_worse_one_does_not(
     again = pipeline.run([worse])
     assert again["promoted"] is False
     assert pipeline.champion() == better["version"]
-    # Who let which version serve, for a rollback to find.
+    # The record, for a rollback.
     assert pipeline.history() == [
         (guess["version"], f"airflow: {first_run}"),
         (better["version"], "airflow: better"),
@@ -293,7 +293,7 @@ def test_people_who_promote_at_the_same_time_are_all_on_record(tracking: str) ->
     client.create_registered_model(model)
     for _ in range(5):
         client.create_model_version(model, "s3://nowhere/model")
-    # MLflow refuses one of two who set an alias that is not there yet.
+    # MLflow refuses one of two callers that set a new alias.
     client.set_registered_model_alias(model, "champion", "5")
     together = Barrier(4)
 
@@ -301,7 +301,7 @@ def test_people_who_promote_at_the_same_time_are_all_on_record(tracking: str) ->
         together.wait()
         history.promote(client, model, "champion", str(version), before="5", by=f"p{version}")
 
-    # They have all seen the same champion; whoever is late finds another one, and changes nothing.
+    # All have seen the same champion; the late ones find another one, and change nothing.
     read = client.get_registered_model
     seen = read(model)
     client.get_registered_model = lambda _: seen  # type: ignore[method-assign]
@@ -313,7 +313,7 @@ def test_people_who_promote_at_the_same_time_are_all_on_record(tracking: str) ->
     assert sorted((m.version, m.by) for m in told[1:]) == [(str(v), f"p{v}") for v in range(1, 5)]
     current = read(model).aliases["champion"]
     refused = history.promote(client, model, "champion", "5", before="5", by="late")
-    assert refused == f"somebody moved champion meanwhile, it points to version {current} now"
+    assert refused == f"somebody else moved champion meanwhile: it now points to version {current}"
     assert read(model).aliases["champion"] == current
 
 
@@ -332,7 +332,7 @@ def test_retries_leave_what_one_run_leaves(pipeline: Pipeline) -> None:
     assert len(pipeline.runs()) == 2
 
 
-def test_an_attempt_that_was_cut_short_is_made_again(pipeline: Pipeline) -> None:
+def test_an_interrupted_attempt_is_repeated(pipeline: Pipeline) -> None:
     validated = pipeline.validate()
     parent = pipeline.client.get_run(validated["parent_run_id"])
     cut = pipeline.client.create_run(
@@ -349,7 +349,9 @@ def test_an_attempt_that_was_cut_short_is_made_again(pipeline: Pipeline) -> None
     assert pipeline.client.get_run(cut.info.run_id).info.status == "FAILED"
 
 
-def test_bad_data_fails_the_run_and_good_data_mends_it(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_bad_data_fails_the_run_and_good_data_repairs_it(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
     frame = data.load()
     path = tmp_path / "wine.csv"
     pipeline.source = str(path)
@@ -381,17 +383,17 @@ def test_a_champion_that_cannot_be_measured_is_named(pipeline: Pipeline) -> None
         info = mlflow.sklearn.log_model(stranger, name="model", pip_requirements=["scikit-learn"])
     mlflow.register_model(info.model_uri, pipeline.model)
     pipeline.client.set_registered_model_alias(pipeline.model, "champion", "1")
-    with pytest.raises(steps.PipelineError, match=r"version 1 .* point the alias"):
+    with pytest.raises(steps.PipelineError, match=r"version 1 .* Point the alias"):
         pipeline.run(["logistic-regression"])
     assert pipeline.champion() == "1"
 
 
-def test_steps_out_of_order_say_so(pipeline: Pipeline) -> None:
+def test_steps_out_of_order_are_refused(pipeline: Pipeline) -> None:
     with pytest.raises(steps.PipelineError, match="run validate first"):
         pipeline.train("logistic-regression", "0" * 16)
     with pytest.raises(steps.PipelineError, match="no candidate was trained"):
         pipeline.register([], "0" * 16)
-    with pytest.raises(ValueError, match="choose one of logistic-regression, random-forest"):
+    with pytest.raises(ValueError, match="Choose one of: logistic-regression, random-forest"):
         pipeline.train("perceptron", "0" * 16)
 
 

@@ -1,4 +1,4 @@
-"""Measure serving: Lastro's model API beside others, on this machine, in one run.
+"""Measure serving: Lastro's model API and other servers, on this machine, in one run.
 
 Usage: make bench-serving [PART=promotion] [ROUNDS=3] [DURATION=4]
 

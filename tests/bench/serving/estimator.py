@@ -1,4 +1,4 @@
-"""What scikit-learn's own predict takes, with nothing around it.
+"""The time of scikit-learn's own predict, without a server.
 
 Run with the model API's environment: estimator.py FOLDER
 """

@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """What is due, who is free, what was answered."""
+    """The requests that are due, the free connections, and the answers."""
 
     def __init__(self, request: bytes) -> None:
         self.request = request

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, and what it is asked."""
+"""The compared servers: how each is started, and the requests that it gets."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def model_api_environment() -> Path:
 
 
 def peer_environment(name: str) -> Path:
-    """The bin/ of the environment of a server beside which ours is measured."""
+    """The bin/ of the environment of a server that ours is compared with."""
     return environment(f"bench-{name}", PROJECT / PEERS[name])
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: what it wants to be asked, and the processes that were started for it.
+    """A running server: the requests that it takes, and the processes that were started for it.
 
     ``split`` tells whether rows go as ``dataframe_split``; ``text``, whether with numbers as text,
     which only MLflow's own code reads.
@@ -213,7 +213,7 @@ def champions(url: str, names: list[str]) -> Iterator[None]:
 
 @contextmanager
 def lastro(folder: Path, url: str, models: list[str], compiled: bool) -> Iterator[Server]:
-    """Run the model API as its units do: one worker, the follower beside it.
+    """Run the model API as its units do: one worker and the follower.
 
     Args:
         folder: for its state and logs.
@@ -292,7 +292,7 @@ def peer(name: str, folder: Path, model: Path) -> Iterator[Server]:
 
 
 def sample(models: Path, rows: int) -> dict:
-    """That many of the wines beside the models, as MLflow's ``dataframe_split``."""
+    """That many of the wines in the models' folder, as MLflow's ``dataframe_split``."""
     table = json.loads((models / "wine.json").read_text())
     return {"columns": table["columns"], "data": [table["data"][n % 178] for n in range(rows)]}
 

@@ -1,4 +1,4 @@
-"""What is verified runs already."""
+"""The verified platform runs already."""
 
 from __future__ import annotations
 

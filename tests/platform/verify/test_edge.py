@@ -1,4 +1,4 @@
-"""The edge, as a browser meets it; without a domain there is none."""
+"""The edge, as a browser sees it; without a domain there is no edge."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ if DOMAIN:
         }.items():
             assert platform.visit(service, path).status == 401, service
 
-    def test_what_tasks_ask_airflow_by_is_not_for_visitors(platform: Platform) -> None:
+    def test_the_api_of_tasks_is_hidden_from_visitors(platform: Platform) -> None:
         path = "/execution/health"
         assert platform.ask("airflow", path).status_code == 200
         assert platform.visit("airflow", path).status == 404
 
     @pytest.mark.parametrize(("origin", "status"), [("its own", 200), ("another", 403)])
-    def test_what_mlflows_pages_ask_is_answered_and_no_other_sites(
+    def test_mlflow_answers_its_own_pages_and_no_other_site(
         platform: Platform, origin: str, status: int
     ) -> None:
         login = f"admin:{platform.secret('mlflow')['admin_password']}".encode()

@@ -31,7 +31,7 @@ def test_service_has_a_user_of_its_own(platform: Platform, service: str) -> None
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_secrets_are_read_by_root_alone(platform: Platform, service: str) -> None:
+def test_only_root_reads_secrets(platform: Platform, service: str) -> None:
     file = platform.host(service).file(f"/etc/lastro/{service}.env")
     assert (file.user, file.group, oct(file.mode)) == ("root", "root", "0o600")
 
@@ -49,9 +49,7 @@ def test_no_secret_in_the_arguments_of_a_process(platform: Platform, service: st
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_nothing_listens_that_the_security_groups_do_not_know(
-    platform: Platform, service: str
-) -> None:
+def test_every_listening_port_is_in_a_security_group(platform: Platform, service: str) -> None:
     host = platform.host(service)
     ports = {
         platform.contract["services"][name]["port"]
@@ -99,7 +97,7 @@ def test_airflow_is_the_pinned_version_and_all_its_parts_are_healthy(platform: P
     assert platform.airflow("GET", "version").json()["version"] == PINNED["airflow"]
     healthy = dict.fromkeys(("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy")
 
-    # A part that has just been restarted says so after its first heartbeat.
+    # A part that has just been restarted is healthy after its first heartbeat.
     def states() -> dict[str, str]:
         parts = platform.airflow("GET", "monitor/health").json()
         return {part: state["status"] for part, state in parts.items() if state["status"]}
@@ -154,7 +152,7 @@ def test_no_role_reads_another_database(platform: Platform, role: str, other: st
         platform.sql("SELECT 1", database=other, **login)
 
 
-def test_database_takes_no_connection_in_the_clear(platform: Platform) -> None:
+def test_database_refuses_connections_without_tls(platform: Platform) -> None:
     with pytest.raises(Exception, match=r"no pg_hba.conf entry|SSL"):
         platform.sql(
             "SELECT 1",

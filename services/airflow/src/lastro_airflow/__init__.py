@@ -1,1 +1,1 @@
-"""What Lastro adds to Airflow's own environment."""
+"""Lastro's additions to Airflow's own environment."""

@@ -8,16 +8,20 @@ import os
 import signal
 from collections.abc import Sequence
 from multiprocessing import connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from airflow.executors import local_executor
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.queues import SimpleQueue
+    from multiprocessing.synchronize import Lock
+
     from airflow.executors.workloads import ExecutorWorkload
     from airflow.executors.workloads.types import WorkloadKey, WorkloadState
     from airflow.models.taskinstance import TaskInstance
 
-# How a worker's message that it has taken a workload differs from one with a result.
+# The state in a worker's message that it has taken a workload; other messages have a result.
 _TAKEN = "taken by a worker"
 # Option of prctl(2): the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
@@ -25,15 +29,30 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
 
 
-class _AnnouncedQueue:
-    """The queue that a worker reads from; it reports on the queue of results who has taken what.
+class _Workloads(Protocol):
+    """multiprocessing's SimpleQueue, with the end of its pipe that can be waited for."""
 
-    A worker that is killed never releases a lock that it holds. SimpleQueue's ``get()`` holds one
-    for as long as it waits, so with one idle worker killed, no other would ever get a workload.
-    Here a worker waits without a lock, and takes it only to read what has arrived.
+    _reader: Connection
+
+    def empty(self) -> bool: ...
+
+    def get(self) -> ExecutorWorkload | None: ...
+
+
+class _AnnouncedQueue:
+    """The queue that a worker reads from; it reports each workload that a worker has taken.
+
+    A killed worker never releases a lock that it holds. SimpleQueue's ``get()`` holds one while it
+    waits, so after one idle worker was killed, no other would ever get a workload. Here a worker
+    waits without a lock, and takes it only to read a workload that has arrived.
     """
 
-    def __init__(self, workloads: Any, results: Any, reading: Any) -> None:
+    def __init__(
+        self,
+        workloads: _Workloads,
+        results: SimpleQueue[tuple[WorkloadKey, str, object]],
+        reading: Lock,
+    ) -> None:
         self._workloads = workloads
         self._results = results
         self._reading = reading
@@ -54,9 +73,9 @@ class _AnnouncedQueue:
 class _Tether:
     """Ends the processes that a worker forks, which run tasks, when the worker dies.
 
-    Without a worker nobody notes a task's result, so the scheduler would start the next try next to
-    it. Made in the worker; its hooks are inherited by the processes that a task forks, and leave
-    those alone.
+    Without its worker, nobody records a task's result, and the scheduler would start the next try
+    while it still runs. Create it in the worker. Processes that a task forks inherit its hooks,
+    which leave them alone.
     """
 
     def __init__(self) -> None:
@@ -70,12 +89,12 @@ class _Tether:
         if self._forking != self._worker:
             return
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The kernel sends nothing for a worker that died before that call.
+        # The kernel sends no signal for a worker that died before that call.
         if os.getppid() != self._worker:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _run_worker(**arguments: Any) -> None:
+def _run_worker(**arguments: object) -> None:
     _Tether()
     local_executor._run_worker(**arguments)
 
@@ -83,16 +102,16 @@ def _run_worker(**arguments: Any) -> None:
 class BoundedLocalExecutor(local_executor.LocalExecutor):
     """Airflow's LocalExecutor, which accepts no more workloads than it has workers.
 
-    The scheduler hands an executor as many tasks as its ``slots_available`` says. Airflow's
+    The scheduler gives an executor as many tasks as its ``slots_available``. Airflow's
     LocalExecutor forgets a workload once it has written it to its workers' pipe. So it always has
     slots, and every queued task goes into that pipe. Some 34 tasks fill its 64 KiB, and the next
     write blocks the scheduler until a task ends. A scheduler without heartbeats loses its job, and
-    with it the tasks that run (apache/airflow issue 70526). Here a workload takes a slot until its
+    with it the running tasks (apache/airflow issue 70526). Here a workload takes a slot until its
     worker has reported the result: ``[core] parallelism`` holds, whatever the pools allow.
 
-    A worker that dies reports nothing. Its slot is free as soon as its process is gone, and the
-    task that it ran ends with it. The rest is left to the scheduler, which fails a task without
-    heartbeats, and queues a task again that never started.
+    A worker that dies reports nothing. Its slot is free as soon as its process is gone, and its
+    task ends with it. The scheduler does the rest: it fails a task without heartbeats, and queues a
+    task again that never started.
     """
 
     def start(self) -> None:
@@ -103,11 +122,11 @@ class BoundedLocalExecutor(local_executor.LocalExecutor):
         super().start()
 
     def end(self) -> None:
-        """Wait for the workers to finish what they run.
+        """Wait for the workers to finish their tasks.
 
-        LocalExecutor sends one message to end for each worker that still lives. An idle worker may
-        end before it is counted, with the message that a busy one needed: the scheduler then waits
-        for that worker until systemd kills both. A message too many does no harm.
+        LocalExecutor sends one message to end for each living worker. An idle worker may end before
+        it is counted, with the message for a busy one: the scheduler then waits for the busy worker
+        until systemd kills both. A surplus message does no harm.
         """
         for _ in self.workers:
             self.activity_queue.put(None)
@@ -140,13 +159,13 @@ class BoundedLocalExecutor(local_executor.LocalExecutor):
             else:
                 self.change_state(key, state)
                 if key not in self.running:
-                    # A deferred task comes back by the same key, to any worker.
+                    # A deferred task comes back with the same key, to any worker.
                     self._taken = {pid: its for pid, its in self._taken.items() if its != key}
 
     def _check_workers(self) -> None:
         dead = [pid for pid, worker in self.workers.items() if not worker.is_alive()]
         if dead:
-            # Whatever they wrote before they died.
+            # Read the results that they wrote before they died.
             self._read_results()
         for pid in dead:
             key = self._taken.pop(pid, None)
@@ -159,10 +178,10 @@ class BoundedLocalExecutor(local_executor.LocalExecutor):
         self,
         key: WorkloadKey,
         state: WorkloadState,
-        info: Any = None,
+        info: object = None,
         remove_running: bool = True,
     ) -> None:
-        """Note the state of a workload. One that has only begun keeps its slot."""
+        """Note the state of a workload, which keeps its slot while it runs."""
         begun = state == "running"
         super().change_state(key, state, info, remove_running=remove_running and not begun)
 

@@ -1,13 +1,13 @@
-"""A plugin of Airflow's: a task that crashes in native code ends, and so does what is told to end.
+"""An Airflow plugin: tasks that crash in native code end, and so do processes at SIGTERM.
 
 To read a DAG file, Airflow installs a handler for SIGSEGV, which its processes keep. Python only
-notes a signal, and calls the handler later. So the faulting instruction is repeated forever: the
+notes the signal and calls the handler later. So the faulting instruction is repeated forever: the
 task uses a processor and a slot until someone marks it as failed, whatever its
 ``execution_timeout`` (apache/airflow issue 57174).
 
-To end at SIGTERM, Airflow's scheduler raises SystemExit in its handler, which Python calls wherever
-it is. Where that is a callback of the garbage collector, the exception is ignored: the scheduler
-runs on until it is killed, and with it the tasks that it still starts.
+To end at SIGTERM, Airflow's scheduler raises SystemExit in its signal handler, which Python calls
+between any two instructions. In a callback of the garbage collector, the exception is ignored: the
+scheduler, and the tasks that it still starts, run until they are killed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
 
 from airflow.listeners import hookimpl
 from airflow.sdk.plugins_manager import AirflowPlugin
@@ -26,30 +25,30 @@ _SECONDS_TO_REPEAT = 0.1
 
 @hookimpl
 def on_task_instance_running() -> None:
-    """Let a fault end the process of a task, which has read its DAG file by now."""
+    """Let a fault end the process of a task; by now it has read its DAG file."""
     signal.signal(signal.SIGSEGV, signal.SIG_DFL)
 
 
 @hookimpl
 def on_starting(component: object) -> None:
-    """Let the scheduler, the triggerer or the DAG processor be told again where it did not hear."""
-    # Tasks have handlers of their own.
+    """Repeat SIGTERM for a scheduler, triggerer or DAG processor that ignored it."""
+    # Tasks have their own handlers.
     if not hasattr(component, "job_type"):
         return
     process, previous = os.getpid(), sys.unraisablehook
 
-    def hook(ignored: Any) -> None:
+    def hook(ignored: sys.UnraisableHookArgs) -> None:
         previous(ignored)
-        # Not in the processes that it forks.
+        # Not in processes that the component forked.
         if issubclass(ignored.exc_type, SystemExit) and os.getpid() == process:
-            # Not at once: the callback would be told again.
+            # Not at once: the signal would arrive in the same callback.
             threading.Timer(_SECONDS_TO_REPEAT, os.kill, (process, signal.SIGTERM)).start()
 
     sys.unraisablehook = hook
 
 
 class LastroPlugin(AirflowPlugin):
-    """What each process of Airflow loads that runs a job or a task."""
+    """Loaded by each of Airflow's processes that runs a job or a task."""
 
     name = "lastro"
     listeners = [sys.modules[__name__]]  # noqa: RUF012 - as Airflow declares it

@@ -6,12 +6,13 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 from urllib.parse import parse_qs
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import moto
 from flask import Flask
@@ -41,12 +42,11 @@ _READ_METHODS = {"GET", "HEAD", "OPTIONS"}
 _READ_ACTIONS = re.compile(r"(BatchGet|Describe|Get|Head|List|Lookup|Simulate)[A-Z]")
 _ACTION = "local_aws.action"
 _AGENTS = "/latest/run-command"
-type StartResponse = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the emulator is started with; `state` is a directory that it owns."""
+    """The settings of the emulator; `state` is a directory that it owns."""
 
     state: Path
     access_key_id: str
@@ -58,7 +58,7 @@ class StateError(Exception):
 
 
 def create_app(settings: Settings) -> "LocalAws":
-    """Mend moto, load the state, and return the application.
+    """Close moto's gaps, load the state, and return the application.
 
     moto is changed in place: one application per process.
 
@@ -145,11 +145,11 @@ class LocalAws:
         self._store.close()
         self._lock.close()
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
         response = self._respond(request)
         if request.path != "/health":
-            # The path as it was sent, which is one line, without the signature in its query.
+            # The path as the client sent it, which is one line, without the signature in its query.
             path = environ["RAW_URI"].partition("?")[0]
             name = environ.get(_ACTION) or f"{request.method} {path}"
             log.info("%s %s: %s", request.remote_addr, name, response.status_code)
@@ -194,7 +194,9 @@ class LocalAws:
             return self._upload(request)
         content_hash = request.headers.get("X-Amz-Content-SHA256", "")
         if re.fullmatch("[0-9a-f]{64}", content_hash) and content_hash != sha256(body):
-            raise AwsError(400, "XAmzContentSHA256Mismatch", "the body is not what was signed")
+            raise AwsError(
+                400, "XAmzContentSHA256Mismatch", "the body is not the one whose hash was signed"
+            )
         if is_s3:
             return self._serve_objects(request)
         action = _action(request, body)
@@ -221,7 +223,7 @@ class LocalAws:
                     # A copy's source is not ours to save: its own writers may be at work.
                     touched.objects |= touched.fetched
                 pending = self._submit(self._objects, self._objects.changes(touched))
-            if touched.backends:  # who listens to the bucket's events
+            if touched.backends:  # services that listen to the bucket's events
                 with self._control_lock:
                     changes = self._control.changes(touched.backends)
                     self._submit(self._control, changes).wait()
@@ -266,12 +268,14 @@ class LocalAws:
         return response
 
     def _call_moto(self, request: Request, service: str) -> Response:
-        """moto's answer; an answer, too, when it fails, for what it changed must be saved."""
+        """moto's answer, also when it fails: its changes until then must be saved."""
         try:
             app_iter, status, headers = run_wsgi_app(self._moto, request.environ)
         except NotImplementedError as error:
-            # 501 and not moto's 500, which SDKs retry for minutes.
-            missing = AwsError(501, "NotImplemented", f"the emulator does not have this: {error}")
+            # Not moto's 500, which SDKs retry for minutes.
+            missing = AwsError(
+                501, "NotImplemented", f"the emulator does not implement this: {error}"
+            )
             return missing.response(request, service)
         except Exception:
             return _failure(request, service)
@@ -290,7 +294,7 @@ class _Pending:
     written: Future[None]
 
     def wait(self) -> None:
-        """Return when they are there."""
+        """Return when they are on disk."""
         try:
             self.written.result()
         except Exception:
@@ -311,7 +315,7 @@ def _failure(request: Request, service: str | None) -> Response:
 
 
 def _read_body(request: Request) -> bytes:
-    """The whole body, and moto can read it again."""
+    """The whole body, which moto can read again."""
     body: bytes = get_input_stream(request.environ).read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
         raise AwsError(413, "RequestEntityTooLarge", f"the request exceeds {MAX_BODY} bytes")
@@ -331,9 +335,9 @@ def _action(request: Request, body: bytes) -> str | None:
 
 
 def _may_change(request: Request, action: str | None) -> bool:
-    """Whether a call may change state: any that is not known to only read.
+    """Whether a call may change state: all calls but those known to be read-only.
 
-    A reader taken for a writer costs a few milliseconds, the opposite would lose state.
+    To take a reader for a writer costs a few milliseconds; the opposite would lose state.
     """
     if action is None:
         return request.method not in _READ_METHODS

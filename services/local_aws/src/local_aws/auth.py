@@ -34,7 +34,7 @@ _SCOPE = re.compile(r"([A-Z0-9]{4,128})/(\d{8})/([a-z0-9-]+)/([a-z0-9-]+)/aws4_r
 
 @dataclass(frozen=True)
 class Identity:
-    """A caller: its secret, and what GetCallerIdentity answers."""
+    """A caller: its secret, and its names in GetCallerIdentity."""
 
     arn: str
     user_id: str
@@ -43,7 +43,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a request says about its signer; nothing of it is verified yet."""
+    """A request's statement about its signer, not yet verified."""
 
     access_key_id: str
     date: str
@@ -180,9 +180,7 @@ def _unknown_key(signature: Signature) -> AwsError:
     code = {"s3": "InvalidAccessKeyId", "ec2": "AuthFailure"}.get(
         signature.service, "InvalidClientTokenId"
     )
-    return AwsError(
-        403, code, f"the access key {signature.access_key_id} is not one of this emulator's"
-    )
+    return AwsError(403, code, f"the emulator has no access key {signature.access_key_id}")
 
 
 def _check_time(signature: Signature) -> None:
@@ -191,7 +189,9 @@ def _check_time(signature: Signature) -> None:
         raise AwsError(403, "SignatureDoesNotMatch", "the credential's date is not the request's")
     if signature.lifetime is None:
         if abs(age) > MAX_SKEW:
-            raise AwsError(403, "RequestTimeTooSkewed", "the request is more than 15 minutes off")
+            raise AwsError(
+                403, "RequestTimeTooSkewed", "the request's time is more than 15 minutes off"
+            )
     elif signature.lifetime > MAX_PRESIGNED or age > signature.lifetime or -age > MAX_SKEW:
         raise AwsError(403, "AccessDenied", "Request has expired")
 
@@ -200,7 +200,7 @@ def _expected(
     request: Request, signature: Signature, identity: Identity, body_hash: Callable[[], str]
 ) -> str:
     headers = {name: _header(request, name) for name in signature.signed_headers}
-    # Only signed headers count, but the payload's hash is part of the signature by itself.
+    # Only signed headers count, but the payload's hash is always part of the signature.
     if signature.lifetime is not None and signature.service == "s3":
         payload = "UNSIGNED-PAYLOAD"
     else:

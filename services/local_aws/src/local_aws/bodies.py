@@ -17,7 +17,7 @@ CHUNK = 1024 * 1024
 
 @dataclass
 class Stored:
-    """A body that is on disk and waits for the object that will own it.
+    """A body on disk, before an object owns it.
 
     `md5` is a hex digest, or None where the bytes were only moved, not read.
     """
@@ -31,9 +31,9 @@ class Stored:
 class Body:
     """The bytes of a stored object, read from its open file as they are needed.
 
-    It stands where moto expects `bytes`: it has a length, can be sliced (ranges), iterated
-    (responses) and handed to checksum functions (the buffer protocol, by memory map). The file
-    stays readable while it is open, even when the object is overwritten or deleted meanwhile.
+    It replaces the `bytes` that moto expects: it has a length, can be sliced (ranges), iterated
+    (responses) and passed to checksum functions (the buffer protocol, by memory map). The file
+    stays readable while it is open, even if the object is overwritten or deleted meanwhile.
     """
 
     def __init__(self, path: Path, *, md5: str | None = None) -> None:
@@ -84,8 +84,8 @@ class BodyStore:
     """The directory of body files, named by random ids that metadata rows refer to.
 
     Files are flushed to disk before their ids are handed out, and removed only after the rows
-    that named them are gone, so a row never names a missing file. What a crash leaves behind
-    without a row is removed by `sweep` at the next start.
+    that named them are gone, so a row never names a missing file. `sweep` removes the
+    files that a crash left without a row, at the next start.
     """
 
     def __init__(self, root: Path) -> None:
@@ -94,7 +94,7 @@ class BodyStore:
             (root / f"{shard:02x}").mkdir(parents=True, exist_ok=True)
 
     def path(self, body_id: str) -> Path:
-        """Where the body of this id is kept."""
+        """The path of the body with this id."""
         return self._root / body_id[:2] / body_id
 
     def write(self, chunks: Iterable[bytes], *observers: Callable[[bytes], object]) -> Stored:

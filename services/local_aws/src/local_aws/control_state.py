@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from moto.core.base_backend import BaseBackend
 from moto.iam.models import AWSManagedPolicy, IAMBackend
@@ -28,7 +28,7 @@ class ControlState:
         self._references: dict[str, set[str]] = {}
 
     def load(self) -> None:
-        """Bring every saved backend back to life.
+        """Load every saved backend.
 
         Raises:
             LookupError, pickle.UnpicklingError, ...: the state does not fit this moto.
@@ -36,7 +36,7 @@ class ControlState:
         for name, content in self._store.read(KIND):
             backend = pickles.backend_named(name)
             state, self._references[name] = pickles.loads(content)
-            _restore(backend, state)
+            _restore(backend, cast(dict[str, Any], state))
             self._digests[name] = _digest(content)
 
     def changes(self, backends: Iterable[BaseBackend]) -> dict[tuple[str, str], bytes]:

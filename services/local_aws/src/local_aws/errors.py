@@ -1,4 +1,4 @@
-"""Errors in the shape the caller's SDK expects."""
+"""Errors in the format that the caller's SDK expects."""
 
 import json
 import uuid

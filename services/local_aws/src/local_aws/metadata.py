@@ -76,10 +76,10 @@ class MetadataService:
                 request.headers.get(_TOKEN, ""), return_timestamp=True
             )
         except BadSignature as error:
-            raise Unauthorized(f"{_TOKEN} is missing or not one of this service's") from error
+            raise Unauthorized(f"{_TOKEN} is missing or was not issued here") from error
         instance_id, _, ttl = value.decode().partition(" ")
         if instance_id != instance.id or signed_at.timestamp() + int(ttl) < time.time():
-            raise Unauthorized(f"{_TOKEN} has expired, or is another instance's")
+            raise Unauthorized(f"{_TOKEN} has expired or belongs to another instance")
 
     def _token(self, request: Request, instance: Instance) -> Response:
         ttl = request.headers.get(_TTL, "")
@@ -121,7 +121,7 @@ class MetadataService:
         )
 
     def _session(self, instance: Instance, role: Role) -> tuple[Session, int]:
-        # New ones every half life: between 3 and 6 hours are always left.
+        # Renewed at half their lifetime: they are always valid for another 3 to 6 hours.
         period = CREDENTIALS_SECONDS // 2
         issued = int(time.time()) // period * period
         arn = f"arn:aws:sts::{ACCOUNT_ID}:assumed-role/{role.name}/{instance.id}"
@@ -163,7 +163,7 @@ def _role_of(instance: Instance) -> Role:
     if association is None:
         raise NotFound(f"{instance.id} has no instance profile")
     name = association.iam_instance_profile.name
-    # EC2 has a copy of the profile as it was: IAM knows its role of now.
+    # EC2 has a copy of the profile as it was at launch; IAM has its current role.
     profile = iam_backends[ACCOUNT_ID]["aws"].instance_profiles.get(name)
     if profile is None or not profile.roles:
         raise NotFound(f"the instance profile {name} of {instance.id} has no role")

@@ -6,13 +6,14 @@ record of the buckets, keys and uploads it worked on.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from moto.s3 import models
 from moto.s3.models import FakeBucket, FakeKey, FakeMultipart, S3Backend, s3_backends
 from moto.s3.responses import S3Response
+from werkzeug.wrappers import Request
 
 from . import pickles
 from .bodies import Body, BodyStore, Stored
@@ -47,7 +48,7 @@ class ObjectState:
             yield
 
     def load(self) -> int:
-        """Bring S3 back to life; returns how many orphaned bodies were removed."""
+        """Load S3; returns how many orphaned bodies were removed."""
         backend = _backend()
         bodies: set[str] = set()
         for name, content in self._store.read("bucket"):
@@ -199,10 +200,10 @@ def _keep_bodies_in_files(bodies: BodyStore) -> None:
         if touched is not None and not garbage:
             touched.discarded_bodies.append(self.body_id)
 
-    def getstate(self: FakeKey) -> dict[str, Any]:
+    def getstate(self: FakeKey) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "lock"}
 
-    def setstate(self: FakeKey, state: dict[str, Any]) -> None:
+    def setstate(self: FakeKey, state: Mapping[str, object]) -> None:
         vars(self).update(state)
         self.lock = threading.Lock()
 
@@ -256,7 +257,7 @@ def _take_staged_bodies() -> None:
     """`S3Response` takes the body from the request: give it the one that was staged."""
     original = S3Response.setup_class
 
-    def setup_class(self: S3Response, request: Any, *args: Any, **kwargs: Any) -> None:
+    def setup_class(self: S3Response, request: Request, *args: object, **kwargs: object) -> None:
         original(self, request, *args, **kwargs)
         if STAGED in request.environ:
             self.body = request.environ[STAGED]
@@ -267,10 +268,10 @@ def _take_staged_bodies() -> None:
 def _record_what_is_touched() -> None:
     """Everything that changes S3 fetches its bucket or key through these methods."""
 
-    def recording(name: str, record: Any) -> None:
+    def recording(name: str, record: Callable[..., object]) -> None:
         original = getattr(S3Backend, name)
 
-        def method(self: S3Backend, bucket_name: str, *args: Any, **kwargs: Any) -> Any:
+        def method(self: S3Backend, bucket_name: str, *args: object, **kwargs: object) -> object:
             touched = current()
             if touched is not None:
                 record(touched, self, bucket_name, *args, **kwargs)
@@ -282,22 +283,32 @@ def _record_what_is_touched() -> None:
         touched.buckets.add(bucket_name)
 
     def fetched(
-        touched: Touched, backend: S3Backend, bucket: str, key_name: str, *_: Any, **__: Any
+        touched: Touched, backend: S3Backend, bucket: str, key_name: str, *_: object, **__: object
     ) -> None:
         touched.fetched.add((bucket, key_name))
 
     def written(
-        touched: Touched, backend: S3Backend, bucket: str, key_name: str, *_: Any, **__: Any
+        touched: Touched, backend: S3Backend, bucket: str, key_name: str, *_: object, **__: object
     ) -> None:
         touched.objects.add((bucket, key_name))
 
     def part(
-        touched: Touched, backend: S3Backend, bucket: str, multipart_id: str, part_id: int, *_: Any
+        touched: Touched,
+        backend: S3Backend,
+        bucket: str,
+        multipart_id: str,
+        part_id: int,
+        *_: object,
     ) -> None:
         touched.parts.add((bucket, multipart_id, part_id))
 
     def upload(
-        touched: Touched, backend: S3Backend, bucket: str, multipart_id: str, *_: Any, **__: Any
+        touched: Touched,
+        backend: S3Backend,
+        bucket: str,
+        multipart_id: str,
+        *_: object,
+        **__: object,
     ) -> None:
         touched.uploads.add((bucket, multipart_id))
         upload = _upload(backend, bucket, multipart_id)
@@ -323,7 +334,7 @@ def _record_what_is_touched() -> None:
     create = S3Backend.create_multipart_upload
 
     def create_multipart_upload(
-        self: S3Backend, bucket_name: str, *args: Any, **kwargs: Any
+        self: S3Backend, bucket_name: str, *args: object, **kwargs: object
     ) -> FakeMultipart:
         upload = create(self, bucket_name, *args, **kwargs)
         if (touched := current()) is not None:

@@ -1,7 +1,7 @@
 """moto's objects as bytes and back.
 
 References from one backend to another are kept as references: moto's RDS backend holds the
-Secrets Manager one, and a copy would part ways with the original after a restart.
+Secrets Manager backend, and a copy would differ from the original after a restart.
 """
 
 import copyreg
@@ -13,6 +13,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -52,20 +53,20 @@ def backend_named(name: str) -> BaseBackend:
 def dumps(value: object) -> tuple[bytes, set[str]]:
     """Pickle a value; the names are those of the backends that it holds references to."""
     buffer = io.BytesIO()
-    pickler = _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
+    pickler = _Pickler(buffer)
     pickler.dump(value)
     return buffer.getvalue(), pickler.references
 
 
-def loads(content: bytes) -> tuple[Any, set[str]]:
-    """The value that `dumps` was given, its references resolved to what is live now."""
-    unpickler = _Unpickler(io.BytesIO(content))
+def loads(content: bytes) -> tuple[object, set[str]]:
+    """The value that `dumps` was given, its references resolved to the live backends."""
+    unpickler = _Unpickler(content)
     return unpickler.load(), unpickler.references
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, buffer: io.BytesIO) -> None:
+        super().__init__(buffer, protocol=pickle.HIGHEST_PROTOCOL)
         self.references: set[str] = set()
 
     def persistent_id(self, obj: object) -> Reference | None:
@@ -79,8 +80,8 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
         self.references: set[str] = set()
 
     def persistent_load(self, pid: Reference) -> object:
@@ -120,11 +121,11 @@ def _reduce_parameters(parameters: ParameterDict) -> tuple[Any, ...]:
     )
 
 
-def _reduce_private_key(key: Any) -> tuple[Any, ...]:
+def _reduce_private_key(key: PrivateKeyTypes) -> tuple[Any, ...]:
     return private_key, (key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),)
 
 
-def _reduce_public_key(key: Any) -> tuple[Any, ...]:
+def _reduce_public_key(key: PublicKeyTypes) -> tuple[Any, ...]:
     return public_key, (key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),)
 
 
@@ -132,25 +133,25 @@ def _reduce_certificate(value: x509.Certificate) -> tuple[Any, ...]:
     return certificate, (value.public_bytes(Encoding.DER),)
 
 
-# Saved states name these functions: what they replace has no name that can be imported.
+# Saved states name these functions, because the objects' own classes have no name to import.
 
 
-def new_lock() -> Any:
-    """A lock of its own for whoever was saved with one."""
+def new_lock() -> threading.Lock:
+    """A new lock for an object that was saved with one."""
     return threading.Lock()
 
 
-def new_rlock() -> Any:
-    """A reentrant lock of its own for whoever was saved with one."""
+def new_rlock() -> threading.RLock:
+    """A new reentrant lock for an object that was saved with one."""
     return threading.RLock()
 
 
-def private_key(der: bytes) -> Any:
+def private_key(der: bytes) -> PrivateKeyTypes:
     """The private key that was saved."""
     return load_der_private_key(der, None)
 
 
-def public_key(der: bytes) -> Any:
+def public_key(der: bytes) -> PublicKeyTypes:
     """The public key that was saved."""
     return load_der_public_key(der)
 

@@ -1,14 +1,14 @@
-"""Run Command: documents become scripts, and each instance's agent runs those that are for it.
+"""Run Command: documents become scripts, and each instance's agent runs the scripts for it.
 
-On AWS the agent talks to a service of its own. Here it asks below /latest/, like the metadata
-service's callers, and is known as they are: by its address and a token.
+On AWS the agent has its own service. Here it calls paths below /latest/, and is identified like the
+metadata service's callers: by its address and a token.
 
 - `GET /latest/run-command` waits a while for work and answers 200 with it, or 204.
-- `POST /latest/run-command/<command id>` takes it: an answer that reached nobody loses nothing.
-- `PUT /latest/run-command/<command id>` says how it went.
+- `POST /latest/run-command/<command id>` takes the work, so an answer that was lost loses nothing.
+- `PUT /latest/run-command/<command id>` reports the result.
 
-A command is moto's (moto/ssm/models.py: `Command`), whose invocations say Success before anything
-ran; here they say what happened. Times that run out are seen when somebody looks.
+A command is moto's (moto/ssm/models.py: `Command`). moto's invocations say Success before anything
+ran; here they say what happened. Timeouts are applied when somebody reads a command.
 """
 
 import json
@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
@@ -30,14 +30,14 @@ from werkzeug.wrappers import Request, Response
 from .tracking import ACCOUNT_ID
 
 POLL_SECONDS = 20
-"""How long an agent's question is held while there is nothing to do."""
+"""How long an agent's request for work waits while there is none."""
 LOST_SECONDS = 2 * POLL_SECONDS + 20
 """An agent that has not called for so long is lost."""
 KEPT = timedelta(days=30)
 OUTPUT_LENGTH = 24000
-"""What GetCommandInvocation shows of an output, in characters."""
+"""The characters of an output that GetCommandInvocation shows, at most."""
 LISTED_LENGTH = 2500
-"""What ListCommandInvocations shows of it."""
+"""The characters of an output that ListCommandInvocations shows, at most."""
 EXECUTION_SECONDS = 3600
 PLUGIN = "aws:runShellScript"
 _FINAL = {"Success", "Failed", "TimedOut"}
@@ -46,7 +46,29 @@ _pings: dict[str, float] = {}
 _arrived = threading.Condition()
 
 
-# ---- who is there -------------------------------------------------------------------------------
+class Target(TypedDict):
+    """A condition on the instances that a command is for."""
+
+    Key: str
+    Values: list[str]
+
+
+class ManagedInstance(TypedDict):
+    """An instance with an agent, as DescribeInstanceInformation shows it."""
+
+    InstanceId: str
+    PingStatus: str
+    LastPingDateTime: float
+    AgentVersion: str
+    IsLatestVersion: bool
+    PlatformType: str
+    PlatformName: str
+    PlatformVersion: str
+    ResourceType: str
+    IPAddress: str
+
+
+# ---- instances ----------------------------------------------------------------------------------
 
 
 def running_instances() -> Iterator[Instance]:
@@ -56,7 +78,7 @@ def running_instances() -> Iterator[Instance]:
             yield from (each for each in reservation.instances if each.state == "running")
 
 
-def managed_instances() -> list[dict[str, Any]]:
+def managed_instances() -> list[ManagedInstance]:
     """The running instances whose agent has called, as DescribeInstanceInformation shows them."""
     return [
         {
@@ -90,7 +112,7 @@ def has_tags(instance_id: str, name: str, values: list[str]) -> bool:
 
 
 def prepare(document: Document, parameters: dict[str, list[str]]) -> tuple[str, int]:
-    """The script that a document becomes, and for how many seconds it may run.
+    """The script of a document, and for how many seconds it may run.
 
     Raises:
         SSMException: a parameter is missing, unknown or not what the document allows.
@@ -123,7 +145,7 @@ def prepare(document: Document, parameters: dict[str, list[str]]) -> tuple[str, 
     ), seconds
 
 
-def resolve(instance_ids: list[str], targets: list[dict[str, Any]]) -> list[str]:
+def resolve(instance_ids: list[str], targets: list[Target]) -> list[str]:
     """The instances that a command is for; all targets must apply.
 
     Raises:
@@ -149,7 +171,7 @@ def resolve(instance_ids: list[str], targets: list[dict[str, Any]]) -> list[str]
 
 
 def start(command: Command, instance_ids: list[str], script: str, seconds: int) -> None:
-    """Make a command of moto's wait for the agents of its instances."""
+    """Let a command of moto's wait for the agents of its instances."""
     command.instance_ids = instance_ids
     command.target_count = len(instance_ids)
     command.script, command.execution_seconds = script, seconds
@@ -172,13 +194,13 @@ def start(command: Command, instance_ids: list[str], script: str, seconds: int) 
 
 
 def settle(command: Command) -> None:
-    """Let run out what has, and sum up the invocations in the command's own status."""
+    """Apply timeouts, and sum up the invocations in the command's own status."""
     now = utcnow()
     for invocation in command.invocations:
         if invocation["Status"] == "Pending" and now > command.expires_after:
             invocation.update(Status="TimedOut", StatusDetails="DeliveryTimedOut")
         elif invocation["Status"] == "InProgress":
-            # The agent ends it in time and says so; this is for one that has gone.
+            # The agent stops the script in time and reports it, unless the agent is gone.
             allowed = timedelta(seconds=command.execution_seconds + POLL_SECONDS)
             if now > invocation["Started"] + allowed:
                 invocation.update(Status="TimedOut", StatusDetails="ExecutionTimedOut")
@@ -194,7 +216,7 @@ def settle(command: Command) -> None:
 
 
 def forget_old(backend: SimpleSystemManagerBackend) -> None:
-    """AWS keeps commands for thirty days."""
+    """Forget commands after thirty days, as AWS does."""
     backend._commands[:] = [
         command for command in backend._commands if utcnow() - command.requested_date_time < KEPT
     ]
@@ -221,7 +243,7 @@ def offer(instance: Instance) -> Response:
 
 
 def take(instance: Instance, command_id: str) -> Response:
-    """An agent begins to run a command that it was offered.
+    """Note that an agent begins to run a command that it was offered.
 
     Raises:
         HTTPException: 404 when no such command waits for the instance.
@@ -239,10 +261,10 @@ def take(instance: Instance, command_id: str) -> Response:
 
 
 def finish(instance: Instance, command_id: str, request: Request) -> Response:
-    """What an agent says of a command that it took.
+    """Note an agent's result of a command that it took.
 
     Raises:
-        HTTPException: 404 when the instance has no such command in progress, 400 for nonsense.
+        HTTPException: 404 without such a command in progress, 400 for an invalid body.
     """
     _pings[instance.id] = time.time()
     command, invocation = _require(instance, "InProgress", command_id)

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=4566, help="port to listen on")
-    parser.add_argument("--state", type=Path, required=True, help="directory the state is kept in")
+    parser.add_argument("--state", type=Path, required=True, help="directory for the state")
     options = parser.parse_args(argv)
     missing = [name for name in (ACCESS_KEY_ID, SECRET_ACCESS_KEY) if not os.environ.get(name)]
     if missing:
@@ -60,5 +60,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    # Whatever was answered is on disk already: nothing has to be waited for.
+    # Every answered change is on disk already: there is nothing to wait for.
     sys.exit(0)

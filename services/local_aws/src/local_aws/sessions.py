@@ -1,4 +1,4 @@
-"""Temporary credentials that carry themselves: nothing is stored for the ones handed out."""
+"""Temporary credentials that contain their own identity, so that none are stored."""
 
 import base64
 import hashlib

@@ -22,8 +22,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._queue: queue.SimpleQueue[tuple[Rows, Future[None]] | None] = queue.SimpleQueue()
-        # Opened here, where a failure is an error of the start, and not in the thread, where it
-        # would be one that nobody hears of.
+        # Opened here, where a failure stops the start: in the thread, nobody would notice it.
         self._connection = self._connect()
         with self._connection:
             self._connection.execute(
@@ -81,7 +80,7 @@ class Store:
                     for rows, _ in writes:
                         _apply(self._connection, rows)
             except Exception as error:
-                # Whatever it is: without this thread every request would wait for ever.
+                # Any error: without this thread every request would wait forever.
                 for _, done in writes:
                     done.set_exception(error)
             else:

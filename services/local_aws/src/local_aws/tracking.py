@@ -1,8 +1,8 @@
-"""What one request touched, so that exactly that can be saved before the request is answered.
+"""A record of the state that a request touched, which is saved before the answer.
 
 moto's backends change each other (RDS creates secrets, load balancers create network interfaces),
 so the service a request names does not say whose state it changed. Every access to another
-service goes through moto's `AccountSpecificBackend`; recording those accesses does.
+service goes through moto's `AccountSpecificBackend`, so these accesses are recorded.
 """
 
 from collections.abc import Iterator

@@ -49,7 +49,7 @@ def code(error: Exception) -> str:
 
 
 def explain(error: Exception) -> str:
-    """What went wrong with AWS, and what to do about it."""
+    """The problem with AWS, and what to do about it."""
     name = code(error)
     if name.startswith(("ExpiredToken", "RequestExpired")):
         return "the AWS credentials have expired. Log in again (`aws sso login`), then run again"

@@ -16,28 +16,28 @@ from lastro_ops.project import CHECKOUT, Project
 COMMANDS = {
     "terraform": ("terraform.environment", "run Terraform for an environment"),
     "module": ("terraform.module", "run Terraform in a folder, without an environment"),
-    "bootstrap": ("terraform.bootstrap", "run Terraform for what an AWS account needs once"),
+    "bootstrap": ("terraform.bootstrap", "run Terraform for the setup of an AWS account"),
     "state-region": ("terraform.state_region", "print the region of an account's Terraform states"),
     "reachable": ("reachable", "check that the AWS API of an environment answers"),
-    "cost": ("cost.command", "compute what an environment costs a month"),
+    "cost": ("cost.command", "compute the monthly cost of an environment"),
     "drift": ("drift", "compare a running environment with this checkout"),
     "github": ("github", "report a pipeline's result on GitHub"),
-    "authorize": ("access.authorize", "let this machine in on the hosts by SSH"),
+    "authorize": ("access.authorize", "allow this machine to reach the hosts by SSH"),
     "session": ("access.session", "carry SSH to a host through Session Manager"),
     "tunnel": ("access.tunnel", "open a service on this machine"),
     "role-readmes": ("role_readmes", "write the tables of variables in the roles' READMEs"),
     "prose": ("prose", "find constructions that plain English avoids"),
     "lock": ("locks", "resolve the dependencies into the hashed locks"),
-    "molecule": ("molecule", "test the roles on hosts of their own"),
+    "molecule": ("molecule", "test the roles on their own hosts"),
     "screenshots": ("screenshots", "take the screenshots of a running environment"),
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are those of every command."""
+    """A parser that reports errors as every command does."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise a UsageError that says where to read on."""
+        """Raise a UsageError that points to the help."""
         raise UsageError(f"{message}. See {self.prog} --help")
 
 
@@ -74,5 +74,5 @@ def main(arguments: Sequence[str] | None = None, project: Project = CHECKOUT) ->
         print(f"{name}: {error}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
-        # What a shell reports of a program that SIGINT ended.
+        # The exit status that a shell reports for a program that SIGINT ended.
         return 130

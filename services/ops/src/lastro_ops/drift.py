@@ -53,7 +53,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
     report.unlink(missing_ok=True)
     parts = []
 
-    # A process of its own: an environment on one machine changes the AWS variables of the process.
+    # In a separate process: an environment on one machine changes the process's AWS variables.
     shown(project, sys.executable, "-P", "-m", "lastro_ops", "terraform", name, "plan")
     summary = (environment.plan / "summary.md").read_text(encoding="utf-8")
     # A plan that nobody has read must not be applied.
@@ -72,4 +72,4 @@ def run(project: Project, options: argparse.Namespace) -> None:
 
     report.write_text("\n\n".join(parts), encoding="utf-8")
     where = report.relative_to(project.root)
-    print(f"\n{name}: " + (f"drifted; see {where}" if parts else "as it should be"))
+    print(f"\n{name}: " + (f"drifted; see {where}" if parts else "no drift"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class OpsError(Exception):
-    """A command cannot do what was asked.
+    """A command cannot do its work.
 
     The command line prints the message on standard error, after the name of the command, and exits
     with `status`. The message names the input and says what to do.

@@ -1,4 +1,4 @@
-"""Tell people on GitHub what a run of the pipeline found.
+"""Report the result of a run of the pipeline on GitHub.
 
 lastro-ops github comment FILE...   one comment on the pull request, updated in place
 lastro-ops github issue ENV FILE    one issue for the drift of ENV: opened, updated, and closed when
@@ -21,7 +21,7 @@ import requests
 from lastro_ops.errors import OpsError
 from lastro_ops.project import Project
 
-# In the text, unseen: by this a comment or an issue of ours is found again.
+# A hidden mark in the text, by which a comment or an issue of ours is found again.
 MARKER = "<!-- lastro: {} -->"
 PAGE = 100
 
@@ -129,7 +129,7 @@ def comment(*files: str) -> None:
     if not number:
         raise OpsError("this event is not a pull request")
     marker = MARKER.format("plan")
-    body = f"{marker}\n## What this would change\n\n{read(list(files))}\n\n[The run]({run_url()})\n"
+    body = f"{marker}\n## Planned changes\n\n{read(list(files))}\n\n[The run]({run_url()})\n"
     repository = Repository()
     if found := repository.find(f"issues/{number}/comments", marker):
         repository.write("PATCH", f"issues/comments/{found['id']}", body=body)
@@ -159,7 +159,7 @@ def issue(environment: str, file: str) -> None:
         repository.write("PATCH", f"issues/{found['number']}", body=body)
         print(f"updated {found['html_url']}")
     else:
-        title = f"{environment} has drifted from what main says"
+        title = f"{environment} has drifted from main"
         made = repository.write("POST", "issues", title=title, body=body)
         print(f"opened {made['html_url']}")
 

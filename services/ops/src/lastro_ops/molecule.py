@@ -1,4 +1,4 @@
-"""Test the roles with Molecule, on real hosts, against a real database and an AWS API of their own.
+"""Test the roles with Molecule, on real hosts, against a real database and their own AWS API.
 
 All roles are tested unless some are named. With --keep the hosts stay as they are, and the next run
 with --keep starts on them.
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def state(self) -> Path:
-        """What the hosts and Molecule keep between the steps."""
+        """The folder that the hosts and Molecule keep between the steps."""
         return self.project.state / "molecule"
 
     @property
@@ -168,7 +168,7 @@ class Run:
 
 
 def progress(line: str) -> str | None:
-    """What a line of Molecule's output says of its progress; None for all other lines."""
+    """The progress in a line of Molecule's output; None if the line has none."""
     text = line.rstrip("\n")
     if text.startswith("INFO") and "> " in text and text.endswith("] Executing"):
         return text.rpartition("> ")[2].partition("]")[0]
@@ -237,7 +237,9 @@ def alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError("another run of lastro-ops molecule is under way here") from None
+            raise UsageError(
+                "another run of lastro-ops molecule is in progress on this machine"
+            ) from None
         yield
 
 
@@ -317,7 +319,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
             if name.startswith("LASTRO_MOLECULE_")
         } | {"MOLECULE_EPHEMERAL_DIRECTORY": str(tests.state / "hosts")}
         exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in needed.items())
-        print(f"The hosts stay. Next: export {exports}; cd ansible/roles/...; molecule converge")
+        print(f"The hosts run on. Next: export {exports}; cd ansible/roles/...; molecule converge")
     report(tests, time.monotonic() - began)
 
 

@@ -38,7 +38,7 @@ class Service(TypedDict):
 
 
 class Access(TypedDict):
-    """How the controller is let in: the name of the document that Run Command executes."""
+    """The controller's access: the name of the document that Run Command executes."""
 
     document: str
 
@@ -67,7 +67,7 @@ class Project:
 
     @property
     def state(self) -> Path:
-        """What commands write and git ignores."""
+        """The folder that commands write to and git ignores."""
         return self.root / ".lastro"
 
     @property
@@ -112,7 +112,7 @@ class Environment:
 
     @property
     def state(self) -> Path:
-        """What belongs to it on this machine."""
+        """Its folder on this machine."""
         return self.project.state / self.name
 
     @property
@@ -122,7 +122,7 @@ class Environment:
 
     @cached_property
     def region(self) -> str:
-        """The AWS region, as the inventory says."""
+        """The AWS region, from the inventory."""
         settings = yaml.safe_load((self.variables / "environment.yml").read_text(encoding="utf-8"))
         return str(settings["lastro_region"])
 
@@ -158,7 +158,7 @@ class Environment:
             OpsError: this machine stands in for AWS, and its API has not been started.
         """
         if self.on_one_machine:
-            # Nothing that reaches somebody's real account may reach this one.
+            # Keep the variables of somebody's real account away from this one.
             for variable in [key for key in os.environ if key.startswith("AWS_")]:
                 del os.environ[variable]
             try:

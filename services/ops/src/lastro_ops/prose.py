@@ -68,7 +68,7 @@ _PATTERNS = [
     (re.compile(banned.pattern.replace(" ", r"\s+"), re.IGNORECASE | re.MULTILINE), banned.hint)
     for banned in BANNED
 ]
-# What a line begins or ends with that is no text: indents, comment and list markers, quotes.
+# The parts of a line that are not text: indents, comment and list markers, quotes.
 _MARKERS = re.compile(r"""^\s*(?:#+|//|--|[-*>|]|\d+\.)?\s*(?:[rf]{0,2}["']+)?|["']+\s*$|\s+$""")
 _CODE = re.compile(r"`[^`\n]*`")
 _FENCE = re.compile(r"\s*(?:```|~~~)")

@@ -95,11 +95,11 @@ def variables(role: Path) -> str:
 
 
 def disagreements(role: Path) -> Iterator[str]:
-    """What defaults/main.yml and the argument specs say differently, a line for each variable."""
+    """The differences between defaults/main.yml and the argument specs, one line per variable."""
     file = role / "defaults" / "main.yml"
     defaults: dict[str, object] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     commented = set(re.findall(r"^# ([a-z_]+):", file.read_text(encoding="utf-8"), re.MULTILINE))
-    # An entry point of a single purpose may ask for a variable that `main` has no use for.
+    # A special entry point may require a variable that `main` does not use.
     specs = entry_points(role)
     manual = {"main": specs["main"]} if "main" in specs else specs
     options = {name: option for spec in manual.values() for name, option in spec["options"].items()}

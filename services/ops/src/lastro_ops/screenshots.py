@@ -65,7 +65,7 @@ class Shots:
         return f"http://{host['private_ip']}:{self.platform['services'][service]['port']}"
 
     def save(self, page: Page, name: str) -> None:
-        """Keep an image of the page, and its text where that was asked for."""
+        """Keep an image of the page, and its text if the caller wants it."""
         for text in self.expected.get(name, ()):
             # A page that never shows it is kept as it is, for the reader to see.
             with contextlib.suppress(TimeoutError):

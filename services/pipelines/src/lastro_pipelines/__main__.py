@@ -13,7 +13,7 @@ from lastro_pipelines.candidates import CANDIDATES
 def main(argv: list[str] | None = None) -> None:
     """Run every step and print the summary as JSON."""
     parser = argparse.ArgumentParser(prog="lastro-wine", description=__doc__)
-    parser.add_argument("--run-id", help="unique name of the run (default: the time)")
+    parser.add_argument("--run-id", help="unique name of the run (default: the current time)")
     parser.add_argument("--source", help="CSV file to use instead of scikit-learn's wine data")
     parser.add_argument("--experiment", default=steps.EXPERIMENT)
     parser.add_argument("--model-name", default=steps.MODEL_NAME)
@@ -21,13 +21,13 @@ def main(argv: list[str] | None = None) -> None:
         "--margin",
         type=float,
         default=comparing.MARGIN,
-        help="by how much the log loss must fall to promote, in nats a row (default: %(default)s)",
+        help="promote only if the log loss falls by more, in nats per row (default: %(default)s)",
     )
     options = parser.parse_args(argv)
 
     run_id = options.run_id or f"manual__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}"
     where = {"source": options.source, "experiment": options.experiment}
-    # MLflow prints links on the standard output, which is kept for the summary.
+    # MLflow prints links to standard output, which is reserved for the summary.
     with redirect_stdout(sys.stderr):
         dataset_hash = steps.validate(run_id, **where)["dataset_hash"]
         trained = [

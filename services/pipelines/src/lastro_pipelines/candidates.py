@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
@@ -13,6 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 SEED = 20240
 
+type Parameter = str | float | bool | None
+"""A hyperparameter of an estimator."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -20,21 +22,21 @@ class Candidate:
 
     Attributes:
         build: makes the unfitted estimator from ``params``.
-        params: what is logged, and handed to ``build``.
-        trusted_types: classes that skops must let through to read the saved model; it trusts most
-            of scikit-learn by itself.
+        params: the hyperparameters, which are logged and passed to ``build``.
+        trusted_types: classes that skops must accept to read the saved model; it trusts most of
+            scikit-learn by default.
     """
 
     build: Callable[..., ClassifierMixin]
-    params: Mapping[str, Any]
+    params: Mapping[str, Parameter]
     trusted_types: list[str] = field(default_factory=list)
 
 
-def _logistic_regression(**params: Any) -> ClassifierMixin:
+def _logistic_regression(**params: Parameter) -> ClassifierMixin:
     return make_pipeline(StandardScaler(), LogisticRegression(random_state=SEED, **params))
 
 
-def _random_forest(**params: Any) -> ClassifierMixin:
+def _random_forest(**params: Parameter) -> ClassifierMixin:
     return RandomForestClassifier(random_state=SEED, n_jobs=1, **params)
 
 
@@ -54,8 +56,8 @@ def named(name: str) -> Candidate:
     """Return the candidate of that name.
 
     Raises:
-        ValueError: there is none; the message lists those there are.
+        ValueError: there is no such candidate; the message lists the known ones.
     """
     if name not in CANDIDATES:
-        raise ValueError(f"no candidate {name!r}: choose one of {', '.join(CANDIDATES)}")
+        raise ValueError(f"unknown candidate {name!r}. Choose one of: {', '.join(CANDIDATES)}")
     return CANDIDATES[name]

@@ -1,10 +1,9 @@
-"""Columns of a file, as a request's JSON would hold them, and answers as columns of a file."""
+"""Converts a file's columns to the values of a request's JSON, and predictions to columns."""
 
 import base64
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 import pandas as pd
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as is_
 from model_api.model.answers import plain
 from model_api.model.signature import NUMERIC, Column
+from model_api.model.untyped import Prediction, Value
 
 
 def _listed(kind: pa.DataType) -> bool:
@@ -52,7 +52,7 @@ def _time(kind: pa.DataType) -> bool:
 
 
 def _json(kind: pa.DataType) -> bool:
-    """Tell whether JSON has a way to write all values of the type."""
+    """Return whether JSON can represent all values of the type."""
     if _listed(kind):
         return _json(kind.value_type)
     if is_.is_struct(kind):
@@ -65,7 +65,7 @@ def _json(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-# Which types of a file may hold what a signature's type is.
+# Type of a signature -> whether a file's type can hold its values.
 _HOLDS: dict[str, Callable[[pa.DataType], bool]] = {
     "boolean": is_.is_boolean,
     "integer": _number,
@@ -83,12 +83,12 @@ _HOLDS: dict[str, Callable[[pa.DataType], bool]] = {
 
 
 def fault(column: Column, kind: pa.DataType) -> str | None:
-    """Return why a file's column of this type cannot be the model's; None if it can."""
+    """Return why a file's column of this type cannot be the model's input; None if it can."""
     stored = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
     stored = stored.value_type if is_.is_dictionary(stored) else stored
     if is_.is_null(stored) or _HOLDS[column.type](stored):
         return None
-    return f"the column {column.name!r} is {kind} here; the model takes {column.type}"
+    return f"column {column.name!r} has the type {kind}, but the model takes {column.type}"
 
 
 def series(column: Column, array: pa.Array) -> pd.Series:
@@ -96,10 +96,10 @@ def series(column: Column, array: pa.Array) -> pd.Series:
 
     Args:
         column: of the model.
-        array: of a type in which `fault` finds none.
+        array: of a type that `fault` accepts.
 
     Raises:
-        ValueError: a value is beyond what Python and pandas can hold.
+        ValueError: a value is out of the range of Python and pandas.
     """
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
@@ -107,19 +107,19 @@ def series(column: Column, array: pa.Array) -> pd.Series:
         array = array.dictionary_decode()
     kind = array.type
     flat = is_.is_integer(kind) or is_.is_floating(kind) or is_.is_boolean(kind)
-    # A gap would make whole numbers floats, and lose their last digits.
+    # A missing value would turn integers into floats, and lose their last digits.
     if flat and column.type in NUMERIC and (array.null_count == 0 or is_.is_floating(kind)):
         return array.to_pandas()
     if column.type == "datetime" and _time(kind):
         try:
             return _in_utc(array).to_pandas()
         except pa.ArrowInvalid:
-            pass  # a time that has no nanoseconds: it is named with its row below
+            pass  # out of the range of nanoseconds: the decoder names it with its row
     try:
         values = array.to_pylist(maps_as_pydicts="strict")
     except (ValueError, OverflowError, KeyError) as error:
         raise ValueError(f"column {column.name!r}: {error}") from None
-    # In a CSV file a time that is missing is empty.
+    # In a CSV file a missing time is an empty cell.
     empty = "" if column.type == "datetime" else None
     return pd.Series(
         [None if value is None or value == empty else _as_json(value) for value in values],
@@ -134,7 +134,7 @@ def _in_utc(array: pa.Array) -> pa.Array:
     return array.cast(pa.int64()).cast(pa.timestamp(array.type.unit)).cast(pa.timestamp("ns"))
 
 
-def _as_json(value: Any) -> Any:
+def _as_json(value: Value) -> Value:
     match value:
         case dict():
             return {name: _as_json(inner) for name, inner in value.items()}
@@ -149,10 +149,10 @@ def _as_json(value: Any) -> Any:
     return value
 
 
-def answers(answer: Any) -> pa.Array:
+def answers(answer: Prediction) -> pa.Array:
     """Return one value for each prediction: structs where the answer has columns.
 
-    What Arrow has no type for, such as values of several types, is written as JSON text.
+    Answers without an Arrow type, such as values of several types, are written as JSON text.
     """
     if isinstance(answer, dict):
         return _struct({str(name): values for name, values in answer.items()})
@@ -168,15 +168,15 @@ def answers(answer: Any) -> pa.Array:
             array = pa.array(values)
         except (pa.ArrowException, OverflowError):
             return pa.array([msgspec.json.encode(value).decode() for value in values])
-    # Without a value there is no type.
+    # Without any value the type is null.
     return array.cast(pa.float64()) if is_.is_null(array.type) else array
 
 
-def _struct(columns: dict[str, Any]) -> pa.Array:
+def _struct(columns: dict[str, Prediction]) -> pa.Array:
     arrays = []
     for values in columns.values():
         array = answers(values)
-        # A column of objects without a value is one of text, as it will be in later rows.
+        # A column of objects without a value becomes text, as in later rows.
         objects = getattr(getattr(values, "dtype", None), "kind", None) == "O"
         empty = objects and array.null_count == len(array)
         arrays.append(array.cast(pa.string()) if empty else array)

@@ -1,4 +1,4 @@
-"""The wine data set: where it comes from, what it must look like, how it is split."""
+"""The wine data set: its source, its checks and its splits."""
 
 import hashlib
 from dataclasses import dataclass
@@ -60,10 +60,10 @@ def load(source: str | None = None) -> pd.DataFrame:
         source: path or URL of a CSV file with the columns ``FEATURES`` and ``TARGET``.
 
     Returns:
-        One row a wine, unchecked: see `check`.
+        One row per wine, unchecked: see `check`.
 
     Raises:
-        DataError: there is no such file, or it is no CSV.
+        DataError: there is no such file, or it is not a CSV file.
     """
     if source is not None:
         try:
@@ -79,13 +79,13 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that the pipeline uses, in their order, as floats and one string.
 
     Raises:
-        DataError: a column is missing or repeated, a cell is empty, negative or no finite number,
-            a cultivar is unknown, or a split would hold too few wines of one cultivar.
+        DataError: a column is missing or repeated, a cell is empty, negative or not a finite
+            number, a cultivar is unknown, or a split has too few wines of one cultivar.
     """
     columns = [*FEATURES, TARGET]
     problems = [f"column {name!r} is missing" for name in columns if name not in frame.columns]
     repeated = frame.columns[frame.columns.duplicated()].unique()
-    problems += [f"column {name!r} stands more than once" for name in repeated]
+    problems += [f"column {name!r} appears more than once" for name in repeated]
     if problems:
         raise DataError(problems)
 
@@ -110,8 +110,8 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
     for part in ("train", "validation", "test"):
         counts = getattr(splits, part)[TARGET].value_counts()
         problems += [
-            f"the {part} split has {counts.get(name, 0)} row(s) of {name!r}:"
-            f" at least {MINIMUM_ROWS_PER_CULTIVAR} are needed, so more data is"
+            f"the {part} split has {counts.get(name, 0)} row(s) of {name!r}, and needs at least"
+            f" {MINIMUM_ROWS_PER_CULTIVAR}: add more data"
             for name in CULTIVARS
             if counts.get(name, 0) < MINIMUM_ROWS_PER_CULTIVAR
         ]
@@ -121,11 +121,11 @@ def check(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def split(frame: pd.DataFrame) -> Splits:
-    """Split by a hash of each row's features: about 60, 20 and 20 per cent.
+    """Split by a hash of each row's features: about 60, 20 and 20 percent.
 
-    A row's place depends on nothing but the row. As the data grows, no row moves from one split to
+    A row's split depends only on the row. As the data grows, no row moves from one split to
     another, so the serving champion was never trained on a row that it is tested on. Equal rows
-    land together.
+    are in the same split.
     """
     bucket = _row_hashes(frame[list(FEATURES)]) % np.uint64(10)
     return Splits(

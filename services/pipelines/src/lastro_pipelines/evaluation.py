@@ -32,7 +32,7 @@ def losses(model: ClassifierMixin, frame: pd.DataFrame) -> Losses:
 
 
 def confusion_figure(model: ClassifierMixin, frame: pd.DataFrame) -> Figure:
-    """Draw how many wines of each cultivar were taken for which."""
+    """Draw how many wines of each cultivar were predicted as which."""
     counts = confusion_matrix(frame[TARGET], model.predict(frame[list(FEATURES)]), labels=CULTIVARS)
     figure, axes = _figure("Confusion matrix, validation split")
     axes.imshow(counts, cmap="Blues")
@@ -59,12 +59,12 @@ def importance_figure(model: ClassifierMixin, frame: pd.DataFrame) -> Figure:
     means = pd.Series(result.importances_mean, index=FEATURES).sort_values()
     figure, axes = _figure("Permutation importance, validation split")
     axes.barh(means.index, means)
-    axes.set_xlabel("rise of the log loss")
+    axes.set_xlabel("increase of the log loss")
     return figure
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:
-    # A canvas of its own instead of pyplot: no display is looked for, no global state is kept.
+    # Not pyplot, which looks for a display and keeps global state.
     figure = Figure(figsize=(7, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

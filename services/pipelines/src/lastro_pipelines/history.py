@@ -1,4 +1,4 @@
-"""Moves an alias by MLflow's client, on record. The record and its rules: `lastro_promotion`."""
+"""Moves an alias with MLflow's client and records the move, by the rules of `lastro_promotion`."""
 
 import lastro_promotion
 from mlflow import MlflowClient
@@ -12,7 +12,7 @@ def rolled_back(client: MlflowClient, model: str, alias: str) -> set[str]:
 def promote(
     client: MlflowClient, model: str, alias: str, version: str, *, before: str | None, by: str
 ) -> str | None:
-    """Point an alias at a version and record who did; nothing if it points to it already.
+    """Point an alias at a version and record who did; do nothing if it already points there.
 
     Args:
         client: of the registry.
@@ -23,7 +23,7 @@ def promote(
         by: who moves it.
 
     Returns:
-        Why nothing was changed: somebody else moved the alias meanwhile. None if it is done.
+        None if it is done. Otherwise why not: somebody else moved the alias meanwhile.
     """
     registered = client.get_registered_model(model)
     current = registered.aliases.get(alias)
@@ -31,7 +31,7 @@ def promote(
         return None
     if current != before:
         found = f"version {current}" if current else "no version"
-        return f"somebody moved {alias} meanwhile, it points to {found} now"
+        return f"somebody else moved {alias} meanwhile: it now points to {found}"
     writing = lastro_promotion.record(registered.tags, alias, version, before=current, by=by)
     client.set_registered_model_alias(model, alias, version)
     client.set_registered_model_tag(model, writing.key, writing.value)

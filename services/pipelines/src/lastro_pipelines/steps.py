@@ -1,13 +1,12 @@
 """The wine pipeline, one function per task: validate, train (per candidate), register and promote.
 
-Arguments and results are JSON values, so that each step can run in a process of its own. Steps of
-one pipeline run find each other by ``pipeline_run_id``: any name that is unique to the run, such
-as Airflow's run id.
+Arguments and results are JSON values, so that each step can run in its own process. The steps of
+one pipeline run share a ``pipeline_run_id``: any name that is unique to the run, such as Airflow's
+run id.
 """
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 import mlflow
 import mlflow.sklearn
@@ -18,22 +17,23 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import infer_signature
 
 from lastro_pipelines import candidates, comparing, data, evaluation, history, tracking
+from lastro_pipelines.results import Champion, Summary, Trained, Validated
 
 EXPERIMENT = "wine"
 MODEL_NAME = "wine-classifier"
 ALIAS = "champion"
 
-# With the requirements given, MLflow need not load the model once more to infer them: seconds.
+# Given the requirements, MLflow does not load the model again to infer them, which takes seconds.
 _MODEL_REQUIREMENTS = ("numpy", "pandas", "scikit-learn", "skops")
 
 
 class PipelineError(RuntimeError):
-    """The steps do not fit together; the message says which, and what to do."""
+    """The steps do not fit together; the message says which ones, and what to do."""
 
 
 def validate(
     pipeline_run_id: str, *, source: str | None = None, experiment: str = EXPERIMENT
-) -> dict[str, Any]:
+) -> Validated:
     """Check the data and open the pipeline run.
 
     Args:
@@ -45,7 +45,7 @@ def validate(
         ``dataset_hash``, ``rows`` (per split) and ``parent_run_id``.
 
     Raises:
-        data.DataError: the data is not usable.
+        data.DataError: the data cannot be used.
     """
     client, experiment_id = tracking.connect(experiment)
     parent = tracking.open_pipeline_run(client, experiment_id, pipeline_run_id)
@@ -71,11 +71,11 @@ def train(
     dataset_hash: str,
     source: str | None = None,
     experiment: str = EXPERIMENT,
-) -> dict[str, Any]:
+) -> Trained:
     """Fit one candidate in a child run: parameters, metrics, figures and the model.
 
-    A candidate that this pipeline run has already trained on the same data is not trained again;
-    an attempt that was cut short is marked as failed.
+    A candidate that this pipeline run has already trained on the same data is not trained again.
+    An interrupted attempt is marked as failed.
 
     Args:
         candidate: a name in `candidates.CANDIDATES`.
@@ -88,7 +88,7 @@ def train(
         ``candidate``, ``run_id``, ``model_uri`` and ``metrics`` on the validation split.
 
     Raises:
-        PipelineError: the data is no longer what was validated, or nothing was.
+        PipelineError: the data has changed since it was validated, or was never validated.
     """
     recipe = candidates.named(candidate)
     client, experiment_id = tracking.connect(experiment)
@@ -116,7 +116,7 @@ def train(
 
 
 def register_and_promote(
-    trained: Sequence[dict[str, Any]],
+    trained: Sequence[Trained],
     pipeline_run_id: str,
     *,
     dataset_hash: str,
@@ -125,28 +125,28 @@ def register_and_promote(
     model_name: str = MODEL_NAME,
     margin: float = comparing.MARGIN,
     significance: float = comparing.SIGNIFICANCE,
-) -> dict[str, Any]:
+) -> Summary:
     """Register the best candidate; make it champion if it beats the serving one on the test split.
 
-    The best is the one with the lowest log loss on the validation split. A run that is already
-    registered is not registered twice. Beating is a matter of `comparing.compare`: a lower log loss
-    alone can be chance. The reason goes into the tag ``decision`` of both runs and of the version,
-    and to the standard output, which is the task's log.
+    The best candidate has the lowest log loss on the validation split. A run is registered only
+    once. `comparing.compare` decides whether it beats the champion: a lower log loss alone can be
+    chance. The reason is written to the tag ``decision`` of both runs and of the version, and to
+    standard output, which is the task's log.
 
     Args:
-        trained: what `train` returned, once per candidate.
+        trained: the results of `train`, one per candidate.
         pipeline_run_id: as given to `validate`.
         dataset_hash: as returned by `validate`.
         source: as given to `validate`.
         experiment: as given to `validate`.
         model_name: the registered model.
-        margin: by how much the log loss a row must be lower than the champion's, in nats.
+        margin: how much lower than the champion's the log loss must be, in nats per row.
         significance: of the paired test, between 0 and 1.
 
     Returns:
         ``model``, ``version``, ``run_id``, ``candidate``, ``metrics`` on the test split,
-        ``champion`` (``version`` and ``metrics`` of the one it was compared with, or None),
-        ``comparison`` (see `comparing.Comparison`; None if there was nothing to compare),
+        ``champion`` (``version`` and ``metrics`` of the version that it was compared with, or
+        None), ``comparison`` (see `comparing.Comparison`; None if there was nothing to compare),
         ``promoted`` and ``reason``.
 
     Raises:
@@ -196,14 +196,14 @@ def register_and_promote(
                 promoted, reason = False, moved_by_others
         reason = f"{'promoted' if promoted else 'not promoted'}: {reason}"
         print(f"Version {challenger.version} of {model_name}, {best['candidate']}: {reason}")
-        summary = {
+        summary: Summary = {
             "model": model_name,
             "version": challenger.version,
             "run_id": best["run_id"],
             "candidate": best["candidate"],
             "metrics": metrics,
             "champion": champion,
-            "comparison": comparison and comparison.as_dict(),
+            "comparison": comparison.as_dict() if comparison else None,
             "promoted": promoted,
             "reason": reason,
         }
@@ -220,7 +220,7 @@ def register_and_promote(
 def _parent(client: MlflowClient, experiment_id: str, pipeline_run_id: str) -> Run:
     run = tracking.find_pipeline_run(client, experiment_id, pipeline_run_id)
     if run is None:
-        raise PipelineError(f"pipeline run {pipeline_run_id!r} is unknown: run validate first")
+        raise PipelineError(f"unknown pipeline run {pipeline_run_id!r}: run validate first")
     return run
 
 
@@ -229,14 +229,14 @@ def _splits(source: str | None, dataset_hash: str) -> data.Splits:
     found = data.fingerprint(frame)
     if found != dataset_hash:
         raise PipelineError(
-            f"the data has changed since it was validated: its hash is {found}, not {dataset_hash};"
-            " run the pipeline again from validate"
+            f"the data has changed since it was validated: its hash is {found}, not {dataset_hash}."
+            " Run the pipeline again from validate"
         )
     return data.split(frame)
 
 
 def _fit_and_log(recipe: candidates.Candidate, splits: data.Splits) -> None:
-    """Fit the candidate and write all that is known of it into the active run."""
+    """Fit the candidate, and log its parameters, metrics, figures and model to the active run."""
     features = list(data.FEATURES)
     model = recipe.build(**recipe.params).fit(splits.train[features], splits.train[data.TARGET])
     mlflow.log_params({**recipe.params, "seed": candidates.SEED})
@@ -257,7 +257,7 @@ def _fit_and_log(recipe: candidates.Candidate, splits: data.Splits) -> None:
     tracking.log_reference(model, splits.train[features], held_out[features])
 
 
-def _trained(run: Run, candidate: str) -> dict[str, Any]:
+def _trained(run: Run, candidate: str) -> Trained:
     if not run.outputs or not run.outputs.model_outputs:
         raise PipelineError(f"run {run.info.run_id} of {candidate!r} is finished but has no model")
     metrics = run.data.metrics
@@ -270,7 +270,7 @@ def _trained(run: Run, candidate: str) -> dict[str, Any]:
 
 
 def _register(
-    client: MlflowClient, model_name: str, best: dict[str, Any], tags: dict[str, str]
+    client: MlflowClient, model_name: str, best: Trained, tags: dict[str, str]
 ) -> ModelVersion:
     for registered in client.search_model_versions(f"run_id = '{best['run_id']}'"):
         if registered.name == model_name:
@@ -280,8 +280,8 @@ def _register(
 
 def _champion(
     client: MlflowClient, model_name: str, test: pd.DataFrame
-) -> tuple[dict[str, Any], comparing.Losses] | tuple[None, None]:
-    """Measure the serving version on the test split; None if the alias points to none yet.
+) -> tuple[Champion, comparing.Losses] | tuple[None, None]:
+    """Measure the serving version on the test split; None if the alias points to no version yet.
 
     Returns:
         ``version`` and ``metrics``, and the log loss of each row.
@@ -298,26 +298,27 @@ def _champion(
     except Exception as error:
         raise PipelineError(
             f"version {serving} of {model_name!r}, the {ALIAS}, cannot be measured"
-            f" ({error}): point the alias at a version that works, or delete it"
+            f" ({error}). Point the alias at a version that works, or delete the alias"
         ) from error
-    return {"version": serving, "metrics": metrics}, losses
+    champion: Champion = {"version": serving, "metrics": metrics}
+    return champion, losses
 
 
 def _decide(
     challenger: str,
     metrics: dict[str, float],
-    champion: dict[str, Any] | None,
+    champion: Champion | None,
     comparison: comparing.Comparison | None,
     rolled_back: set[str],
 ) -> tuple[bool, str]:
-    """Say whether the challenger is to hold the alias, and why."""
+    """Return whether the challenger gets the alias, and why."""
     if champion is not None and champion["version"] == challenger:
-        return True, f"it is the {ALIAS} already"
+        return True, f"it is already the {ALIAS}"
     if challenger in rolled_back:
-        # This task ran before: trying it again must not undo what a person did since.
-        return False, f"{ALIAS} was rolled back from it; `make promote` lets it serve again"
+        # A retry of this task must not undo a rollback by a person.
+        return False, f"{ALIAS} was rolled back from it. `make promote` lets it serve again"
     if champion is None or comparison is None:
-        return True, f"no version was {ALIAS} yet"
+        return True, f"there was no {ALIAS} yet"
     ours, theirs = metrics["log_loss"], champion["metrics"]["log_loss"]
-    compared = f"log loss {ours:.6f} against {theirs:.6f} of version {champion['version']}"
+    compared = f"log loss {ours:.6f}, version {champion['version']} has {theirs:.6f}"
     return comparison.better, f"{compared}: {comparison.reason()}"

@@ -30,7 +30,7 @@ class Answer(BaseModel):
 
 @app.post("/predict")
 async def predict(body: Body) -> Answer:
-    """Answer the same, whatever is asked."""
+    """Give the same answer to every request."""
     return Answer(predictions=[0])
 
 

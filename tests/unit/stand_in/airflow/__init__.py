@@ -1,1 +1,1 @@
-"""Of Airflow, what ansible/playbooks/files/check_dags.py asks for."""
+"""The part of Airflow that ansible/playbooks/files/check_dags.py uses."""

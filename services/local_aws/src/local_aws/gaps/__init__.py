@@ -1,6 +1,6 @@
-"""What Terraform and boto3 need and moto 5.2.5 lacks: one function per gap.
+"""The gaps of moto 5.2.5 that Terraform and boto3 run into: one function per gap.
 
-Each function changes moto in place and names the upstream code it mends, so that a new version
+Each function changes moto in place and names the upstream code that it fixes, so that a new version
 of moto can be checked against it. `close_all` is called once, before the first request.
 """
 
@@ -9,7 +9,7 @@ from . import budgets, core, dlm, ec2, iam, rds, s3, ssm, sts
 
 
 def close_all(sessions: Sessions) -> None:
-    """Mend moto."""
+    """Close every gap."""
     budgets.keep_tags()
     budgets.update_budgets()
     budgets.report_subscribers()
@@ -35,7 +35,7 @@ def close_all(sessions: Sessions) -> None:
     s3.accept_any_principal_in_log_target_policies()
     s3.deliver_no_access_logs()
     s3.treat_requests_as_tls()
-    s3.checksum_copies_anew()
+    s3.recompute_checksums_of_copies()
     s3.show_how_many_old_versions_are_kept()
     s3.let_go_of_delete_markers()
     s3.escape_keys_of_versions()

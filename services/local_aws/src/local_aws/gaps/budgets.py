@@ -1,6 +1,6 @@
 """Gaps of moto's Budgets."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from moto.budgets.exceptions import NotFoundException
 from moto.budgets.models import Budget
@@ -16,8 +16,8 @@ def keep_tags() -> None:
     """
     create = BudgetsResponse.create_budget
 
-    def create_budget(self: BudgetsResponse) -> Any:
-        answer = create(self)
+    def create_budget(self: BudgetsResponse) -> str:
+        answer: str = create(self)
         budget = _budget(self, self._get_param("Budget")["BudgetName"])
         budget.tags = _by_key(self._get_param("ResourceTags") or [])
         return answer
@@ -87,7 +87,7 @@ def _by_key(tags: list[dict[str, str]]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def _identity(notification: dict[str, Any]) -> dict[str, Any]:
-    """What tells notifications of a budget apart: the rest is state."""
+def _identity(notification: Mapping[str, object]) -> dict[str, object]:
+    """The members that identify a notification of a budget; the others are its state."""
     names = ("NotificationType", "ComparisonOperator", "Threshold")
     return {name: notification[name] for name in names}

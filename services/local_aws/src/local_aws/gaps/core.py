@@ -1,7 +1,6 @@
-"""Gaps of what all of moto's services stand on."""
+"""Gaps of the code that all of moto's services share."""
 
 import os
-from typing import Any
 
 from moto.core.common_models import BaseModel
 from moto.ec2.models.instances import Instance
@@ -19,14 +18,14 @@ def serve_one_account() -> None:
 
 
 def forget_what_is_gone() -> None:
-    """What was deleted or overwritten leaves the memory.
+    """Deleted and overwritten resources are removed from memory.
 
     moto/core/common_models.py: `BaseModel.__new__` lists every object ever made, for moto's own
     API. `Instance.__del__` (moto/ec2/models/instances.py) never ran because of it, and must not:
     it would free addresses that `terminate` has freed and a new instance may have by now.
     """
 
-    def new(cls: type[BaseModel], *args: Any, **kwargs: Any) -> BaseModel:
+    def new(cls: type[BaseModel], *args: object, **kwargs: object) -> BaseModel:
         return object.__new__(cls)
 
     BaseModel.__new__ = new

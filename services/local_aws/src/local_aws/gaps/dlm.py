@@ -5,7 +5,8 @@ import re
 import sys
 from copy import deepcopy
 from datetime import UTC, datetime
-from typing import Any
+from types import ModuleType
+from typing import Literal, NotRequired, TypedDict
 from urllib.parse import unquote
 
 from moto import backend_index
@@ -14,9 +15,32 @@ from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult, BaseResponse, EmptyResult
 from moto.moto_api._internal import mock_random
 
-# What DLM itself puts where a request is silent.
-_DETAILS = {"PolicyType": "EBS_SNAPSHOT_MANAGEMENT", "ResourceLocations": ["CLOUD"]}
-_CHANGEABLE = ("Description", "ExecutionRoleArn", "State", "PolicyDetails")
+# The defaults of DLM, for members that a request leaves out.
+_DETAILS: dict[str, object] = {
+    "PolicyType": "EBS_SNAPSHOT_MANAGEMENT",
+    "ResourceLocations": ["CLOUD"],
+}
+type _Changeable = Literal["Description", "ExecutionRoleArn", "State", "PolicyDetails"]
+_CHANGEABLE: tuple[_Changeable, ...] = (
+    "Description",
+    "ExecutionRoleArn",
+    "State",
+    "PolicyDetails",
+)
+
+
+class Policy(TypedDict):
+    """A lifecycle policy, as GetLifecyclePolicy shows it."""
+
+    PolicyId: str
+    PolicyArn: str
+    Description: str
+    ExecutionRoleArn: str
+    State: str
+    DateCreated: datetime
+    DateModified: datetime
+    PolicyDetails: dict[str, object]
+    Tags: NotRequired[dict[str, str]]
 
 
 def serve_lifecycle_policies() -> None:
@@ -34,13 +58,13 @@ class DlmBackend(BaseBackend):
 
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
-        self.policies: dict[str, dict[str, Any]] = {}
+        self.policies: dict[str, Policy] = {}
 
     @property
-    def _url_module(self) -> Any:
+    def _url_module(self) -> ModuleType:
         return sys.modules[__name__]
 
-    def policy(self, policy_id: str) -> dict[str, Any]:
+    def policy(self, policy_id: str) -> Policy:
         """The policy with this id."""
         if policy_id not in self.policies:
             raise PolicyNotFound(policy_id)
@@ -73,7 +97,7 @@ class DlmResponse(BaseResponse):
         policy_id = f"policy-{mock_random.get_random_hex(17)}"
         account = f"{self.region}:{self.current_account}"
         now = datetime.now(UTC)
-        policy = json.loads(self.body) | {
+        policy: Policy = json.loads(self.body) | {
             "PolicyId": policy_id,
             "PolicyArn": f"arn:{self.partition}:dlm:{account}:policy/{policy_id}",
             "DateCreated": now,
@@ -89,7 +113,7 @@ class DlmResponse(BaseResponse):
     def get_lifecycle_policies(self) -> ActionResult:
         """GetLifecyclePolicies, without its filters."""
         summaries = [
-            policy | {"PolicyType": policy["PolicyDetails"]["PolicyType"]}
+            {**policy, "PolicyType": policy["PolicyDetails"]["PolicyType"]}
             for policy in self.backend.policies.values()
         ]
         return ActionResult({"Policies": summaries})
@@ -98,7 +122,9 @@ class DlmResponse(BaseResponse):
         """UpdateLifecyclePolicy."""
         changes = json.loads(self.body)
         policy = self._policy()
-        policy |= {name: changes[name] for name in _CHANGEABLE if name in changes}
+        for name in _CHANGEABLE:
+            if name in changes:
+                policy[name] = changes[name]
         policy["DateModified"] = datetime.now(UTC)
         self.backend.policies[policy["PolicyId"]] = _completed(policy)
         return EmptyResult()
@@ -123,18 +149,18 @@ class DlmResponse(BaseResponse):
             self._policy().get("Tags", {}).pop(key, None)
         return EmptyResult()
 
-    def _policy(self) -> dict[str, Any]:
+    def _policy(self) -> Policy:
         # The path ends in the id, whether it names the policy or its ARN.
         return self.backend.policy(unquote(self.path).rpartition("/")[2])
 
 
-def _completed(policy: dict[str, Any]) -> dict[str, Any]:
+def _completed(policy: Policy) -> Policy:
     policy = deepcopy(policy)
     policy["PolicyDetails"] = _DETAILS | policy["PolicyDetails"]
     return policy
 
 
-# Read by moto: where the service is, and what answers there.
+# moto reads these: the addresses of the service, and their handlers.
 url_bases = [r"https?://dlm\.(.+)\.amazonaws\.com"]
 url_paths = {
     "{0}/policies$": DlmResponse.dispatch,

@@ -2,13 +2,13 @@
 
 import json
 import os
-from typing import Any
+from collections.abc import Callable
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import amis
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface, NetworkInterfaceBackend
-from moto.ec2.models.instances import Instance
+from moto.ec2.models.instances import Instance, InstanceState
 from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.responses.instances import InstanceResponse
@@ -31,12 +31,12 @@ def show_security_groups_of_the_network_interface() -> None:
     """An instance shows the security groups its primary network interface was launched with.
 
     moto/ec2/models/instances.py: `Instance.security_groups` ignores the groups in
-    `NetworkInterface.1`, which is where Terraform sends them: a diff for ever.
+    `NetworkInterface.1`, which is where Terraform sends them: a diff on every plan.
     """
     prepare = Instance.prep_nics
     modify = NetworkInterfaceBackend.modify_network_interface_attribute
 
-    def prep_nics(self: Instance, *args: Any, **kwargs: Any) -> None:
+    def prep_nics(self: Instance, *args: object, **kwargs: object) -> None:
         prepare(self, *args, **kwargs)
         primary = self.nics.get(0)
         known = list(self.security_groups)
@@ -46,7 +46,11 @@ def show_security_groups_of_the_network_interface() -> None:
         self.security_groups = known
 
     def modify_network_interface_attribute(
-        self: NetworkInterfaceBackend, eni_id: str, group_ids: list[str], *args: Any, **kwargs: Any
+        self: NetworkInterfaceBackend,
+        eni_id: str,
+        group_ids: list[str],
+        *args: object,
+        **kwargs: object,
     ) -> None:
         modify(self, eni_id, group_ids, *args, **kwargs)
         interface = self.get_network_interface(eni_id)
@@ -76,7 +80,7 @@ def free_addresses_on_termination() -> None:
     """
     original = Instance.terminate
 
-    def terminate(self: Instance) -> Any:
+    def terminate(self: Instance) -> InstanceState:
         subnet_id, interfaces = self.subnet_id, list(self.nics.values())
         previous = original(self)
         for interface in interfaces:
@@ -95,11 +99,11 @@ def free_addresses_on_termination() -> None:
 
 
 def choose_addresses_that_are_free() -> None:
-    """An instance gets the first address of its subnet that nobody has, after a restart, too.
+    """An instance gets the first address of its subnet that nobody has, also after a restart.
 
-    moto/ec2/models/subnets.py: `Subnet.get_available_subnet_ip` goes on from the address before by
-    an iterator that no restart outlives: the next instance got the subnet's first, which AWS
-    keeps for its router.
+    moto/ec2/models/subnets.py: `Subnet.get_available_subnet_ip` keeps its place in an
+    iterator, which a restart loses: the next instance then got the subnet's first address, which
+    AWS keeps for its router.
     """
 
     def get_available_subnet_ip(self: Subnet, instance: Instance) -> str:
@@ -122,7 +126,7 @@ def monitor_instances() -> None:
     moto/ec2/responses/monitoring.py: both raise NotImplementedError.
     """
 
-    def action(state: str) -> Any:
+    def action(state: str) -> Callable[[Monitoring], ActionResult]:
         def respond(self: Monitoring) -> ActionResult:
             self.error_on_dryrun()
             result = []
@@ -150,7 +154,7 @@ def describe_rules_that_reference_a_group() -> None:
 
 
 def keep_credit_specifications() -> None:
-    """An instance borrows CPU credits or not as it was launched, or told later.
+    """An instance borrows CPU credits, or not, as its launch or a later change says.
 
     moto/ec2/responses/instances.py: `describe_instance_credit_specifications` says `standard` of
     every instance; `ModifyInstanceCreditSpecification` is missing.
@@ -160,7 +164,7 @@ def keep_credit_specifications() -> None:
     def run_instances(self: InstanceResponse) -> ActionResult:
         answer = launch(self)
         for instance in answer.result.instances:
-            # Of the burstable families only the first does not borrow unless it is told to.
+            # T2, the first burstable family, does not borrow by default; the later ones do.
             default = "standard" if instance.instance_type.startswith("t2.") else "unlimited"
             instance.cpu_credits = self._get_param("CreditSpecification.CpuCredits") or default
         return answer
@@ -179,7 +183,7 @@ def keep_credit_specifications() -> None:
             changed.append({"InstanceId": instance.id})
         return ActionResult({"SuccessfulInstanceCreditSpecifications": changed})
 
-    # Those of a state that was saved before they kept it.
+    # For instances in a state that was saved before this gap was closed.
     Instance.cpu_credits = "unlimited"
     InstanceResponse.run_instances = run_instances
     InstanceResponse.describe_instance_credit_specifications = describe

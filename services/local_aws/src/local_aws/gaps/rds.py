@@ -3,8 +3,7 @@
 import json
 import secrets
 import string
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from moto.rds.models import DBInstance, DBParameterGroup, MasterUserSecret
 
@@ -21,7 +20,9 @@ def report_parameter_sources() -> None:
     Terraform, which reads user parameters only, sets them again on every apply.
     """
 
-    def update_parameters(self: DBParameterGroup, new_parameters: Iterable[dict[str, Any]]) -> None:
+    def update_parameters(
+        self: DBParameterGroup, new_parameters: Iterable[Mapping[str, str]]
+    ) -> None:
         for new in new_parameters:
             self.parameters[new["ParameterName"]].update(new, Source="user")
 
@@ -36,7 +37,7 @@ def name_the_certificate_authority() -> None:
     """
     create = DBInstance.__init__
 
-    def __init__(self: DBInstance, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: DBInstance, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("ca_certificate_identifier", DEFAULT_CA)
         create(self, *args, **kwargs)
 
@@ -50,7 +51,7 @@ def tell_instances_apart() -> None:
     """
     create = DBInstance.__init__
 
-    def __init__(self: DBInstance, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: DBInstance, *args: object, **kwargs: object) -> None:
         create(self, *args, **kwargs)
         self.dbi_resource_id = f"db-{secrets.token_hex(13).upper()}"
 
@@ -64,19 +65,19 @@ def report_performance_insights() -> None:
     """
     create, update = DBInstance.__init__, DBInstance.update
 
-    def note(instance: DBInstance, options: dict[str, Any]) -> None:
+    def note(instance: DBInstance, options: Mapping[str, object]) -> None:
         if "enable_performance_insights" in options:
             instance.performance_insights_enabled = bool(options["enable_performance_insights"])
         for name in _INSIGHTS:
             if (value := options.get(f"performance_insights_{name}")) is not None:
                 setattr(instance, f"performance_insights_{name}", value)
 
-    def __init__(self: DBInstance, *args: Any, **kwargs: Any) -> None:
+    def __init__(self: DBInstance, *args: object, **kwargs: object) -> None:
         self.performance_insights_enabled = False
         note(self, kwargs)
         create(self, *args, **kwargs)
 
-    def update_instance(self: DBInstance, **kwargs: Any) -> None:
+    def update_instance(self: DBInstance, **kwargs: object) -> None:
         note(self, kwargs)
         update(self, **kwargs)
 
@@ -93,7 +94,7 @@ def generate_master_secrets() -> None:
     update = DBInstance.update
 
     def update_instance(
-        self: DBInstance, manage_master_user_password: bool | None = None, **kwargs: Any
+        self: DBInstance, manage_master_user_password: bool | None = None, **kwargs: object
     ) -> None:
         if manage_master_user_password and hasattr(self, "master_user_secret"):
             manage_master_user_password = None

@@ -1,10 +1,12 @@
 """Gaps of moto's S3."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import TypedDict
 from urllib.parse import quote
 
 import moto.settings
+from moto.core.common_types import TYPE_RESPONSE
 from moto.core.responses import ActionResult
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.s3 import utils
@@ -12,8 +14,20 @@ from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, S3Backend
 from moto.s3.responses import S3Response
 
 
+class _Expiration(TypedDict, total=False):
+    """When old versions expire: the member that moto drops."""
+
+    NewerNoncurrentVersions: str
+
+
+class _LifecycleRule(TypedDict, total=False):
+    """A lifecycle rule of a request: the member that is read here."""
+
+    NoncurrentVersionExpiration: _Expiration
+
+
 def use_path_style_only() -> None:
-    """`http://any.name:4566/bucket/key` is what it looks like.
+    """`http://any.name:4566/bucket/key` means that key of that bucket.
 
     moto/s3/responses.py: `subdomain_based_buckets` takes the first label of a host name for a
     bucket. Everything is one endpoint here, so a bucket is never in the host name.
@@ -30,7 +44,7 @@ def accept_any_principal_in_log_target_policies() -> None:
     original = FakeBucket._log_permissions_enabled_policy
 
     class Target:
-        def __init__(self, bucket: FakeBucket, statements: list[dict[str, Any]]) -> None:
+        def __init__(self, bucket: FakeBucket, statements: list[Mapping[str, object]]) -> None:
             self.name, self.partition = bucket.name, bucket.partition
             self.policy = json.dumps({"Statement": statements}).encode()
 
@@ -67,7 +81,9 @@ def treat_requests_as_tls() -> None:
     """
     original = IAMPolicyStatement.is_action_permitted
 
-    def is_action_permitted(self: IAMPolicyStatement, *args: Any, **kwargs: Any) -> Any:
+    def is_action_permitted(
+        self: IAMPolicyStatement, *args: object, **kwargs: object
+    ) -> PermissionResult:
         condition = self._statement.get("Condition") or {}
         denied = self._statement.get("Effect") == "Deny"
         if denied and "aws:SecureTransport" in condition.get("Bool", {}):
@@ -77,7 +93,7 @@ def treat_requests_as_tls() -> None:
     IAMPolicyStatement.is_action_permitted = is_action_permitted
 
 
-def checksum_copies_anew() -> None:
+def recompute_checksums_of_copies() -> None:
     """The copy of an object that was uploaded in parts can be read.
 
     moto/s3/models.py: `S3Backend.copy_object` gives the copy, which is one piece, the checksum
@@ -90,8 +106,8 @@ def checksum_copies_anew() -> None:
         src_key: FakeKey,
         dest_bucket_name: str,
         dest_key_name: str,
-        *args: Any,
-        **kwargs: Any,
+        *args: object,
+        **kwargs: object,
     ) -> None:
         original(self, src_key, dest_bucket_name, dest_key_name, *args, **kwargs)
         if src_key.checksum_type == "COMPOSITE":
@@ -105,22 +121,22 @@ def checksum_copies_anew() -> None:
 def show_how_many_old_versions_are_kept() -> None:
     """A lifecycle rule shows how many old versions outlive their days.
 
-    moto/s3/models.py: `FakeBucket.set_lifecycle` reads the days of NoncurrentVersionExpiration
-    alone, and `S3Response.get_bucket_lifecycle` (moto/s3/responses.py) writes them alone. Terraform
-    waits three minutes for the rest.
+    moto/s3/models.py: `FakeBucket.set_lifecycle` reads only the days of
+    NoncurrentVersionExpiration, and `S3Response.get_bucket_lifecycle` (moto/s3/responses.py) writes
+    only those. Terraform waits three minutes for the rest.
     """
     set_lifecycle, get_lifecycle = FakeBucket.set_lifecycle, S3Response.get_bucket_lifecycle
 
-    def keep(self: FakeBucket, rules: list[dict[str, Any]]) -> None:
+    def keep(self: FakeBucket, rules: list[_LifecycleRule]) -> None:
         set_lifecycle(self, rules)
         for rule, given in zip(self.rules, rules, strict=True):
             expiration = given.get("NoncurrentVersionExpiration") or {}
             rule.newer_noncurrent_versions = expiration.get("NewerNoncurrentVersions")
 
-    def show(self: S3Response) -> Any:
+    def show(self: S3Response) -> TYPE_RESPONSE:
         serialized = self.serialized
 
-        def complete(answer: ActionResult) -> Any:
+        def complete(answer: ActionResult) -> TYPE_RESPONSE:
             # An error is serialized the same way.
             if not isinstance(answer.result, dict):
                 return serialized(answer)
@@ -147,17 +163,17 @@ def let_go_of_delete_markers() -> None:
 
 
 def escape_keys_of_versions() -> None:
-    """Keys in a listing of versions are escaped where that is asked for, as in other listings.
+    """Keys in a listing of versions are escaped if the request says so, as in other listings.
 
-    moto/s3/responses.py: `S3Response.list_object_versions` ignores ``encoding-type``. Who asks for
-    it takes ``%3A`` in a key for a colon, and deletes what is not there.
+    moto/s3/responses.py: `S3Response.list_object_versions` ignores ``encoding-type``. A client that
+    sets it takes ``%3A`` in a key for a colon, and then deletes a key that does not exist.
     """
     list_versions = S3Response.list_object_versions
 
-    def escape(self: S3Response) -> Any:
+    def escape(self: S3Response) -> TYPE_RESPONSE:
         serialized = self.serialized
 
-        def complete(answer: ActionResult) -> Any:
+        def complete(answer: ActionResult) -> TYPE_RESPONSE:
             # An error is serialized the same way.
             if isinstance(answer.result, dict) and self._get_param("encoding-type") == "url":
                 for entry in (*answer.result["Versions"], *answer.result["DeleteMarkers"]):

@@ -1,7 +1,5 @@
 """Gaps of moto's Systems Manager."""
 
-from typing import Any
-
 from moto.core.responses import ActionResult
 from moto.ssm.exceptions import SSMException
 from moto.ssm.models import Command, Parameter, ParameterDict, SimpleSystemManagerBackend
@@ -43,7 +41,7 @@ def publish_the_debian_parameter() -> None:
 
 
 def run_commands() -> None:
-    """`SendCommand` reaches the agents of its instances, and its status is what became of it.
+    """`SendCommand` reaches the agents of its instances, and its status is their outcome.
 
     moto/ssm/models.py: a `Command` is "Success" when it is made, whatever document it names and
     whichever instances there are.
@@ -59,8 +57,8 @@ def run_commands() -> None:
         document_name: str,
         instance_ids: list[str],
         parameters: dict[str, list[str]],
-        targets: list[dict[str, Any]],
-        **options: Any,
+        targets: list[run_command.Target],
+        **options: object,
     ) -> Command:
         document = self._get_documents(document_name).get_default_version()
         script, seconds = run_command.prepare(document, parameters)
@@ -92,9 +90,9 @@ def run_commands() -> None:
         command_id: str,
         instance_id: str,
         plugin_name: str | None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         self.list_commands(command_id, None)
-        invocation: dict[str, Any] = get(self, command_id, instance_id, plugin_name)
+        invocation: dict[str, object] = get(self, command_id, instance_id, plugin_name)
         return invocation
 
     SimpleSystemManagerBackend.send_command = send_command
@@ -103,7 +101,7 @@ def run_commands() -> None:
 
 
 def list_command_invocations() -> None:
-    """`ListCommandInvocations` shows the instances of a command, in detail when asked.
+    """`ListCommandInvocations` shows the instances of a command, in detail if the request says so.
 
     moto/ssm/responses.py has no such action.
     """
@@ -135,7 +133,7 @@ def describe_instances_with_an_agent() -> None:
     moto/ssm/responses.py has no such action.
     """
 
-    def matches(instance: dict[str, Any], key: str, values: list[str]) -> bool:
+    def matches(instance: run_command.ManagedInstance, key: str, values: list[str]) -> bool:
         if key == "InstanceIds":
             return instance["InstanceId"] in values
         if key == "PingStatus":

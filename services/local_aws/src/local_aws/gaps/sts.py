@@ -2,7 +2,6 @@
 
 import time
 from contextvars import ContextVar
-from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.iam.models import AccessKey
@@ -17,9 +16,9 @@ caller: ContextVar[Identity] = ContextVar("caller")
 
 
 def issue_sessions(sessions: Sessions) -> None:
-    """Credentials from STS are accepted afterwards, and asking who they are tells.
+    """Credentials from STS are accepted, and GetCallerIdentity names their holder.
 
-    moto/sts/models.py: `STSBackend.assume_role` keeps every session for ever;
+    moto/sts/models.py: `STSBackend.assume_role` keeps every session forever;
     moto/sts/responses.py: `get_session_token` and `get_federation_token` hand out a constant key;
     `STSBackend.get_caller_identity` does not know the root user.
     """
@@ -60,7 +59,7 @@ def issue_sessions(sessions: Sessions) -> None:
         return ActionResult({"Credentials": _credentials(session)})
 
     def get_federation_token(self: TokenResponse) -> ActionResult:
-        result: dict[str, Any] = federate(self).result
+        result = federate(self).result
         duration = self._get_int_param("DurationSeconds", 43200)
         user = result["FederatedUser"]
         session = _issue(sessions, user["Arn"], user["FederatedUserId"], duration)
@@ -82,7 +81,7 @@ def _issue(sessions: Sessions, arn: str, user_id: str, duration: int) -> Session
     return sessions.issue(arn=arn, user_id=user_id, expires=int(time.time()) + duration)
 
 
-def _credentials(session: Session) -> dict[str, Any]:
+def _credentials(session: Session) -> dict[str, object]:
     return {
         "AccessKeyId": session.access_key_id,
         "SecretAccessKey": session.secret_access_key,

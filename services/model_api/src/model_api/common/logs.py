@@ -108,7 +108,7 @@ class Sparse(logging.Filter):
         return True
 
 
-CONFIG: dict[str, Any] = {
+CONFIG: dict[str, object] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": JsonLine}},

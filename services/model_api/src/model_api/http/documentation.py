@@ -58,7 +58,7 @@ _FAULTS = (400, 401, 404, 408, 413, 415, 422, 429, 500, 503)
 _TEXT = {"type": "string"}
 _PERHAPS_TEXT = {"type": ["string", "null"]}
 
-MODELS: dict[int | str, dict[str, Any]] = problems.responses(401, 429) | {
+MODELS: dict[int | str, JsonObject] = problems.responses(401, 429) | {
     200: {
         "description": "The models, by name",
         "content": {
@@ -106,7 +106,7 @@ MODELS: dict[int | str, dict[str, Any]] = problems.responses(401, 429) | {
         },
     }
 }
-METRICS: dict[int | str, dict[str, Any]] = problems.responses(401, 429) | {
+METRICS: dict[int | str, JsonObject] = problems.responses(401, 429) | {
     200: {"description": "The metrics", "content": {"text/plain": {"schema": _TEXT}}}
 }
 

@@ -4,7 +4,6 @@ import base64
 import json
 import math
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from model_api.model.words import clean, short
 # What a double can hold has some 309 digits; more are not worth the square of their number.
 _MOST_DIGITS = 400
 _DATETIMES = (datetime(1678, 1, 1), datetime(2262, 1, 1))
-MISSING: Any = object()
+MISSING: Value = object()
 
 
 def parse(body: bytes) -> Value:

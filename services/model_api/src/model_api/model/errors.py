@@ -5,9 +5,9 @@ has none.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from model_api.model.untyped import JsonObject
+from model_api.model.untyped import JsonObject, Value
 
 
 class RequestError(Exception):
@@ -26,7 +26,7 @@ class RequestError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.members: Mapping[str, Any] = {}
+        self.members: Mapping[str, Value] = {}
 
 
 class InvalidJson(RequestError):

@@ -17,7 +17,7 @@ _Float32 = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 _Integer = Annotated[int, msgspec.Meta(ge=INT32[0], le=INT32[1])]
 _Long = Annotated[int, msgspec.Meta(ge=INT64[0], le=INT64[1])]
 # MLflow's names of types: what msgspec decodes, numpy's type, JSON schema.
-SCALARS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+SCALARS: dict[str, tuple[RuntimeType, RuntimeType, JsonObject]] = {
     "boolean": (bool, np.bool_, {"type": "boolean"}),
     "integer": (
         _Integer,
@@ -56,7 +56,7 @@ class Column:
     type: str
     required: bool = True
     categories: tuple[Value, ...] | None = None
-    spec: dict[str, Any] = field(default_factory=dict)
+    spec: JsonObject = field(default_factory=dict)
     fills_gaps: bool = False
 
     @property

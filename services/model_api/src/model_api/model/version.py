@@ -17,7 +17,7 @@ from model_api.model.errors import InvalidRows, NoProbabilities, RequestError
 from model_api.model.faults import ERRORS_SHOWN
 from model_api.model.manifest import Manifest, VersionError, decoder_of, read_manifest
 from model_api.model.pace import Pace, shortest
-from model_api.model.untyped import JsonObject, MlflowModel, Prediction, Pyfunc
+from model_api.model.untyped import JsonObject, MlflowModel, Prediction, Pyfunc, Value
 from model_api.model.words import first_line
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Version:
         self.engine: str = manifest["engine"]
         self.engine_note: str = manifest["engine_note"]
         self.compiled = self.engine in COMPILED
-        self.classes: list[Any] | None = manifest["classes"]
-        self.example: Any = manifest["example"]
+        self.classes: list[Value] | None = manifest["classes"]
+        self.example: Value = manifest["example"]
         self.decoder = decoder_of(manifest)
         self._engine = engine
         self._original: Any = None

@@ -12,6 +12,7 @@ import pyarrow as pa
 from model_api.model.decoding import Decoder
 from model_api.model.errors import RequestError
 from model_api.model.manifest import decoder_in
+from model_api.model.untyped import Value
 from model_api.prediction_log.sender import Record
 
 # MLflow's types of columns; what is not here, such as an array, is written as JSON.
@@ -38,7 +39,7 @@ _RESERVED = {name for name, _ in _OWN} | {"prediction"}
 
 
 class _Answer(msgspec.Struct):
-    predictions: list[Any]
+    predictions: list[Value]
 
 
 class Group(NamedTuple):

@@ -53,7 +53,7 @@ def running(ec2: BaseClient, platform: Platform) -> dict[str, str]:
 
 
 def still_good(state: Path, hosts: dict[str, str]) -> str | None:
-    """Until when the key of an earlier run is good for these hosts; None if it is not for long."""
+    """When the key of an earlier run expires on these hosts; None if that is soon."""
     try:
         access = json.loads((state / "access.json").read_text())
         until = datetime.strptime(access["valid_until"], DOCUMENTED).replace(tzinfo=UTC)
@@ -131,7 +131,7 @@ def send_key(
 
 
 def write(file: Path, text: str) -> None:
-    """Replace a file, whole."""
+    """Replace a file as a whole."""
     new = file.with_name(f"{file.name}.new")
     new.write_text(text)
     new.replace(file)
@@ -183,7 +183,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
         print(
             f"{hosts[host]} ({host}) rejects this machine: {why}."
             f" `aws ec2 get-console-output --latest --instance-id {host}` shows its boot;"
-            " it needs an instance profile and the way to the internet",
+            " it needs an instance profile and access to the internet",
             file=sys.stderr,
         )
     if refused:

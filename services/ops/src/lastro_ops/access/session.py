@@ -19,7 +19,7 @@ from lastro_ops.project import Project
 
 PLUGIN = "session-manager-plugin"
 # The plugin takes the response, which holds a token, from the variable that its first argument
-# names (since 1.2.536.0; AWS asks for 1.2.764.0): its arguments are for everyone here to read.
+# names (since 1.2.536.0; AWS asks for 1.2.764.0): everyone on this machine can read its arguments.
 RESPONSE = "AWS_SSM_START_SESSION_RESPONSE"
 
 
@@ -34,8 +34,8 @@ def run(project: Project, options: argparse.Namespace) -> None:
     """Start the session and become the plugin."""
     region, instance = options.region, options.instance
     # scripts/setup puts it next to the Python that runs this. SSH's PATH need not name that folder.
-    beside = Path(sys.executable).parent
-    plugin = shutil.which(PLUGIN, path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
+    folder = Path(sys.executable).parent
+    plugin = shutil.which(PLUGIN, path=f"{folder}{os.pathsep}{os.environ.get('PATH', '')}")
     if plugin is None:
         raise OpsError(
             f"{PLUGIN} is not installed. `scripts/setup aws` downloads it into this checkout."

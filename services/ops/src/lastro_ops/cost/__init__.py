@@ -1,1 +1,1 @@
-"""What an environment costs a month, next to Amazon's managed services for the same work."""
+"""The monthly cost of an environment, next to Amazon's managed services for the same work."""

@@ -29,7 +29,7 @@ class PriceRow(TypedDict("PriceRow", {"from": list[str]})):
 
 
 class Assumption(TypedDict):
-    """What a plan cannot know, and why the file assumes this value."""
+    """A value that a plan cannot know, and why the file assumes it."""
 
     value: float
     unit: str
@@ -56,13 +56,13 @@ class PriceFile(TypedDict):
 
 
 def decimal(value: float | str) -> Decimal:
-    """A number of YAML or JSON, exactly as it is written there."""
+    """A number of YAML or JSON, without rounding."""
     return Decimal(str(value))
 
 
 @dataclass(frozen=True)
 class Price:
-    """What one unit costs, and how many sources say so."""
+    """The price of one unit, and the number of its sources."""
 
     usd: Decimal
     unit: str
@@ -186,7 +186,7 @@ class Prices:
         return Price(decimal(row["usd"]), row["unit"], len(row["from"]))
 
     def assume(self, settings: Iterable[str]) -> None:
-        """Take NAME=VALUE instead of what the file assumes."""
+        """Take NAME=VALUE instead of the file's assumption."""
         for setting in settings:
             name, _, value = setting.partition("=")
             if name not in self.assumed:
@@ -199,5 +199,5 @@ class Prices:
 
 
 def total(lines: Iterable[Line]) -> Decimal:
-    """What the lines come to; they are in whole cents."""
+    """The sum of the lines, which are in whole cents."""
     return sum((line.usd for line in lines), ZERO)

@@ -1,4 +1,4 @@
-"""Compute what an environment costs a month, next to Amazon's managed services for the same work.
+"""Compute the monthly cost of an environment, next to Amazon's managed services for the same work.
 
 Without a plan, Terraform plans the environment with a mocked provider, which needs no AWS account.
 terraform/prices.yml has the prices, the assumptions and their sources.

@@ -73,8 +73,8 @@ def mocked_plan(environment: Environment) -> Resources:
     raise OpsError(
         f"Terraform cannot plan {environment.name} with a mocked provider:\n"
         f"{text or result.stderr}\n"
-        "AWS was not asked: it offers the instance types of terraform/tests/cost/plan.tftest.hcl. "
-        "Add a new one there and its price to terraform/prices.yml, or price a saved plan."
+        "AWS was not called; the instance types are those of terraform/tests/cost/plan.tftest.hcl."
+        " Add a new one there and its price to terraform/prices.yml, or price a saved plan."
     )
 
 

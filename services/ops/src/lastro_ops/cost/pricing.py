@@ -1,4 +1,4 @@
-"""What each resource of a plan is billed for."""
+"""The billed items of each resource of a plan."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def endpoint(of: Resource, price: Prices) -> Iterator[Line]:
 
 
 def flat(what: str, quantity: Decimal, group: str, name: str) -> Pricing:
-    """Something that costs the same whatever it is set to."""
+    """A resource with one price, whatever its settings."""
     return lambda of, price: iter([Line(of.group, what, quantity, price(group, name))])
 
 
@@ -81,7 +81,7 @@ PRICED: dict[str, Pricing] = {
 
 
 def public_addresses(resources: list[Resource], price: Prices) -> Iterator[Line]:
-    """What a host in a public subnet answers from; the edge has an Elastic IP instead.
+    """The public addresses of hosts in public subnets; the edge has an Elastic IP instead.
 
     Before a host is made, the plan does not say whether its subnet gives it one: it does where no
     NAT gateway is the way out.
@@ -95,7 +95,7 @@ def public_addresses(resources: list[Resource], price: Prices) -> Iterator[Line]
 
 
 def usage(resources: list[Resource], price: Prices) -> Iterator[Line]:
-    """What is billed by use, as the price file assumes it."""
+    """The items that are billed by use, as the price file assumes them."""
     types = {of.type for of in resources}
     assumed = price.assumed
 
@@ -154,7 +154,7 @@ def price_all(resources: list[Resource], price: Prices) -> list[Line]:
         if before := merged.get(same):
             line = replace(line, quantity=before.quantity + line.quantity, times=before.times + 1)
         merged[same] = line
-    # A host's lines stand together, what is assumed comes last.
+    # A host's lines are together; assumed use comes last.
     return sorted(merged.values(), key=lambda line: (line.resource == "(use)", line.resource))
 
 
@@ -167,7 +167,7 @@ class Service:
 
     @property
     def usd(self) -> Decimal:
-        """What it comes to."""
+        """Its total."""
         return total(self.lines)
 
 

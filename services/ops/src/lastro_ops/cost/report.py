@@ -39,7 +39,7 @@ def age_warning(price: Prices, today: datetime.date) -> list[str]:
 
 
 def assumptions(price: Prices) -> list[tuple[str, ...]]:
-    """What is assumed: name and value, unit, reason."""
+    """The assumptions: name and value, unit, reason."""
     return [
         (f"{name}={price.assumed[name]}", of["unit"], of["why"])
         for name, of in price.data["assumptions"].items()
@@ -87,7 +87,7 @@ def as_text(environment: str, plan: Resources, price: Prices, today: datetime.da
         (f"{environment}, from above", f"{ours:,.2f} "),
     ]
     text = [
-        f"What {environment} costs a month in {price.region}: {HOURS} hours, on demand, no tax.",
+        f"Monthly cost of {environment} in {price.region}: {HOURS} hours, on demand, no tax.",
         f"Prices of {price.data['date']}; their sources are in {PRICE_FILE}, * = fewer than two.",
         *age_warning(price, today),
         "",
@@ -110,7 +110,7 @@ def as_text(environment: str, plan: Resources, price: Prices, today: datetime.da
 
 
 def as_markdown(environment: str, plan: Resources, price: Prices, today: datetime.date) -> str:
-    """What a reviewer of a plan wants to know: the total, and the lines that change it."""
+    """The cost for the reviewer of a plan: the total, and the lines that change it."""
     after = price_all(plan.after, price)
     before = after if plan.before is None else price_all(plan.before, price)
     had, has = total(before), total(after)

@@ -1,4 +1,4 @@
-"""Run Terraform for what an AWS account needs once (terraform/bootstrap).
+"""Run Terraform for the one-time setup of an AWS account (terraform/bootstrap).
 
 `make bootstrap` makes the bucket of its state first.
 
@@ -35,7 +35,7 @@ def initialised(project: Project, region: str) -> Terraform:
 
 
 def last_repository(terraform: Terraform) -> str:
-    """The repository that the roles of CI are for now; empty without one."""
+    """The repository whose CI the roles serve now; empty without one."""
     output = terraform.capture("output", "-json")
     if output.status:
         raise OpsError(f"the state of the account cannot be read:\n{output.stderr.strip()}")
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(project: Project, options: argparse.Namespace) -> None:
     """Become Terraform."""
     if not options.arguments:
-        raise UsageError("say what to do in the account: apply, destroy, ...")
+        raise UsageError("give a command for the account: apply, destroy, ...")
     command, *rest = options.arguments
     terraform = initialised(project, options.region)
     if command == "apply":

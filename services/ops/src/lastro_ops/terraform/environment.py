@@ -63,10 +63,10 @@ class EnvironmentTerraform:
             self._fail(output.stdout)
 
     def _fail(self, output: str) -> NoReturn:
-        """Say what went wrong: in one sentence where we know it, or in Terraform's words."""
+        """Report the error: in one sentence if it is a known one, or in Terraform's words."""
         if known := explain(output, self.name):
             (self.environment.state / "terraform.log").write_text(output, encoding="utf-8")
-            raise OpsError(f"{known}\n(Terraform's own words: .lastro/{self.name}/terraform.log)")
+            raise OpsError(f"{known}\n(Terraform's full output: .lastro/{self.name}/terraform.log)")
         # The lines before the error have been shown already.
         _, found, error = output.partition("\nError:")
         raise OpsError(
@@ -152,7 +152,7 @@ class EnvironmentTerraform:
         file.unlink()
 
     def summary(self, plan: Plan, text: str) -> str:
-        """What a plan would do, as Markdown for people to read."""
+        """The changes of a plan, as Markdown for people to read."""
         parts = [f"### `{self.name}`: {count(plan)}"]
         parts += [
             f"**This would destroy the {kind} `{name}`, with all that is in it.**"
@@ -235,7 +235,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
     """Run one command for one environment."""
     environment = project.environment(options.environment)
     if not options.arguments:
-        raise UsageError(f"say what to do in {environment.name}: plan, apply, ...")
+        raise UsageError(f"give a command for {environment.name}: plan, apply, ...")
     terraform = entered(environment)
     match options.arguments:
         case ["plan", *rest]:

@@ -1,4 +1,4 @@
-"""The errors of Terraform that everybody meets, in one sentence each."""
+"""The common errors of Terraform, in one sentence each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def explain(output: str, name: str) -> str | None:
-    """What an error means and what to do; None if it is not one of those.
+    """The meaning of an error and what to do; None for an error that is not explained here.
 
     Args:
         output: what Terraform printed.

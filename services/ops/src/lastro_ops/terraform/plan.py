@@ -1,11 +1,11 @@
-"""What a plan of Terraform, or a state, says."""
+"""The content of a plan or a state of Terraform."""
 
 from __future__ import annotations
 
 from typing import TypedDict
 
-# The resources whose data nothing else brings back: type -> what it is called, and which attribute
-# is its name.
+# The resources whose data cannot be recovered: type -> its word for people, and the attribute with
+# its name.
 PRECIOUS = {
     "aws_db_instance": ("database", "identifier"),
     "aws_s3_bucket": ("bucket", "bucket"),
@@ -13,7 +13,7 @@ PRECIOUS = {
 
 
 class Change(TypedDict):
-    """What happens to a resource, and its values before and after: None where it does not exist."""
+    """The change of a resource, and its values before and after: None where it does not exist."""
 
     actions: list[str]
     before: dict[str, object] | None

@@ -14,7 +14,7 @@ from lastro_ops.project import Project
 
 @dataclass(frozen=True)
 class Output:
-    """What a run of Terraform printed."""
+    """The output of a run of Terraform."""
 
     status: int
     stdout: str
@@ -59,7 +59,7 @@ class Terraform:
         return [str(program), f"-chdir={self.project.root / self.folder}", *arguments]
 
     def capture(self, *arguments: str) -> Output:
-        """Run Terraform and return what it printed, whether or not it succeeded."""
+        """Run Terraform and return its output, whether or not it succeeded."""
         result = subprocess.run(
             self.argv(*arguments),
             env=os.environ | self.variables,

@@ -1,4 +1,4 @@
-"""Imports a file, and keeps what it raises, as Airflow's does."""
+"""Imports a file and keeps its error, as Airflow's does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class BundleDagBag:
-    """The DAG of a file is what it calls ``dag``."""
+    """The DAG of a file is its variable ``dag``."""
 
     def __init__(self, dag_folder: Path, *, safe_mode: bool, **options: object) -> None:
         if safe_mode:

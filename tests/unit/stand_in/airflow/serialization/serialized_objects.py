@@ -8,6 +8,6 @@ class LazyDeserializedDAG:
 
     @staticmethod
     def from_dag(dag: object) -> None:
-        """Raise for what cannot be serialized."""
+        """Raise if the DAG cannot be serialized."""
         if dag == "not serializable":
             raise TypeError("cannot serialize")

@@ -10,7 +10,7 @@ from testinfra.host import Host
 testinfra_hosts = ["podman://lastro-molecule-airflow"]
 
 URL = "http://127.0.0.1:8080"
-# What Airflow's examples and documentation assume of a task's host; %s is the bucket.
+# Airflow's examples and documentation assume this of a task's host; %s is the bucket.
 DAG = """
 import os, subprocess
 from airflow.providers.standard.sensors.filesystem import FileSensor

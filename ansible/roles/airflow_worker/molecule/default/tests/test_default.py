@@ -51,10 +51,10 @@ class TestService(ServiceContract):
         lines = host.check_output("ss --no-header --listening --tcp --udp --numeric --extended")
         assert [line for line in lines.splitlines() if owner in f"{line} "] == []
 
-    def test_it_knows_of_airflow_what_it_needs_and_no_more(
+    def test_a_worker_has_only_the_secrets_that_it_needs(
         self, host: Host, cloud: dict[str, Any]
     ) -> None:
-        # Its title lies over the environment of the process.
+        # The process title overwrites the environment of the process.
         file = host.file("/etc/lastro/airflow_worker.env").content_string
         for name in ("airflow_admin", "airflow_api", "airflow_database", "airflow_fernet"):
             assert cloud["secrets"][name] not in file, name

@@ -29,7 +29,7 @@ def test_every_page_can_be_drawn(host: Host, cloud: dict[str, Any]) -> None:
     assert (answer.status, answer.text) == (200, "Ready: every page can be drawn")
 
 
-def test_the_page_answers_and_tells_nothing(host: Host, cloud: dict[str, Any]) -> None:
+def test_the_page_contains_no_secret(host: Host, cloud: dict[str, Any]) -> None:
     page = ask(host, f"{URL}/")
     assert page.status == 200
     assert "<title>" in page.text

@@ -27,7 +27,7 @@ class TestService(ServiceContract):
 
     @pytest.fixture
     def known_secrets(self, host: Host) -> list[str]:
-        """What only the edge may know: its private keys, that of its ACME account too."""
+        """The secrets of the edge: its private keys, and that of its ACME account."""
         lines = host.check_output("find /var/lib/edge -name '*.key' -exec cat {} +").splitlines()
         return [line for line in lines if line and not line.startswith("-----")]
 
@@ -50,7 +50,7 @@ def ports(times: int) -> set[int]:
 
 @contextmanager
 def without(host: Host, stop: str, start: str) -> Iterator[None]:
-    """What a command takes away while the block runs."""
+    """Stop something while the block runs."""
     host.check_output(stop)
     try:
         yield
@@ -94,7 +94,7 @@ def test_the_certificate_is_from_the_acme_server(name: str, host: Host) -> None:
     assert (key.user, key.mode) == ("edge", 0o600)
 
 
-def test_the_account_is_kept_for_the_service_alone(host: Host) -> None:
+def test_only_the_service_reads_the_acme_account(host: Host) -> None:
     found = host.check_output("find /var/lib/edge/caddy/acme -name '*.key' -printf '%u %m\\n'")
     assert found == "edge 600"
 
@@ -187,19 +187,19 @@ def test_a_request_that_is_too_large_is_refused(sizes: str) -> None:
     assert "accepts requests of up to 1MB" in large.json()["detail"]
 
 
-def test_a_service_of_no_limit_takes_what_is_large() -> None:
+def test_a_service_without_a_limit_takes_large_requests() -> None:
     body = b"x" * 30_000_000
     answer = visit("edge.test", authorities=AUTHORITY, method="POST", body=body)
     assert (answer.status, answer.json()["bytes"]) == (200, len(body))
 
 
-def test_a_service_that_begins_no_answer_in_time_is_away() -> None:
+def test_a_service_that_does_not_answer_in_time_is_unreachable() -> None:
     answer = visit("edge.test", "/?seconds=4", authorities=AUTHORITY)
     assert answer.status == 504
     assert "<h1>The dashboard is unreachable</h1>" in answer.data.decode()
 
 
-def test_the_metric_goes_where_it_was_told_to(host: Host) -> None:
+def test_the_metric_has_the_configured_namespace_and_dimensions(host: Host) -> None:
     host.check_output("systemctl start edge-metrics.service")
     metrics = aws_client("cloudwatch").list_metrics(Namespace="Other")["Metrics"]
     assert {metric["MetricName"] for metric in metrics} == {"Edge5xx"}

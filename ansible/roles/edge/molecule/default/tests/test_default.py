@@ -35,7 +35,7 @@ class TestService(ServiceContract):
 
     @pytest.fixture
     def known_secrets(self, host: Host) -> list[str]:
-        """What only the edge may know: its private keys, line by line."""
+        """The secrets of the edge: its private keys, line by line."""
         lines = host.check_output("find /var/lib/edge -name '*.key' -exec cat {} +").splitlines()
         keys = [line for line in lines if line and not line.startswith("-----")]
         assert len(keys) >= 4
@@ -65,17 +65,17 @@ def test_a_site_answers_with_a_valid_certificate() -> None:
 
 
 @pytest.mark.parametrize("path", ["/internal/x", "/internal/", "/x/../internal/x", "/%69nternal/x"])
-def test_what_is_not_for_visitors_is_not_found(path: str) -> None:
+def test_internal_paths_are_not_found(path: str) -> None:
     answer = visit("edge.test", path, authorities=AUTHORITY)
     assert (answer.status, "9001" in answer.data.decode()) == (404, False)
 
 
-def test_the_certificate_is_of_nobody_whom_the_world_knows() -> None:
+def test_the_certificate_is_not_from_a_public_authority() -> None:
     with pytest.raises(urllib3.exceptions.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
         visit("edge.test", authorities="/etc/ssl/certs/ca-certificates.crt")
 
 
-def test_a_name_that_is_no_sites_gets_no_certificate() -> None:
+def test_an_unknown_name_gets_no_certificate() -> None:
     with pytest.raises(urllib3.exceptions.SSLError):
         visit("evil.example.com", authorities=AUTHORITY)
 
@@ -99,7 +99,7 @@ def test_a_request_that_never_ends_is_cut_off(port: int, data: bytes, name: str 
     assert seconds_until_closed(port, data, name) < 20
 
 
-def test_an_address_is_no_site() -> None:
+def test_a_bare_address_shows_no_site() -> None:
     answer = visit_in_the_clear(ADDRESS)
     assert (answer.status, answer.data) == (404, b"Unknown site.")
 
@@ -120,7 +120,7 @@ def test_every_answer_has_the_security_headers(name: str, status: int) -> None:
     assert "Alt-Svc" not in answer.headers
 
 
-def test_a_service_is_told_who_asks_and_how_and_nobody_can_lie_about_it() -> None:
+def test_forwarded_headers_name_the_client_and_cannot_be_forged() -> None:
     lie = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil"}
     headers = visit("edge.test", authorities=AUTHORITY, headers=lie).json()["headers"]
     assert headers["Host"] == "edge.test"
@@ -133,14 +133,14 @@ def test_a_websocket_works() -> None:
     assert echo("edge.test", "hello", AUTHORITY) == "hello"
 
 
-def test_an_answer_is_compressed_for_who_can_read_that() -> None:
+def test_an_answer_is_compressed_for_clients_that_accept_it() -> None:
     packed = visit("edge.test", authorities=AUTHORITY, headers=BROWSER)
     assert packed.headers["Content-Encoding"] == "gzip"
     assert packed.json()["port"] == 9001
     assert "Content-Encoding" not in visit("edge.test", authorities=AUTHORITY).headers
 
 
-def test_of_a_service_that_is_away_a_visitor_is_told_and_the_log_says_why(host: Host) -> None:
+def test_an_unreachable_service_is_reported_to_visitors_and_in_the_log(host: Host) -> None:
     answer = visit("away.edge.test", authorities=AUTHORITY)
     assert answer.status == 502
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -152,7 +152,7 @@ def test_of_a_service_that_is_away_a_visitor_is_told_and_the_log_says_why(host: 
     assert "connection refused" in record["msg"]
 
 
-def test_the_log_has_a_line_for_a_request_and_nothing_that_opens_a_door(host: Host) -> None:
+def test_the_log_has_a_line_per_request_and_no_credentials(host: Host) -> None:
     path = f"/logged-{time.time_ns()}"
     secret = f"secret-{time.time_ns()}"
     headers = {"Authorization": secret, "Cookie": f"session={secret}"}
@@ -191,12 +191,18 @@ def test_only_root_changes_the_configuration(host: Host) -> None:
     assert "PermissionError" in host.run(f"{nobody} python3 -c %s", connect).stderr
 
 
+@pytest.mark.parametrize("name", ["started-with", "loaded"])
+def test_the_marks_of_earlier_versions_are_removed(host: Host, name: str) -> None:
+    # tests/molecule/side_effect.yml leaves them.
+    assert not host.file(f"/etc/lastro/edge/{name}").exists
+
+
 def test_debians_own_unit_never_runs(host: Host) -> None:
     assert host.service("caddy").is_masked
     assert not host.service("caddy").is_running
 
 
-def test_what_a_crash_leaves_is_taken_up_again(host: Host) -> None:
+def test_the_edge_keeps_its_certificate_after_a_crash(host: Host) -> None:
     before = certificate("edge.test", AUTHORITY)["serialNumber"]
     host.check_output("systemctl kill --signal=KILL edge")
     deadline = time.monotonic() + 120

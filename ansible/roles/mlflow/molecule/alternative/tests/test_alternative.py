@@ -53,7 +53,7 @@ def test_a_user_of_the_list_logs_in(host: Host, ana: dict[str, str]) -> None:
     assert ask(host, url, headers=login("ana", "another-password")).status == 401
 
 
-def test_a_user_reads_and_does_not_change_what_is_others(
+def test_a_user_can_read_but_not_change_the_work_of_others(
     host: Host, ana: dict[str, str], cloud: dict[str, Any]
 ) -> None:
     admin = login("admin", cloud["secrets"]["mlflow_admin"])

@@ -172,7 +172,7 @@ def test_every_worker_reads_the_secret_of_a_webhook_and_so_does_one_that_starts_
 def test_the_list_of_language_models_does_not_come_from_the_internet(
     host: Host, admin: Admin
 ) -> None:
-    """Each of its files would be asked for several times, and fail after seconds."""
+    """Each of its files would be requested several times, and fail after seconds."""
     began = time.monotonic()
     url = f"{URL}/ajax-api/3.0/mlflow/gateway/supported-models"
     answer = ask(host, url, headers=admin.headers)

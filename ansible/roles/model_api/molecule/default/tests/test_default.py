@@ -145,7 +145,7 @@ def test_without_the_follower_predictions_go_on_and_it_comes_back(
     assert predict(host, key).status == 200
     wait_until(lambda: follower() not in ("0", before), "the follower")
     host.check_output("systemctl reset-failed model-api-follower")
-    # Started anew it has prepared nothing anew: the state tells it what there is.
+    # After a restart it prepares nothing again: the state names what is prepared.
     prepared = host.check_output("ls /var/lib/model_api/prepared")
     wait_until(lambda: host.service("model-api-follower").is_running, "the follower")
     time.sleep(3)

@@ -25,7 +25,7 @@ from model_api.model.signature import (
     tensor_type,
     tuple_of,
 )
-from model_api.model.untyped import JsonObject, Value
+from model_api.model.untyped import JsonObject, RuntimeType, Value
 from model_api.model.words import clean, short
 
 FORMATS = ("inputs", "instances", "dataframe_records", "dataframe_split")
@@ -80,10 +80,10 @@ class Reader:
         self._envelope = msgspec.json.Decoder(_Envelope)
         self.split = msgspec.json.Decoder(Split)
         # Whatever has no decoder is read the slow way.
-        self.row_type: Any = None
-        self.lists: msgspec.json.Decoder[Any] | None = None
-        self.records: msgspec.json.Decoder[Any] | None = None
-        self.by_column: msgspec.json.Decoder[Any] | None = None
+        self.row_type: RuntimeType = None
+        self.lists: msgspec.json.Decoder[Value] | None = None
+        self.records: msgspec.json.Decoder[Value] | None = None
+        self.by_column: msgspec.json.Decoder[Value] | None = None
         self._compile()
 
     # ---- what it is -----------------------------------------------------------------------------
@@ -242,4 +242,4 @@ class Split(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     data: msgspec.Raw
     columns: list[str | int] | None = None
-    index: list[Any] | None = None
+    index: list[Value] | None = None

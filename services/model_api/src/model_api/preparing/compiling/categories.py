@@ -25,7 +25,7 @@ class Learnt:
     """
 
     column: str
-    values: list[Any]
+    values: list[Value]
     strict: bool
 
 

@@ -18,7 +18,7 @@ from model_api.model.engines import COMPILED, MODEL_FOLDER, Engine, open_engine
 from model_api.model.engines.estimators import load_estimator, one_thread, parts
 from model_api.model.layout import Layout
 from model_api.model.pace import shortest
-from model_api.model.untyped import Estimator, MlflowModel, Pyfunc
+from model_api.model.untyped import Estimator, JsonObject, MlflowModel, Pyfunc, Value
 from model_api.model.words import first_line
 from model_api.preparing import sampling
 from model_api.preparing.compiling import convert
@@ -53,10 +53,10 @@ class Chosen:
     """What serves a version, and why."""
 
     engine: str
-    options: dict[str, Any]
+    options: JsonObject
     note: str
-    classes: list[Any] | None
-    categories: dict[str, list[Any]]
+    classes: list[Value] | None
+    categories: dict[str, list[Value]]
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Candidate:
     """An engine to try."""
 
     engine: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
 
     @property
     def compiled(self) -> bool:
@@ -156,8 +156,8 @@ class _Source:
         self.kind = {"onnx": "onnx-flavor"}.get(kind, kind)
         self.conf = description.flavors.get(kind, {})
         self.estimator: Estimator = None
-        self.options: dict[str, Any] = {}
-        self.classes: list[Any] | None = None
+        self.options: JsonObject = {}
+        self.classes: list[Value] | None = None
         if self.kind not in ("sklearn", "xgboost", "lightgbm", "onnx-flavor") or not self.conf:
             self.kind = "pyfunc"
             return

@@ -8,7 +8,7 @@ import numpy as np
 
 from model_api.model.batch import Batch
 from model_api.model.engines import Engine
-from model_api.model.untyped import Value
+from model_api.model.untyped import Prediction, Value
 
 # How far probabilities may lie from the original's: the last bits of 32.
 PROBABILITY_TOLERANCE = 1e-6
@@ -23,7 +23,7 @@ class Answers:
     """What the original answers to one batch; table has the probabilities, if it tells any."""
 
     batch: Batch
-    predictions: Any
+    predictions: Prediction
     table: np.ndarray | None
 
 

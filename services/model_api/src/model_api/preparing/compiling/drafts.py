@@ -1,7 +1,6 @@
 """What a step of a model sees, and the program that is made of the steps."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,7 +34,7 @@ class Draft:
     """A program in the making: see `model_api.model.program.Program`."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    blocks: list[dict[str, Any]] = field(default_factory=list)
+    blocks: list[JsonObject] = field(default_factory=list)
     operations: list[list[str]] = field(default_factory=list)
 
     def keep(self, values: ArrayLike) -> str:

@@ -33,7 +33,7 @@ class Predictor:
     """
 
     engine: str
-    options: dict[str, Any]
+    options: JsonObject
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     write: Callable[[Path], None] = lambda folder: None
     narrow: bool = False
