@@ -27,9 +27,6 @@ OF_HTTP = {"http", "fastapi", "starlette", "uvicorn", "prometheus_client"}
 MOST_LINES = 400
 # Modules that are longer today, with their lines: to be split, never to grow.
 TOO_LONG = {
-    "dashboard/src/dashboard/charts.py": 618,
-    "dashboard/src/dashboard/drift.py": 862,
-    "dashboard/src/dashboard/views/drift.py": 424,
     "promotion/src/lastro_promotion/__init__.py": 430,
 }
 

@@ -14,8 +14,7 @@ import pytest
 from conftest import Gate, MLflow, ModelApi, World, go, log_predictions, shown, wines
 from streamlit.testing.v1 import AppTest
 
-from dashboard import charts, drift
-from dashboard.views import drift as page
+from dashboard import drift
 
 App = Callable[..., AppTest]
 
@@ -194,35 +193,6 @@ def test_green_only_where_everything_was_tested(
     text = shown(at)
     assert (f"{untested} of" in text or "None of" in text) == (color == "not tested")
     assert ("not tested" in text.lower()) == (untested > 0)
-
-
-def test_predictions_are_compared_with_held_out_ones() -> None:
-    """A model that learned its training rows by heart predicts others differently."""
-    rows = pd.DataFrame({"x": range(600), "prediction": ["known"] * 300 + ["new"] * 300})
-    recent = pd.DataFrame({"x": range(300), "prediction": ["new"] * 300})
-    marked = page.logged_reference(rows.assign(_held_out=[False] * 300 + [True] * 300))
-    assert "_held_out" not in marked.columns and len(marked.columns["x"]) == 600
-    assert "those on 300 held-out rows" in marked.predictions
-    found = {f.name: f.verdict for f in drift.compare(marked.columns, recent)}
-    assert found["prediction"] == "stable"
-    unmarked = page.logged_reference(rows)
-    assert "which a model knows better" in unmarked.predictions
-    found = {f.name: f.verdict for f in drift.compare(unmarked.columns, recent)}
-    assert found["prediction"] == "drifted"
-    # As a file of text values says it, such as one made from CSV.
-    text = page.logged_reference(rows.assign(_held_out=["False"] * 600))
-    assert text.predictions == unmarked.predictions
-
-
-@pytest.mark.parametrize(
-    "values",
-    [[1e308, -1e308], [5e-324, 0.0], [2**62, 2**62 + 1], [np.inf, 1.0, 1.0]],
-    ids=["the largest", "the smallest", "whole numbers", "infinities"],
-)
-def test_numbers_at_the_ends_of_what_floats_hold_are_drawn(values: list[float]) -> None:
-    (feature,) = drift.compare(*[pd.DataFrame({"x": values * 300})] * 2)
-    assert charts.drawable(feature)
-    json.dumps(charts.samples(feature, ("a", "b")).to_dict(), allow_nan=False)
 
 
 # ---- services that are away ---------------------------------------------------------------------

@@ -19,6 +19,7 @@ from scipy import stats
 
 from dashboard import drift
 from dashboard.drift import Verdict
+from dashboard.drift.checks import new_by_chance
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -197,7 +198,7 @@ def test_rows_with_new_values_are_as_probable_as_when_dealt_at_random(
         rows
     )
     expected = ((absent * rows).sum(axis=1) >= new[old == 0].sum()).mean()
-    assert drift._new_by_chance(old, new) == pytest.approx(expected, abs=0.02)
+    assert new_by_chance(old, new) == pytest.approx(expected, abs=0.02)
 
 
 def test_a_change_is_as_large_as_its_psi_above_chance() -> None:

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from dashboard import charts
+import dashboard
+from dashboard.charts import colors
 
-CONFIG = tomllib.loads(
-    (Path(charts.__file__).parent / ".streamlit" / "config.toml").read_text(encoding="utf-8")
-)
+PACKAGE = Path(dashboard.__file__).parent
+CONFIG = tomllib.loads((PACKAGE / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
 THEME = CONFIG["theme"]
-MARKS = {charts.TEAL, charts.ORANGE, charts.QUIET, *charts.STATE_COLORS.values()}
+MARKS = {colors.TEAL, colors.ORANGE, colors.QUIET, *colors.STATE_COLORS.values()}
 
 
 def luminance(color: str) -> float:
@@ -51,13 +51,13 @@ def test_text_and_marks_stand_out(mode: str, monkeypatch: pytest.MonkeyPatch) ->
     for other in ("#ffffff", theme["backgroundColor"]):
         assert contrast(other, theme["primaryColor"]) >= 4, other
     context = SimpleNamespace(theme=SimpleNamespace(type=mode))
-    monkeypatch.setattr(charts.st, "context", context)
-    text, halo = charts.ink()
+    monkeypatch.setattr(colors.st, "context", context)
+    text, halo = colors.ink()
     assert contrast(text, theme["backgroundColor"]) >= 4.5 and contrast(text, halo) >= 4.5
 
 
 def test_no_page_has_a_colour_of_its_own() -> None:
     """A fixed one is made for light pages or for dark ones."""
-    for path in Path(charts.__file__).parent.rglob("*.py"):
-        if path.name != "charts.py":
+    for path in PACKAGE.rglob("*.py"):
+        if path != Path(colors.__file__):
             assert not re.findall(r"#[0-9a-fA-F]{6}\b", path.read_text(encoding="utf-8")), path

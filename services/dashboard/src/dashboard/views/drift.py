@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 import numpy as np
@@ -12,7 +10,9 @@ import streamlit as st
 
 from dashboard import board, charts, drift
 from dashboard.drift import Feature, Verdict
-from dashboard.prediction_log import HELD_OUT, MAX_DAYS, PREDICTION, Sample
+from dashboard.drift.reference import Reference, logged_reference
+from dashboard.drift.window import Window
+from dashboard.prediction_log import MAX_DAYS, Sample
 from dashboard.services import Refused, ServiceError
 from dashboard.serving import ServedVersion
 from dashboard.session import Session, current
@@ -31,48 +31,6 @@ _COLORS = {Verdict.DRIFTED: "orange", Verdict.STABLE: "green", Verdict.UNTESTED:
 _MARKS = {Verdict.DRIFTED: "▲", Verdict.STABLE: "✔", Verdict.UNTESTED: "○"}
 _NAMED = 5
 """Columns that the verdict names."""
-
-_STEPS = [timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=3), timedelta(days=1)]
-_BUCKETS = (4, 40)
-_ROWS_OF_A_BUCKET = 300
-
-
-@dataclass(frozen=True)
-class Window:
-    """From `start` to before `end`."""
-
-    start: datetime
-    end: datetime
-
-    def before(self) -> Window:
-        """The window of the same length that ends where this one starts."""
-        return Window(self.start - (self.end - self.start), self.start)
-
-    def buckets(self, rows: int) -> pd.DatetimeIndex:
-        """Edges of equal parts, for drift over time: the finest that so many rows fill."""
-        low, high = _BUCKETS
-        wanted = max(low, min(high, rows // _ROWS_OF_A_BUCKET))
-        length = self.end - self.start
-        step = next((step for step in _STEPS if length / step <= wanted), _STEPS[-1])
-        if length / step < low:
-            step = length / low
-        first = pd.Timestamp(self.start).floor("min")
-        return pd.date_range(first, pd.Timestamp(self.end) + step, freq=step, inclusive="left")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The data to compare with, and what to call them.
-
-    `predictions` says what predictions are compared with, as a sentence; empty where nothing
-    needs to be said. `requests` is None where rows are independent.
-    """
-
-    columns: Mapping[str, pd.Series]
-    label: str
-    rows: int
-    predictions: str = ""
-    requests: np.ndarray | None = None
 
 
 def page(session: Session) -> None:
@@ -194,31 +152,6 @@ def _reference(
         return None
     columns = {str(column): earlier.rows[column] for column in earlier.rows.columns}
     return Reference(columns, "earlier predictions", len(earlier.rows), requests=earlier.requests)
-
-
-def logged_reference(logged: pd.DataFrame) -> Reference:
-    """The reference of a run: all its rows for the inputs, held-out ones for the predictions.
-
-    A model knows the rows that it was trained on better than new ones, so its predictions on
-    them differ from those on new data even where nothing has changed.
-    """
-    columns = {str(column): logged[column] for column in logged.columns if column != HELD_OUT}
-    if PREDICTION not in columns:
-        return Reference(columns, "training data", len(logged))
-    held_out = (
-        logged[HELD_OUT].isin([True])
-        if HELD_OUT in logged.columns
-        else pd.Series(False, index=logged.index)
-    )
-    if held_out.any():
-        columns[PREDICTION] = logged.loc[held_out, PREDICTION]
-        said = f"Predictions are compared with those on {held_out.sum():,} held-out rows."
-    else:
-        said = (
-            "The reference has no held-out rows: predictions are compared with those on the "
-            "training rows, which a model knows better than new ones."
-        )
-    return Reference(columns, "training data", len(logged), said)
 
 
 def _verdict(features: list[Feature]) -> None:
