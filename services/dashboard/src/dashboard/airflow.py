@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
 from dashboard.services import Away, SignInRefused, ask, open_client
 from dashboard.settings import Settings
+from dashboard.untyped import JsonObject
 
 SERVICE = "Airflow"
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -84,11 +86,7 @@ class Airflow:
 
     def dag_runs(self) -> list[DagRun]:
         """The newest `RUNS` runs of all DAGs, newest first."""
-        answer = self._ask(
-            "GET",
-            "api/v2/dags/~/dagRuns",
-            params={"limit": RUNS, "order_by": "-run_after"},
-        )
+        answer = self._ask("api/v2/dags/~/dagRuns", {"limit": RUNS, "order_by": "-run_after"})
         return [
             DagRun(
                 dag=item["dag_id"],
@@ -105,7 +103,7 @@ class Airflow:
     def tasks(self, dag: str, run: str) -> list[Task]:
         """The tasks of a run, in the order in which they started; those that have not, last."""
         path = f"api/v2/dags/{quote(dag, safe='')}/dagRuns/{quote(run, safe='')}/taskInstances"
-        answer = self._ask("GET", path, params={"limit": _TASKS})
+        answer = self._ask(path, {"limit": _TASKS})
         tasks = [
             Task(
                 name=_task_name(item),
@@ -118,14 +116,14 @@ class Airflow:
         ]
         return sorted(tasks, key=lambda task: (task.started is None, task.started, task.name))
 
-    def _ask(self, method: str, path: str, **options: Any) -> Any:
+    def _ask(self, path: str, params: Mapping[str, object]) -> JsonObject:
         # A token ends by itself, or with Airflow's secret: one new login, then it is a refusal.
         for fresh in (self._token is None, True):
             if fresh:
                 self._log_in()
             try:
                 headers = {"Authorization": f"Bearer {self._token}"}
-                return ask(self._http, SERVICE, method, path, headers=headers, **options)
+                return ask(self._http, SERVICE, "GET", path, headers=headers, params=params)
             except SignInRefused:
                 self._token = None
         raise Away(f"{SERVICE} does not accept the token it gave.")
@@ -142,7 +140,7 @@ class Airflow:
             ) from None
 
 
-def _task_name(item: dict[str, Any]) -> str:
+def _task_name(item: JsonObject) -> str:
     task: str = item["task_id"]
     if item["map_index"] < 0:
         return task

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+
+from dashboard.untyped import Json
 
 
 class Kind(StrEnum):
@@ -51,7 +52,7 @@ class Field:
     name: str
     type: str
     required: bool
-    categories: tuple[Any, ...] = ()
+    categories: tuple[Json, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -59,7 +60,7 @@ class Field:
         return Kind.CHOICE if self.categories else _KINDS.get(self.type, Kind.TEXT)
 
 
-def shown(field: Field, value: Any) -> str:
+def shown(field: Field, value: Json) -> str:
     """The text that stands for a value in a field that is entered as text; empty for None."""
     if value is None:
         return ""
@@ -69,13 +70,13 @@ def shown(field: Field, value: Any) -> str:
     return json.dumps(value)
 
 
-def options(field: Field, value: Any) -> list[Any]:
+def options(field: Field, value: Json) -> list[Json]:
     """What a field of `Kind.CHOICE` or `Kind.BOOLEAN` lets the visitor choose.
 
     An example that is no known category is one more choice, and so is None where the field is
     optional or the example has no value.
     """
-    found = [True, False] if field.kind is Kind.BOOLEAN else list(field.categories)
+    found: list[Json] = [True, False] if field.kind is Kind.BOOLEAN else list(field.categories)
     if not field.required or value is None:
         found.insert(0, None)
     if not any(same(value, option) for option in found):
@@ -85,9 +86,9 @@ def options(field: Field, value: Any) -> list[Any]:
 
 def to_row(
     fields: Sequence[Field],
-    values: Mapping[str, Any],
-    example: Mapping[str, Any] = MappingProxyType({}),
-) -> tuple[dict[str, Any], dict[str, str]]:
+    values: Mapping[str, Json],
+    example: Mapping[str, Json] = MappingProxyType({}),
+) -> tuple[dict[str, Json], dict[str, str]]:
     """From what the visitor entered to a JSON-ready input row; empty optional fields are left out.
 
     Args:
@@ -99,7 +100,7 @@ def to_row(
     Returns:
         the row, and what is wrong with it by field: nothing else may be sent.
     """
-    row: dict[str, Any] = {}
+    row: dict[str, Json] = {}
     problems: dict[str, str] = {}
     for field in fields:
         value = values.get(field.name)
@@ -111,6 +112,7 @@ def to_row(
         elif field.kind in (Kind.BOOLEAN, Kind.CHOICE):
             row[field.name] = value
         else:
+            assert isinstance(value, str)
             try:
                 row[field.name] = _parse(field, value)
             except (ValueError, RecursionError) as error:
@@ -118,29 +120,30 @@ def to_row(
     return row, problems
 
 
-def _is_untouched(field: Field, entered: Any, example: Any) -> bool:
+def _is_untouched(field: Field, entered: Json, example: Json) -> bool:
     if field.kind in (Kind.BOOLEAN, Kind.CHOICE):
         return same(entered, example)
     return (entered or "") == shown(field, example)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one: Json, other: Json) -> bool:
     """Whether two values are equal and of one type: 1 and True are not the same category."""
     return type(one) is type(other) and one == other
 
 
-def _parse(field: Field, text: str) -> Any:
+def _parse(field: Field, text: str) -> Json:
     """The value that a text stands for; ValueError says what to enter instead."""
     match field.kind:
         case Kind.TEXT:
             return text
         case Kind.JSON:
             try:
-                return json.loads(text)
+                value: Json = json.loads(text)
             except RecursionError:
                 raise ValueError("This is nested too deeply.") from None
             except ValueError as error:
                 raise ValueError(f"This is not JSON: {error}.") from None
+            return value
     text = text.strip()
     if text == "null":
         return None

@@ -7,9 +7,11 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TypedDict, Unpack
 
 import httpx
+
+from dashboard.untyped import JsonObject
 
 LIMIT_SECONDS = 30.0
 """Until a request is given up. No page waits that long: see `session.WAIT_SECONDS`."""
@@ -64,7 +66,18 @@ class Refused(ServiceError):
         self.kind, self.status, self.fields = kind, status, dict(fields or {})
 
 
-def open_client(base_url: str, **options: Any) -> httpx.Client:
+class Options(TypedDict, total=False):
+    """The parts of a request that `httpx.Client.stream` takes."""
+
+    params: Mapping[str, object]
+    headers: Mapping[str, str]
+    json: object
+    content: bytes
+
+
+def open_client(
+    base_url: str, *, auth: httpx.Auth | None = None, headers: Mapping[str, str] | None = None
+) -> httpx.Client:
     """A client for one service and one set of credentials.
 
     Proxy variables and .netrc are not read: credentials go to the service or nowhere.
@@ -76,7 +89,8 @@ def open_client(base_url: str, **options: Any) -> httpx.Client:
         trust_env=False,
         verify=_tls(),
         follow_redirects=False,
-        **options,
+        auth=auth,
+        headers=headers,
     )
 
 
@@ -91,8 +105,8 @@ def ask(
     method: str,
     path: str,
     seconds: float = LIMIT_SECONDS,
-    **options: Any,
-) -> Any:
+    **options: Unpack[Options],
+) -> JsonObject:
     """Send one request and return the JSON answer.
 
     Args:
@@ -111,9 +125,10 @@ def ask(
     """
     status, content = _send(client, service, method, path, seconds, ANSWER_BYTES, **options)
     try:
-        return json.loads(content)
+        answer: JsonObject = json.loads(content)
     except ValueError:
         raise Away(f"{service} answered with status {status}.", status) from None
+    return answer
 
 
 def fetch(client: httpx.Client, service: str, path: str, limit: int) -> bytes:
@@ -132,7 +147,7 @@ def _send(
     path: str,
     seconds: float,
     limit: int,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> tuple[int, bytes]:
     """The status and body of an answer that is a success.
 
@@ -166,12 +181,12 @@ def _check(response: httpx.Response, content: bytes, service: str) -> None:
     status = response.status_code
     if status == 401:
         raise SignInRefused(f"{service} does not accept these credentials.")
-    body = _json(content)
+    body = _json_object(content)
     explanation = _explanation(body)
     if response.is_client_error:
         raise Refused(
             explanation or f"{service} refused: status {status}.",
-            body.get("type") if isinstance(body, dict) else None,
+            body.get("type"),
             status,
             _fields(body),
         )
@@ -181,19 +196,21 @@ def _check(response: httpx.Response, content: bytes, service: str) -> None:
     )
 
 
-def _json(content: bytes) -> Any:
+def _json_object(content: bytes) -> JsonObject:
+    """The object in the body of an error, empty where there is none."""
     try:
-        return json.loads(content)
+        body = json.loads(content)
     except ValueError:
-        return None
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
-def _errors(body: Any) -> Sequence[Mapping[str, Any]]:
-    errors = body.get("errors") if isinstance(body, dict) else None
+def _errors(body: JsonObject) -> Sequence[JsonObject]:
+    errors = body.get("errors")
     return [error for error in errors if isinstance(error, dict)] if errors else []
 
 
-def _fields(body: Any) -> dict[str, str]:
+def _fields(body: JsonObject) -> dict[str, str]:
     fields: dict[str, list[str]] = {}
     for error in _errors(body):
         if error.get("field") is not None:
@@ -201,14 +218,12 @@ def _fields(body: Any) -> dict[str, str]:
     return {name: "; ".join(details) for name, details in fields.items()}
 
 
-def _explanation(body: Any) -> str | None:
+def _explanation(body: JsonObject) -> str | None:
     """The readable part of an error body, a line for each fault.
 
     It may be a problem document of the model API, whose `errors` are `{row, field, detail}`,
     MLflow's `{error_code, message}`, or Airflow's `{detail}`.
     """
-    if not isinstance(body, dict):
-        return None
     text = body.get("detail") or body.get("message") or body.get("title")
     lines = [str(text)] if text else []
     for error in _errors(body):

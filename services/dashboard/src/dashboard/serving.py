@@ -6,13 +6,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Unpack
 from urllib.parse import quote, urlsplit
 
 from lastro_promotion import Report, alias_report
 
 from dashboard.fields import Field
-from dashboard.services import PATIENCE_SECONDS, Away, Refused, SignInRefused, ask, open_client
+from dashboard.services import (
+    LIMIT_SECONDS,
+    PATIENCE_SECONDS,
+    Away,
+    Options,
+    Refused,
+    SignInRefused,
+    ask,
+    open_client,
+)
+from dashboard.untyped import Json, JsonObject
 
 SERVICE = "The model API"
 CHAMPION = "champion"
@@ -65,10 +75,10 @@ class ServedVersion:
     engine: str
     note: str
     fields: tuple[Field, ...]
-    example: Any
+    example: Json
 
     @property
-    def row(self) -> Mapping[str, Any]:
+    def row(self) -> Mapping[str, Json]:
         """The example's first row, empty where it has no rows."""
         first = self.example[0] if isinstance(self.example, list) and self.example else None
         return first if self.fields and isinstance(first, dict) else {}
@@ -116,7 +126,7 @@ class Answer:
     `probabilities` maps a class to its probability for each row, None where the model tells none.
     """
 
-    predictions: list[Any]
+    predictions: list[Json]
     probabilities: list[dict[str, float]] | None
     version: str
     alias: str | None
@@ -166,7 +176,7 @@ class ModelApi:
             age=max(datetime.now(UTC) - polled, timedelta()) if polled else None,
         )
 
-    def predict(self, name: str, alias: str, inputs: Any) -> Answer:
+    def predict(self, name: str, alias: str, inputs: Json) -> Answer:
         """Predict, with probabilities where the model tells them.
 
         Args:
@@ -193,8 +203,8 @@ class ModelApi:
             run_id=model["run_id"],
         )
 
-    def _predict(self, name: str, alias: str, inputs: Any, probabilities: bool) -> dict[str, Any]:
-        answer: dict[str, Any] = self._ask(
+    def _predict(self, name: str, alias: str, inputs: Json, probabilities: bool) -> JsonObject:
+        return self._ask(
             "POST",
             predict_path(name, alias),
             seconds=PATIENCE_SECONDS,
@@ -203,11 +213,12 @@ class ModelApi:
             content=json.dumps({"inputs": inputs}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        return answer
 
-    def _ask(self, method: str, path: str, **options: Any) -> Any:
+    def _ask(
+        self, method: str, path: str, seconds: float = LIMIT_SECONDS, **options: Unpack[Options]
+    ) -> JsonObject:
         try:
-            return ask(self._http, SERVICE, method, path, **options)
+            return ask(self._http, SERVICE, method, path, seconds, **options)
         except SignInRefused:
             raise Away(
                 f"{SERVICE} does not accept the dashboard's key: "
@@ -221,7 +232,7 @@ def predict_path(name: str, alias: str) -> str:
     return f"{path}/predict" if alias == CHAMPION else f"{path}/aliases/{quote(alias)}/predict"
 
 
-def _model(item: Mapping[str, Any], host: str) -> ServedModel:
+def _model(item: JsonObject, host: str) -> ServedModel:
     return ServedModel(
         name=item["name"],
         aliases={name: _alias(name, alias, host) for name, alias in item["aliases"].items()},
@@ -229,7 +240,7 @@ def _model(item: Mapping[str, Any], host: str) -> ServedModel:
     )
 
 
-def _alias(name: str, item: Mapping[str, Any], host: str) -> ServedAlias:
+def _alias(name: str, item: JsonObject, host: str) -> ServedAlias:
     failure = item["failure"]
     return ServedAlias(
         name=name,
@@ -245,7 +256,7 @@ def _alias(name: str, item: Mapping[str, Any], host: str) -> ServedAlias:
     )
 
 
-def _version(number: str, item: Mapping[str, Any]) -> ServedVersion:
+def _version(number: str, item: JsonObject) -> ServedVersion:
     inputs, known = item["signature"]["inputs"], item["categories"]
     named = [(str(column.get("name", place)), column) for place, column in enumerate(inputs)]
     tensors = any(column["type"] == "tensor" for _, column in named)

@@ -7,15 +7,23 @@ process, takes credentials and time-outs from process-wide variables, and costs 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from dashboard.services import LIMIT_SECONDS, PATIENCE_SECONDS, Refused, ask, fetch, open_client
+from dashboard.services import (
+    LIMIT_SECONDS,
+    PATIENCE_SECONDS,
+    Options,
+    Refused,
+    ask,
+    fetch,
+    open_client,
+)
+from dashboard.untyped import JsonObject
 
 SERVICE = "MLflow"
 
@@ -283,22 +291,21 @@ class Tracking:
                 return None
             raise
 
-    def _get(self, path: str, seconds: float = LIMIT_SECONDS, **query: Any) -> Any:
+    def _get(self, path: str, seconds: float = LIMIT_SECONDS, **query: object) -> JsonObject:
         return ask(self._http, SERVICE, "GET", f"api/2.0/mlflow/{path}", seconds, params=query)
 
     def _write(self, path: str, **body: str) -> None:
         ask(self._http, SERVICE, "POST", f"api/2.0/mlflow/{path}", PATIENCE_SECONDS, json=body)
 
     def _pages(
-        self, method: str, path: str, key: str, query: dict[str, Any], limit: int = _PAGE
-    ) -> Iterator[dict[str, Any]]:
-        where = "json" if method == "POST" else "params"
+        self, method: str, path: str, key: str, query: JsonObject, limit: int = _PAGE
+    ) -> Iterator[JsonObject]:
         token, left = None, limit
         while left > 0:
             page = (
                 query | {"max_results": min(left, _PAGE)} | ({"page_token": token} if token else {})
             )
-            sent: dict[str, Any] = {where: page}
+            sent: Options = {"json": page} if method == "POST" else {"params": page}
             answer = ask(self._http, SERVICE, method, f"api/2.0/mlflow/{path}", **sent)
             items = answer.get(key, [])
             yield from items
@@ -319,7 +326,7 @@ def _artifact_path(uri: str, path: str) -> str:
     return f"api/2.0/mlflow-artifacts/artifacts/{quote(f'{place}/{path}')}"
 
 
-def _registered_model(item: Mapping[str, Any]) -> RegisteredModel:
+def _registered_model(item: JsonObject) -> RegisteredModel:
     return RegisteredModel(
         name=item["name"],
         description=item.get("description", ""),
@@ -332,7 +339,7 @@ def _registered_model(item: Mapping[str, Any]) -> RegisteredModel:
     )
 
 
-def _run(item: dict[str, Any]) -> Run:
+def _run(item: JsonObject) -> Run:
     info, data = item["info"], item.get("data", {})
     metrics = data.get("metrics", [])
     return Run(

@@ -6,9 +6,9 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import board, charts
 from dashboard.fields import Field, Kind, options, same, shown, to_row
@@ -16,6 +16,7 @@ from dashboard.services import Refused, ServiceError
 from dashboard.serving import CHAMPION, Answer, ServedVersion, predict_path
 from dashboard.session import Session, current
 from dashboard.ui import away, empty, engine_badge, heading, plain
+from dashboard.untyped import Json
 
 COLUMNS = 4
 
@@ -96,7 +97,7 @@ def page(session: Session) -> None:
 # ---- the form ---------------------------------------------------------------------------------
 
 
-def _form(key: str, version: ServedVersion) -> tuple[list[Any] | None, dict[str, Any]]:
+def _form(key: str, version: ServedVersion) -> tuple[Json, dict[str, DeltaGenerator]]:
     """The row to send (None unless the visitor has just sent one), and a place below each field."""
     fields, example = version.fields, version.row
     values, slots = {}, {}
@@ -119,7 +120,7 @@ def _form(key: str, version: ServedVersion) -> tuple[list[Any] | None, dict[str,
     return (None if problems else [row]), slots
 
 
-def _json_form(key: str, version: ServedVersion) -> tuple[Any, dict[str, Any]]:
+def _json_form(key: str, version: ServedVersion) -> tuple[Json, dict[str, DeltaGenerator]]:
     """As `_form`, for a model that takes tensors: they are entered as JSON."""
     with st.form(f"try_{key}"):
         example = json.dumps(version.example)
@@ -135,10 +136,10 @@ def _json_form(key: str, version: ServedVersion) -> tuple[Any, dict[str, Any]]:
         return None, {}
 
 
-def _field(field: Field, example: Any, key: str) -> Any:
+def _field(field: Field, example: Json, key: str) -> Json:
     """The text entered or the option chosen; `to_row` says what it means."""
     label = plain(field.name) + ("" if field.required else " (optional)")
-    common: dict[str, Any] = {"key": key, "help": f"Type: {field.type}", "persist_state": "session"}
+    common = {"key": key, "help": f"Type: {field.type}", "persist_state": "session"}
     if field.kind in (Kind.BOOLEAN, Kind.CHOICE):
         choices = options(field, example)
         return st.selectbox(
@@ -156,13 +157,14 @@ def _field(field: Field, example: Any, key: str) -> Any:
     return st.text_input(label, text, placeholder=_PLACEHOLDERS.get(field.kind), **common)
 
 
-def _named(name: Callable[[Any], str], choice: Any) -> str:
+def _named(name: Callable[[Json], str], choice: Json) -> str:
     return NO_VALUE if choice is None else name(choice)
 
 
-def _names(choices: list[Any]) -> Callable[[Any], str]:
+def _names(choices: list[Json]) -> Callable[[Json], str]:
     """How to show choices, so that no two look alike: Streamlit tells them apart by this."""
-    for name in (str, json.dumps):
+    ways: tuple[Callable[[Json], str], ...] = (str, json.dumps)
+    for name in ways:
         named = [name(choice) for choice in choices if choice is not None]
         if len(set(named)) == len(named) and NO_VALUE not in named:
             return partial(_named, name)
@@ -177,14 +179,14 @@ def _forget_other_forms(key: str) -> None:
             del st.session_state[name]
 
 
-def _mark(slots: Mapping[str, Any], problems: Mapping[str, str]) -> None:
+def _mark(slots: Mapping[str, DeltaGenerator], problems: Mapping[str, str]) -> None:
     for field, problem in problems.items():
         if field in slots:
             slots[field].caption(f":red[:material/error: {plain(problem)}]")
 
 
 def _predict(
-    session: Session, name: str, aliases: Sequence[str], inputs: Any
+    session: Session, name: str, aliases: Sequence[str], inputs: Json
 ) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     with st.spinner("Predicting"):
@@ -216,11 +218,11 @@ def _show(alias: str, outcome: Outcome) -> None:
         )
 
 
-def _value(value: Any) -> str:
+def _value(value: Json) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _curl(session: Session, name: str, alias: str, inputs: Any) -> None:
+def _curl(session: Session, name: str, alias: str, inputs: Json) -> None:
     url = session.settings.model_api_public_url or session.settings.model_api_url
     body = json.dumps({"inputs": inputs})
     with st.expander("The same from a shell", icon=":material/terminal:"):
