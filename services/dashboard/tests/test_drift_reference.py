@@ -1,4 +1,4 @@
-"""What a version is compared with: its reference, and the parts of a window."""
+"""The reference: the data that a version is compared with."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dashboard import drift
 from dashboard.drift.reference import logged_reference
 
 
-def test_predictions_are_compared_with_held_out_ones() -> None:
-    """A model that learned its training rows by heart predicts others differently."""
+def test_predictions_are_compared_with_predictions_on_held_out_rows() -> None:
+    """A model that memorized its training rows predicts other rows differently."""
     rows = pd.DataFrame({"x": range(600), "prediction": ["known"] * 300 + ["new"] * 300})
     recent = pd.DataFrame({"x": range(300), "prediction": ["new"] * 300})
     marked = logged_reference(rows.assign(_held_out=[False] * 300 + [True] * 300))
@@ -21,6 +21,6 @@ def test_predictions_are_compared_with_held_out_ones() -> None:
     assert "which a model knows better" in unmarked.predictions
     found = {f.name: f.verdict for f in drift.compare(unmarked.columns, recent)}
     assert found["prediction"] == "drifted"
-    # As a file of text values says it, such as one made from CSV.
+    # Text instead of booleans, as in a file made from CSV.
     text = logged_reference(rows.assign(_held_out=["False"] * 600))
     assert text.predictions == unmarked.predictions

@@ -1,4 +1,4 @@
-"""Reading the prediction log: an even sample, bounded in memory, whatever the files hold."""
+"""Reading the prediction log: an even sample with bounded memory, for any content of the files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def read(log: Path) -> Callable[..., Sample]:
-    """Reads what was logged in the last hours."""
+    """Reads the rows logged in the last hours."""
 
     def read(hours: float = 1) -> Sample:
         end = NOW + timedelta(minutes=1)
@@ -32,11 +32,11 @@ def read(log: Path) -> Callable[..., Sample]:
 
 
 def write(log: Path, rows: pd.DataFrame, **options: object) -> None:
-    """Log these rows some minutes ago."""
+    """Log these rows with a time some minutes ago."""
     log_predictions(log, "m", "1", NOW - timedelta(minutes=10), rows, **options)
 
 
-def test_busy_and_quiet_files_are_sampled_alike(
+def test_rows_of_large_and_small_files_are_sampled_evenly(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction_log, "MAX_ROWS", 2000)
@@ -50,7 +50,7 @@ def test_busy_and_quiet_files_are_sampled_alike(
     assert sample.rows["busy"].mean() == pytest.approx(10_000 / 10_450, abs=0.02)
 
 
-def test_late_rows_of_a_file_are_sampled_as_early_ones(
+def test_late_and_early_rows_of_a_file_are_sampled_evenly(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction_log, "MAX_ROWS", 1000)
@@ -61,7 +61,7 @@ def test_late_rows_of_a_file_are_sampled_as_early_ones(
     assert places.is_monotonic_increasing and places.is_unique
 
 
-def test_files_that_matter_periodically_are_not_missed() -> None:
+def test_periodic_files_are_not_missed() -> None:
     chosen = prediction_log._spread(range(2400), 240)
     assert len(set(chosen)) == 240 and chosen == sorted(chosen)
     assert 10 <= sum(item % 10 == 0 for item in chosen) <= 50
@@ -80,7 +80,7 @@ def test_the_memory_of_wide_rows_is_bounded(
     assert sample.rows["file"].value_counts().min() > 10
 
 
-def test_whole_numbers_with_gaps_are_read_exactly(log: Path, read: Callable[..., Sample]) -> None:
+def test_integers_with_gaps_are_read_exactly(log: Path, read: Callable[..., Sample]) -> None:
     ids = pd.array([2**62 + 1, None, 2**62 + 2], dtype="Int64")
     write(log, pd.DataFrame({"id": ids, "prediction": 0}))
     assert sorted(read().rows["id"].dropna()) == [2**62 + 1, 2**62 + 2]
@@ -121,7 +121,7 @@ def test_rows_come_with_their_time_and_request(log: Path, read: Callable[..., Sa
         ([2**60 + 1], [0.5], None),
     ],
 )
-def test_files_may_hold_predictions_of_different_types(
+def test_files_with_predictions_of_different_types_are_read(
     log: Path, read: Callable[..., Sample], one: list, other: list, expected: list | None
 ) -> None:
     for values in (one, other):

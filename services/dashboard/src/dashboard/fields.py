@@ -1,4 +1,4 @@
-"""From a model's signature to the fields of an input form."""
+"""The fields of an input form, made from a model's signature."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from dashboard.untyped import Json
 
 
 class Kind(StrEnum):
-    """What a form field lets the visitor enter.
+    """The values that a form field accepts.
 
-    All but `BOOLEAN` and `CHOICE` are entered as text, numbers and times included: a browser's own
-    fields round integers beyond 2**53, know no NaN or infinity, and cut times to the minute.
+    All kinds except `BOOLEAN` and `CHOICE` are entered as text, including numbers and times. A
+    browser's own fields round integers beyond 2**53, accept neither NaN nor infinity, and cut
+    times to the minute.
     """
 
     NUMBER = "number"
@@ -47,7 +48,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,4000}")
 
 @dataclass(frozen=True)
 class Field:
-    """One input of a model; `type` is MLflow's own word for it, `categories` what it may be."""
+    """One input of a model; `type` is MLflow's name, `categories` are the known values."""
 
     name: str
     type: str
@@ -56,24 +57,24 @@ class Field:
 
     @property
     def kind(self) -> Kind:
-        """How to ask for it; an unknown type is asked for as text."""
+        """The kind of form field; text for an unknown type."""
         return Kind.CHOICE if self.categories else _KINDS.get(self.type, Kind.TEXT)
 
 
 def shown(field: Field, value: Json) -> str:
-    """The text that stands for a value in a field that is entered as text; empty for None."""
+    """The text for a value in a field that is entered as text; empty for None."""
     if value is None:
         return ""
     if isinstance(value, str) and field.kind is not Kind.JSON:
         return value
-    # For a float Python's JSON has the shortest text that gives the same float again.
+    # For a float, Python's JSON is the shortest text that parses to the same float.
     return json.dumps(value)
 
 
 def options(field: Field, value: Json) -> list[Json]:
-    """What a field of `Kind.CHOICE` or `Kind.BOOLEAN` lets the visitor choose.
+    """The options of a field of `Kind.CHOICE` or `Kind.BOOLEAN`.
 
-    An example that is no known category is one more choice, and so is None where the field is
+    An example that is not a known category is added to the options. So is None if the field is
     optional or the example has no value.
     """
     found: list[Json] = [True, False] if field.kind is Kind.BOOLEAN else list(field.categories)
@@ -89,16 +90,16 @@ def to_row(
     values: Mapping[str, Json],
     example: Mapping[str, Json] = MappingProxyType({}),
 ) -> tuple[dict[str, Json], dict[str, str]]:
-    """From what the visitor entered to a JSON-ready input row; empty optional fields are left out.
+    """Convert the visitor's entries to a JSON-ready input row, without empty optional fields.
 
     Args:
         fields: the model's inputs.
         values: by field name, the text entered or the option chosen; None or an absent name means
-            that nothing was entered. An empty text counts as entered where text is required.
-        example: the row the form began with. A field left as it was gives the example's own value.
+            that nothing was entered. An empty text counts as entered if text is required.
+        example: the row that the form started with. An unchanged field keeps the example's value.
 
     Returns:
-        the row, and what is wrong with it by field: nothing else may be sent.
+        The row, and the problem of each invalid field. With a problem, the row must not be sent.
     """
     row: dict[str, Json] = {}
     problems: dict[str, str] = {}
@@ -108,7 +109,7 @@ def to_row(
             row[field.name] = example[field.name]
         elif value is None or (value == "" and (field.kind is not Kind.TEXT or not field.required)):
             if field.required:
-                problems[field.name] = "Enter a value: this model needs it."
+                problems[field.name] = "Enter a value: this model requires it."
         elif field.kind in (Kind.BOOLEAN, Kind.CHOICE):
             row[field.name] = value
         else:
@@ -127,12 +128,16 @@ def _is_untouched(field: Field, entered: Json, example: Json) -> bool:
 
 
 def same(one: Json, other: Json) -> bool:
-    """Whether two values are equal and of one type: 1 and True are not the same category."""
+    """Whether two values are equal and have the same type: 1 and True are different categories."""
     return type(one) is type(other) and one == other
 
 
 def _parse(field: Field, text: str) -> Json:
-    """The value that a text stands for; ValueError says what to enter instead."""
+    """The value of a text.
+
+    Raises:
+        ValueError: the text is invalid; the message says what to enter instead.
+    """
     match field.kind:
         case Kind.TEXT:
             return text
@@ -140,7 +145,7 @@ def _parse(field: Field, text: str) -> Json:
             try:
                 value: Json = json.loads(text)
             except RecursionError:
-                raise ValueError("This is nested too deeply.") from None
+                raise ValueError("This JSON is nested too deeply.") from None
             except ValueError as error:
                 raise ValueError(f"This is not JSON: {error}.") from None
             return value
@@ -154,7 +159,7 @@ def _parse(field: Field, text: str) -> Json:
             return int(text)
         case Kind.NUMBER:
             try:
-                # Python reads 1_000, which nobody means here.
+                # Python accepts 1_000, which is likely a typing error.
                 return float("" if "_" in text else text)
             except ValueError:
                 raise ValueError("Enter a number, such as 0.5 or 1e-3, or NaN.") from None

@@ -1,9 +1,9 @@
-"""Logins that live through a reload of the page: who is signed in, by a cookie of their browser.
+"""Logins that survive a reload of the page, identified by a cookie in the visitor's browser.
 
-The cookie holds a random number and nothing else. What it stands for is kept in this process's
-memory, so a restart of the dashboard signs everybody out. Streamlit talks to the browser over a
-websocket, which cannot set a cookie, so a login takes two steps: the signed-in page gets a ticket,
-which works once and for a minute, and posts it to `/session`; the answer sets the cookie.
+The cookie holds only a random number. The login for it is kept in the memory of this process, so a
+restart of the dashboard signs everybody out. Streamlit talks to the browser over a websocket, which
+cannot set a cookie. So a login takes two steps: the signed-in page gets a ticket, which is valid
+once and for a minute, and posts it to `/session`; the response sets the cookie.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from dashboard.settings import Settings
 
 TICKET_SECONDS = 60.0
 LONGEST_SECONDS = 7 * 86_400.0
-"""After this a login ends even when it is used all the time."""
+"""Maximum age of a login, even if it is used all the time."""
 
 MOST_LOGINS = 1000
-"""The login used longest ago ends when there are more."""
+"""Beyond this number, the least recently used login ends."""
 
 _LARGEST_BODY = 256
 
@@ -48,24 +48,24 @@ class Login:
 
 
 class Logins:
-    """All logins of this process. A cookie and a ticket are kept as hashes only."""
+    """All logins of this process. Cookies and tickets are kept only as hashes."""
 
     def __init__(self, idle_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with nobody signed in.
+        """Start without logins.
 
         Args:
-            idle_seconds: a login ends when it has not been used for so long.
-            clock: gives seconds.
+            idle_seconds: how long an unused login stays valid.
+            clock: returns seconds.
         """
         self._idle, self._clock = idle_seconds, clock
         self._lock = threading.Lock()
         self._alive: OrderedDict[Login, None] = OrderedDict()
-        """The one used last is the last."""
+        """In the order of their last use."""
         self._cookies: dict[str, Login] = {}
         self._tickets: dict[str, tuple[Login, float]] = {}
 
     def begin(self, username: str, password: str) -> Login:
-        """Remember a login; MLflow has accepted it."""
+        """Keep a login that MLflow has accepted."""
         now = self._clock()
         login = Login(username, password, now, now)
         with self._lock:
@@ -76,7 +76,7 @@ class Logins:
         return login
 
     def use(self, login: Login) -> bool:
-        """Whether the login still holds; if so, its idle time begins again."""
+        """Whether the login is still valid; if so, its idle time starts again."""
         with self._lock:
             self._sweep()
             if login not in self._alive:
@@ -86,26 +86,27 @@ class Logins:
             return True
 
     def end(self, login: Login) -> None:
-        """Forget a login: its cookie no longer works, in no tab."""
+        """End a login: its cookie stops working in every tab."""
         with self._lock:
             self._end(login)
 
     def ticket(self, login: Login) -> str:
-        """A new ticket, to be exchanged for the cookie."""
+        """A new ticket, which can be exchanged for the cookie."""
         ticket = secrets.token_urlsafe(32)
         with self._lock:
             self._tickets[_hash(ticket)] = (login, self._clock() + TICKET_SECONDS)
         return ticket
 
     def has_cookie(self, login: Login | None) -> bool:
-        """Whether a browser has got the login's cookie."""
+        """Whether a browser has the login's cookie."""
         with self._lock:
             return any(found is login for found in self._cookies.values())
 
     def exchange(self, ticket: str) -> str | None:
-        """The value of a new cookie for a ticket, None when the ticket is unknown, used or old.
+        """The value of a new cookie for a ticket; None if the ticket is unknown, used or expired.
 
-        The value is made here and never comes from a client, so nobody can plant one beforehand.
+        The value is generated here and never comes from a client, so nobody can plant a cookie
+        before the login.
         """
         with self._lock:
             self._sweep()
@@ -117,7 +118,7 @@ class Logins:
             return cookie
 
     def find(self, cookie: str) -> Login | None:
-        """The login of a cookie, None when it has ended."""
+        """The login of a cookie; None if it has ended."""
         with self._lock:
             self._sweep()
             return self._cookies.get(_hash(cookie))
@@ -140,12 +141,12 @@ class Logins:
 
 @cache
 def logins() -> Logins:
-    """The one store of this process."""
+    """The only store of this process."""
     return Logins(Settings.from_env().login_idle_hours * 3600)
 
 
 def returning() -> Login | None:
-    """The login that this browser's cookie stands for; None when it has none that holds."""
+    """The login for this browser's cookie; None without a valid cookie."""
     origin = st.context.headers.get("Origin")
     cookie = st.context.cookies.get(cookie_name(origin)) if origin else None
     return logins().find(cookie) if cookie else None
@@ -154,32 +155,32 @@ def returning() -> Login | None:
 def cookie_name(origin: str) -> str:
     """The cookie's name for the address in the browser, such as `https://lastro.example.com`.
 
-    With TLS the browser itself sees to it that a cookie named `__Host-` was set by this very host
-    over TLS: no other host below the same domain can plant one. Without, cookies of all ports of a
-    host are in one jar, so the port is part of the name.
+    With TLS, the browser ensures that a cookie named `__Host-` was set by exactly this host over
+    TLS, so no other host below the same domain can plant one. Without TLS, all ports of a host
+    share their cookies, so the port is part of the name.
     """
     parts = urlsplit(origin)
     return "__Host-lastro" if parts.scheme == "https" else f"lastro_{parts.port or 80}"
 
 
 def path() -> str:
-    """Where a ticket is posted to."""
-    # Not `st.get_option`: it would read Streamlit's settings before the server has set its own.
+    """The path to which tickets are posted."""
+    # `st.get_option` would read Streamlit's settings before the server has set its own.
     base = os.environ.get("STREAMLIT_SERVER_BASE_URL_PATH", "").strip("/")
     return f"/{base}/session" if base else "/session"
 
 
 def route() -> Route:
-    """The route that takes a ticket and sets the cookie."""
+    """The route that exchanges a ticket for the cookie."""
     return Route(path(), _set_cookie, methods=["POST"])
 
 
 async def _set_cookie(request: Request) -> Response:
-    # A page of another site could post a ticket of its own owner, and have the visitor work in
-    # that person's name. Browsers name the origin of every POST.
+    # A page of another site could post its owner's ticket, so that the visitor works under that
+    # person's login. Browsers send the origin with every POST.
     origin = request.headers.get("origin", "")
     if not _is_own(origin, request.headers.get("host")):
-        return PlainTextResponse("Only the dashboard's own page may sign in here.", 403)
+        return PlainTextResponse("Only the dashboard's own pages may sign in here.", 403)
     body = bytearray()
     async for piece in request.stream():
         body += piece
@@ -191,9 +192,9 @@ async def _set_cookie(request: Request) -> Response:
         ticket = None
     cookie = logins().exchange(ticket) if isinstance(ticket, str) else None
     if cookie is None:
-        return PlainTextResponse("The ticket is unknown, used or too old. Sign in again.", 403)
+        return PlainTextResponse("The ticket is unknown, used or expired. Sign in again.", 403)
     response = Response(status_code=204, headers={"Cache-Control": "no-store"})
-    # Without Max-Age it ends with the browser, if the login does not end before.
+    # Without Max-Age, the cookie ends with the browser at the latest.
     response.set_cookie(
         cookie_name(origin),
         cookie,
@@ -206,10 +207,10 @@ async def _set_cookie(request: Request) -> Response:
 
 
 def _is_own(origin: str, host: str | None) -> bool:
-    """Whether an origin is this dashboard's, by the rule of Streamlit's own websocket."""
+    """Whether an origin is this dashboard's own, by the same rule as Streamlit's websocket."""
     try:
         parts = urlsplit(origin)
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         return False
     if parts.scheme not in ("http", "https"):
@@ -219,5 +220,5 @@ def _is_own(origin: str, host: str | None) -> bool:
 
 
 def _hash(secret: str) -> str:
-    # JSON can hold half a character.
+    # JSON can hold a lone surrogate, which UTF-8 cannot encode.
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard.drift import Verdict
 
-# Marks have one colour on light and dark pages: each has a contrast of 3 or more to both.
+# Marks have the same colour on light and dark pages, with a contrast of at least 3 to both.
 TEAL, ORANGE = "#17857e", "#cf7420"
 QUIET = "#7f9097"
 SAMPLE_COLORS = TEAL, ORANGE
@@ -22,7 +22,7 @@ STATE_COLORS = {
     "up_for_retry": "#ad8117",
     "skipped": "#a883ab",
 }
-"""Airflow's states; any other one is drawn as a queued one."""
+"""Airflow's states; other states get the colour of `queued`."""
 
 STATE_MARKS = {"success": "✔", "failed": "✖", "running": "▶", "upstream_failed": "✖"}
 
@@ -34,14 +34,14 @@ VERDICT_COLORS = {
 
 
 def ink() -> tuple[str, str]:
-    """The colour of text in a plot and of what is behind it, on this visitor's page.
+    """The colours of text in a plot and of its background, on this visitor's page.
 
-    Streamlit gives its theme to axes and legends, and not to text among the marks.
+    Streamlit applies its theme to axes and legends, but not to text among the marks.
     """
     return ("#e4ecee", "#10191e") if st.context.theme.type == "dark" else ("#1b2a33", "#ffffff")
 
 
 def shades() -> alt.SchemeParams:
-    """Colours from low to high: yellow to blue, without those that fade into the page."""
+    """A scale from yellow (low) to blue (high), without colours that fade into the page."""
     dark = st.context.theme.type == "dark"
     return alt.SchemeParams(name="viridis", extent=[0.3, 1.0] if dark else [0.0, 0.95])

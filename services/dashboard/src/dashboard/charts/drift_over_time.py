@@ -17,14 +17,14 @@ DRIFT_VIEWS = {
     "range": "Outside the range",
     "new values": "New values",
 }
-"""Checks of `drift` that are drawn over time, and what their size is."""
+"""Checks that are drawn over time, and the title of their size."""
 
 
 def over_time(buckets: Sequence[Bucket], view: str) -> alt.LayerChart:
-    """The size of one check in each bucket, coloured by the verdict; untested ones at the bottom.
+    """The size of one check in each bucket, coloured by verdict, with untested buckets at 0.
 
     Args:
-        buckets: what `drift.over_time` gives; at least one of them has that check.
+        buckets: the result of `drift.over_time`; at least one bucket has that check.
         view: a key of `DRIFT_VIEWS`.
     """
     rows, limit = [], 0.0

@@ -12,19 +12,19 @@ from dashboard.charts.colors import QUIET, ink, shades
 from dashboard.tracking import Run
 
 _MOST_LABELS = 12
-"""Labels on one axis at most."""
+"""Most labels on one axis."""
 
 
 def parallel(
     runs: Sequence[Run], dimensions: Sequence[str], color: str, chosen: Sequence[Run]
 ) -> alt.LayerChart:
-    """Parallel coordinates: a line per run through its params and metrics.
+    """One line per run through its params and metrics.
 
     Args:
-        runs: those with a value on every axis are drawn.
-        dimensions: `params.<name>` and `metrics.<name>`, the axes from left to right.
+        runs: the runs; only those with a value on every axis are drawn.
+        dimensions: the axes from left to right: `params.<name>` and `metrics.<name>`.
         color: the dimension that colours the lines; it must be a number for some run.
-        chosen: runs drawn thick.
+        chosen: the runs to emphasize.
     """
     raw = pd.DataFrame(
         {key: [value(run, key) for run in runs] for key in dimensions},
@@ -115,7 +115,7 @@ def parallel(
 
 
 def value(run: Run, key: str) -> float | str | None:
-    """A run's `params.<name>` or `metrics.<name>`; a param that is a number, as one."""
+    """A run's `params.<name>` or `metrics.<name>`; numeric params as numbers."""
     kind, _, name = key.partition(".")
     if kind == "metrics":
         found = run.metrics.get(name)
@@ -124,7 +124,7 @@ def value(run: Run, key: str) -> float | str | None:
 
 
 def number_or_text(text: str | None) -> float | str | None:
-    """A param as a finite number where it is one."""
+    """A param as a number if it is a finite one, otherwise as text."""
     try:
         number = float(text) if text is not None else math.nan
     except ValueError:
@@ -135,12 +135,12 @@ def number_or_text(text: str | None) -> float | str | None:
 class Axis:
     """Places the values of one dimension between 0 and 1.
 
-    Numbers lie linearly, or by their logarithm where they span more than two orders of
-    magnitude; anything else lies evenly, in alphabetical order.
+    Numbers are on a linear scale, or on a logarithmic one if they span more than two orders of
+    magnitude. Other values are spaced evenly, in alphabetical order.
     """
 
     def __init__(self, values: pd.Series) -> None:
-        """Take the range of these values."""
+        """Span the axis over these values."""
         self._numbers = all(isinstance(value, float) for value in values) and len(values) > 0
         if self._numbers:
             numbers = values.astype(float)
@@ -150,7 +150,7 @@ class Axis:
             self._names = sorted({_name(value) for value in values})
 
     def place(self, value: float | str) -> float:
-        """Where a value lies."""
+        """The position of a value, 0 to 1."""
         if not self._numbers:
             return _share(self._names.index(_name(value)), 0, len(self._names) - 1)
         number = float(value)
@@ -159,7 +159,7 @@ class Axis:
         return _share(number, self._low, self._high)
 
     def marks(self) -> list[tuple[float, str]]:
-        """Labels of the axis and where they lie."""
+        """The position and text of each label of the axis."""
         if not self._numbers:
             step = -(-len(self._names) // _MOST_LABELS)
             return [(self.place(name), name) for name in self._names[::step]]

@@ -13,7 +13,7 @@ from dashboard.charts.colors import STATE_COLORS
 
 
 def dag_runs(runs: Sequence[DagRun]) -> alt.Chart:
-    """The duration of each run as a bar along time, coloured by its state; a row for each DAG."""
+    """The duration of each run as a bar, in the order of time and coloured by state."""
     table = pd.DataFrame(
         {
             "DAG": run.dag,
@@ -44,7 +44,7 @@ def dag_runs(runs: Sequence[DagRun]) -> alt.Chart:
 
 
 def gantt(tasks: Sequence[Task]) -> alt.Chart:
-    """When each task ran, in the order in which they started."""
+    """The time span of each task, in the given order."""
     now = datetime.now(UTC)
     table = pd.DataFrame(
         {

@@ -11,7 +11,7 @@ from dashboard.charts.colors import ink
 
 
 def probabilities(by_class: Mapping[str, float]) -> alt.LayerChart:
-    """One bar per class, the likeliest first."""
+    """One bar per class, the most probable first."""
     table = pd.DataFrame({"class": by_class.keys(), "probability": by_class.values()})
     base = alt.Chart(table, height=max(60, 32 * len(table))).encode(
         x=alt.X("probability:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=None),

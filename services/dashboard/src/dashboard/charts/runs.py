@@ -50,7 +50,7 @@ def bars(runs: Sequence[Run], metrics: Sequence[str]) -> alt.Chart:
 
 
 def scatter(runs: Sequence[Run], x: str, y: str, chosen: Sequence[Run]) -> alt.LayerChart:
-    """Every run as a point of two metrics, the chosen ones in colour."""
+    """Every run as a point of two metrics; chosen runs are coloured."""
     named = labels(chosen)
     table = pd.DataFrame(
         [
@@ -83,7 +83,7 @@ def scatter(runs: Sequence[Run], x: str, y: str, chosen: Sequence[Run]) -> alt.L
 def curves(
     points: Sequence[tuple[str, int, float]], chosen: Sequence[Run], metric: str
 ) -> alt.Chart:
-    """A metric along its steps, one line per run that has any."""
+    """A metric by step, with one line per run."""
     named = labels(chosen)
     table = pd.DataFrame(
         [{"run": named[run], "step": step, "value": value} for run, step, value in points],
@@ -102,7 +102,7 @@ def curves(
 
 
 def _color(named: Mapping[str, str], legend: alt.Legend | None) -> alt.Color:
-    """The same colour for a run in every plot of the same selection."""
+    """A scale that gives a run the same colour in every plot of the same selection."""
     return alt.Color(
         "run:N", title=None, legend=legend, scale=alt.Scale(domain=list(named.values()))
     )

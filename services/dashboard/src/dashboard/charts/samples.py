@@ -10,14 +10,14 @@ from dashboard.charts.colors import SAMPLE_COLORS
 from dashboard.drift import Feature, Kind
 
 MOST_CATEGORIES = 12
-"""Categories an axis or a histogram shows apart."""
+"""Most categories with a bar of their own."""
 
 LEAST_SHOWN = 0.25
-"""The share of rows that these must have: a plot of ids is one bar of others."""
+"""Share of rows that these categories must have: a plot of ids would be one bar of others."""
 
 
 def drawable(feature: Feature) -> bool:
-    """Whether `samples` can draw it: both samples have values, not arrays, and not all rare."""
+    """Whether `samples` can draw it: both samples have values that are not arrays or all rare."""
     both = feature.reference, feature.recent
     if feature.kind in (Kind.NESTED, Kind.EMPTY) or not all(
         len(_shown(feature, sample)) for sample in both
@@ -33,8 +33,8 @@ def samples(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
     """Both samples of a feature over the same bins, as shares of their sample.
 
     Args:
-        feature: one that is `drawable`.
-        labels: what to call the reference and the recent sample.
+        feature: a `drawable` column.
+        labels: the labels of the reference and the recent sample.
     """
     if feature.numeric:
         return _histograms(feature, labels)
@@ -42,16 +42,16 @@ def samples(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
 
 
 def _shown(feature: Feature, values: pd.Series) -> pd.Series:
-    """The values that have a place in a plot: infinities have none."""
+    """The values that can be drawn: infinities cannot."""
     return values[np.isfinite(values.astype(float))] if feature.numeric else values
 
 
 def _histograms(feature: Feature, labels: tuple[str, str]) -> alt.Chart:
     parts = [_shown(feature, sample) for sample in (feature.reference, feature.recent)]
     both = pd.concat(parts).to_numpy(dtype=float)
-    # A few extreme values would leave all others in one bin.
+    # Without this limit, a few extreme values would leave all others in one bin.
     low, high = np.quantile(both, [0.001, 0.999], method="nearest")
-    # Never the difference of two values: it may be more than a float holds.
+    # No difference of two values: it could overflow a float.
     steps = np.linspace(0, 1, 25)
     edges = np.maximum.accumulate(low * (1 - steps) + high * steps)
     edges = edges if high > low else np.array([low - 0.5, low + 0.5])

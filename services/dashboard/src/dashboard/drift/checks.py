@@ -25,7 +25,7 @@ _NEVER = 1e-14
 def check_values(
     feature: Feature, before: ColumnSample, after: ColumnSample
 ) -> tuple[Feature, Check | None, str]:
-    """The feature with its PSI, the check of its values, or why there is none."""
+    """The feature with its PSI, the check of its values, and the reason if there is no check."""
     if min(len(before.values), len(after.values)) == 0:
         which = "reference" if len(before.values) == 0 else "recent sample"
         return feature, None, f"every value is missing in the {which}"
@@ -37,8 +37,8 @@ def check_values(
     if few := _too_few(before, after, m, n, rows_needed(bins.fewest)):
         return feature, None, few
     if bins.compared < _LEAST_COMPARED:
-        rare = f"only {bins.compared:.0%} of the rows have a frequent one"
-        return feature, None, f"its values are too rare to compare, as ids are: {rare}"
+        rare = f"only {bins.compared:.0%} of the rows have a frequent value"
+        return feature, None, f"the values are too rare to compare, like ids: {rare}"
     if size < 2:
         return replace(feature, psi=0.0, noise=0.0), None, ""
     old, new = (
@@ -48,7 +48,7 @@ def check_values(
     index, freedom = psi(old, new), size - 1
     noise = freedom * (1 / n + 1 / m)
     statistic = index * harmonic(m, n)
-    # F with infinitely many degrees in its denominator is chi-squared / freedom.
+    # F with infinite degrees of freedom in the denominator is chi-squared / freedom.
     clusters = min(old_requests, requests)
     p = (
         stats.f.sf(statistic / freedom, freedom, freedom * (clusters - 1))
@@ -57,13 +57,13 @@ def check_values(
     )
     text = f"PSI {index:.2f}, {noise:.2f} expected by chance"
     if bins.compared < 1:
-        text += f"; values rarer than the frequent {bins.compared:.0%} count as one"
+        text += f"; the rare values, {1 - bins.compared:.0%} of the rows, count as one"
     check = Check("values", index - noise, CHANGE, statistic, float(p), text)
     return replace(feature, psi=index, noise=noise), check, ""
 
 
 def _too_few(before: ColumnSample, after: ColumnSample, m: float, n: float, needed: float) -> str:
-    """Why these effective rows cannot show that nothing has changed; empty if they can."""
+    """Why these effective rows are too few to show that nothing changed; empty if they suffice."""
     if harmonic(m, n) >= needed and min(n, m) >= MINIMUM_ROWS:
         return ""
     if m <= needed or m < MINIMUM_ROWS:
@@ -84,7 +84,7 @@ def _counted(which: str, sample: ColumnSample, effective: float) -> str:
 def _share_sizes(
     hits: Sequence[np.ndarray], samples: Sequence[ColumnSample]
 ) -> list[tuple[int, int]] | None:
-    """Effective (hits, rows) of both samples; None if either has too few rows for any check."""
+    """The effective (hits, rows) of both samples; None if either has too few rows for a check."""
     if min(len(hit) for hit in hits) == 0:
         return None
     sizes = []
@@ -97,6 +97,12 @@ def _share_sizes(
 
 
 def check_missing(gaps: Sequence[np.ndarray], groups: Sequence[np.ndarray | None]) -> Check | None:
+    """Compare the shares of missing values; None if there are none, or too few rows.
+
+    Args:
+        gaps: for the reference and the recent sample, whether each row is missing.
+        groups: the request of each row, None if rows are independent.
+    """
     if not any(gap.any() for gap in gaps):
         return None
     samples = [ColumnSample(gap, group) for gap, group in zip(gaps, groups, strict=True)]
@@ -111,11 +117,12 @@ def check_missing(gaps: Sequence[np.ndarray], groups: Sequence[np.ndarray | None
 
 
 def check_range(feature: Feature, before: ColumnSample, after: ColumnSample) -> Check | None:
+    """The share of recent rows outside the reference's range; None with too few rows."""
     if min(len(before.values), len(after.values)) == 0:
         return None
     low, high = before.values.min(), before.values.max()
     below, above = after.values < low, after.values > high
-    # How alike the extreme rows of one request are shows in those near either end.
+    # The rows near either end show how similar the extreme rows of one request are.
     ranked = np.sort(before.values)
     near = int(_NEAR_THE_END * (len(ranked) - 1))
     ends = before.values <= ranked[near], before.values >= ranked[-1 - near]
@@ -127,7 +134,7 @@ def check_range(feature: Feature, before: ColumnSample, after: ColumnSample) -> 
         (_, m), (count, n) = sizes
         p = _largest_by_chance(m, n, count)
         if before.groups is not None:
-            # One odd request can have all the extreme rows, so requests must differ as well.
+            # A single odd request can have all the extreme rows, so test the requests as well.
             odd = len(np.unique(after.groups[hits[1]])) if after.groups is not None else count
             p = max(p, _largest_by_chance(before.count_requests(), after.count_requests(), odd))
         tails.append(p)
@@ -146,6 +153,7 @@ def _largest_by_chance(m: int, n: int, count: int) -> float:
 
 
 def check_new_values(feature: Feature, before: ColumnSample, after: ColumnSample) -> Check | None:
+    """The share of recent rows with a value that the reference lacks; None with too few rows."""
     if min(len(before.values), len(after.values)) == 0:
         return None
     codes, _ = pd.factorize(np.concatenate([before.values, after.values]))
@@ -171,9 +179,9 @@ def check_new_values(feature: Feature, before: ColumnSample, after: ColumnSample
 
 
 def new_by_chance(old: np.ndarray, new: np.ndarray) -> float:
-    """The probability of so many recent rows, or more, whose value the reference lacks.
+    """The probability of at least this many recent rows with a value that the reference lacks.
 
-    Rows are dealt to the samples at random. The distribution of the sum over all values is the
+    Rows are assigned to the samples at random. The distribution of the sum over all values is the
     inverse Fourier transform of its characteristic function.
 
     Args:

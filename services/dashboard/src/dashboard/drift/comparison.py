@@ -1,4 +1,4 @@
-"""All columns of two samples, compared over a whole window or part by part."""
+"""Compare two samples: all columns over a whole window, or one column part by part."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def compare(
     requests: Sequence[object] | np.ndarray | None = None,
     reference_requests: Sequence[object] | np.ndarray | None = None,
 ) -> list[Feature]:
-    """Every column of the recent rows; drifted ones first, the largest PSI first.
+    """Compare every column of the recent rows; drifted columns come first, then by PSI.
 
     Args:
         reference: the data that the model was made for; its columns may differ in length.
-        recent: what the model received lately. A column that the reference lacks is not tested.
-        requests: for each recent row the request that it came with; without it, rows are taken
-            as independent.
+        recent: the rows that the model received recently. A column that the reference lacks is not
+            tested.
+        requests: the request of each recent row; by default, rows are independent.
         reference_requests: the same for the rows of the reference.
     """
     groups, old_groups = request_codes(requests), request_codes(reference_requests)
@@ -46,7 +46,7 @@ def compare(
 
 @dataclass(frozen=True)
 class Bucket:
-    """A part of a window, from `start` to before `end`, against the reference."""
+    """A part of a window, from `start` to before `end`, compared with the reference."""
 
     start: pd.Timestamp
     end: pd.Timestamp
@@ -69,12 +69,12 @@ def over_time(
         reference: its values in the reference.
         recent: its values in a window.
         at: the time of each recent row, UTC.
-        edges: where buckets begin and the last one ends, ascending.
+        edges: the start of each bucket and the end of the last one, ascending.
         requests: see `compare`.
         reference_requests: see `compare`.
 
     Returns:
-        A bucket for each pair of edges. Significance is corrected for all of them together.
+        A bucket for each pair of edges. Significance is corrected for all buckets together.
     """
     where = edges.searchsorted(pd.DatetimeIndex(at), side="right") - 1
     groups, old_groups = request_codes(requests), request_codes(reference_requests)

@@ -1,4 +1,4 @@
-"""The data that a version is compared with."""
+"""The reference: the data that a version is compared with."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dashboard.prediction_log import HELD_OUT, PREDICTION
 
 @dataclass(frozen=True)
 class Reference:
-    """The data to compare with, and what to call them.
+    """The data to compare with, and their label.
 
-    `predictions` says what predictions are compared with, as a sentence; empty where nothing
-    needs to be said. `requests` is None where rows are independent.
+    `predictions` is a sentence on the rows that predictions are compared with, or empty. `requests`
+    is None if rows are independent.
     """
 
     columns: Mapping[str, pd.Series]
@@ -27,10 +27,10 @@ class Reference:
 
 
 def logged_reference(logged: pd.DataFrame) -> Reference:
-    """The reference of a run: all its rows for the inputs, held-out ones for the predictions.
+    """The reference of a run: all its rows for the inputs, held-out rows for the predictions.
 
-    A model knows the rows that it was trained on better than new ones, so its predictions on
-    them differ from those on new data even where nothing has changed.
+    A model knows its training rows better than new rows, so its predictions on them differ from
+    those on new data even if nothing has changed.
     """
     columns = {str(column): logged[column] for column in logged.columns if column != HELD_OUT}
     if PREDICTION not in columns:

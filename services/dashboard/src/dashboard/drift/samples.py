@@ -1,4 +1,4 @@
-"""Samples whose rows came in requests: how many independent rows they are worth."""
+"""Samples of rows that came in requests, and the number of independent rows they are worth."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from dashboard.drift.limits import FEWEST_REQUESTS
 
 
 def request_codes(requests: Sequence[object] | np.ndarray | None) -> np.ndarray | None:
+    """Number the requests from 0; None if rows are independent.
+
+    Args:
+        requests: the request of each row, or None.
+    """
     if requests is None:
         return None
     codes: np.ndarray
     codes, names = pd.factorize(np.asarray(requests))
-    # Rows that name no request have one each.
+    # A row without a request counts as a request of its own.
     unknown = codes < 0
     codes[unknown] = len(names) + np.arange(unknown.sum())
     return codes
@@ -24,14 +29,14 @@ def request_codes(requests: Sequence[object] | np.ndarray | None) -> np.ndarray 
 
 @dataclass(frozen=True)
 class ColumnSample:
-    """The values of one sample that are there, and the requests that they came with."""
+    """The non-missing values of one sample, and their requests, None if rows are independent."""
 
     values: np.ndarray
     groups: np.ndarray | None
 
     @property
     def requests(self) -> float:
-        """The effective number of requests; of rows, where each has a request of its own.
+        """The effective number of requests; the number of rows if each is its own request.
 
         One large request counts for little next to many small ones (Kish, Survey Sampling, 1965).
         """
@@ -41,26 +46,26 @@ class ColumnSample:
         return float(sizes.sum() ** 2 / (sizes**2).sum())
 
     def count_requests(self) -> int:
-        """How many requests the values came with."""
+        """The number of requests that the values came with."""
         return len(self.values) if self.groups is None else len(np.unique(self.groups))
 
     def count_once_a_request(self, codes: np.ndarray, size: int) -> np.ndarray:
-        """How many rows each value has, rows of one request with the same value taken as one.
+        """The number of rows of each value, counting equal values within a request once.
 
         Args:
             codes: the value of each row, 0 to `size` - 1.
-            size: how many values there are.
+            size: the number of values.
         """
         if self.groups is not None:
             codes = np.unique(self.groups * size + codes) % size
         return np.bincount(codes, minlength=size)
 
     def likeness(self, codes: np.ndarray, bins: int) -> _Likeness:
-        """How alike the rows of one request are, bin by bin.
+        """How similar the rows of one request are, bin by bin.
 
         Args:
             codes: the bin of each row.
-            bins: how many there are.
+            bins: the number of bins.
         """
         rows = len(codes)
         if self.groups is None or self.requests == rows:
@@ -77,7 +82,8 @@ class ColumnSample:
         there = (shares > 0) & (shares < 1)
         binomial = np.where(there, shares * (1 - shares), 1.0)
         alike = np.where(there, np.clip((spread / binomial - rows) / pairs, 0, 1), 0.0)
-        # Where only small requests have rows in a bin, the large ones may all do so next time.
+        # If only small requests have rows in a bin, a large request may have all its rows there
+        # next time.
         weight = ((table > 0) * (sizes * (sizes - 1.0))[:, None]).sum(axis=0) / pairs
         known = np.where(there, np.minimum(1.0, weight / np.where(there, shares, 1.0)), 0.0)
         return _Likeness(shares, alike, known, pairs / rows)
@@ -87,8 +93,8 @@ class ColumnSample:
 class _Likeness:
     """The intraclass correlation of each bin in one sample.
 
-    `shares` and `alike` are the share of rows and the correlation, `known` how much the sample
-    tells of it, from 0 to 1; `others` is how many other rows the request of a row has on average.
+    `shares` is the share of rows and `alike` the correlation. `known`, from 0 to 1, says how much
+    the sample shows of it. `others` is the average number of other rows in the request of a row.
     """
 
     shares: np.ndarray
@@ -97,9 +103,10 @@ class _Likeness:
     others: float
 
     def design(self, other: _Likeness) -> float:
-        """The design effect, 1 or more; what this sample does not tell, the other one may.
+        """The design effect, at least 1.
 
-        What neither tells counts as if a request had all its rows in a bin or none.
+        Where this sample does not show the correlation, the other one is used. Where neither does,
+        a request counts as having all or none of its rows in a bin.
         """
         unknown = other.known * other.alike + (1 - other.known)
         alike = self.known * self.alike + (1 - self.known) * unknown
@@ -110,12 +117,12 @@ class _Likeness:
 def effective_rows(
     samples: Sequence[ColumnSample], codes: Sequence[np.ndarray], bins: int
 ) -> list[tuple[float, float]]:
-    """For each of two samples the effective rows, and requests where rows share them, or infinity.
+    """The effective rows and requests of both samples; infinite requests if rows are independent.
 
     Args:
-        samples: the reference and the recent one.
-        codes: the bin of each row of either.
-        bins: how many there are.
+        samples: the reference and the recent sample.
+        codes: the bin of each row of both samples.
+        bins: the number of bins.
     """
     found = [sample.likeness(part, bins) for sample, part in zip(samples, codes, strict=True)]
     sizes = []

@@ -1,4 +1,4 @@
-"""The population stability index (PSI), and how many rows it needs to show a large change."""
+"""The population stability index (PSI), and the rows that it needs to show a large change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dashboard.drift.limits import LARGE_CHANGE, POWER, SIGNIFICANCE
 def psi(reference: np.ndarray, recent: np.ndarray) -> float:
     """The population stability index of two vectors of counts over the same bins.
 
-    Half a row is added to each bin, so that an empty one gives a finite number.
+    Half a row is added to each bin, so that an empty bin gives a finite number.
     """
     before = (reference + 0.5) / (reference + 0.5).sum()
     after = (recent + 0.5) / (recent + 0.5).sum()
@@ -22,10 +22,10 @@ def psi(reference: np.ndarray, recent: np.ndarray) -> float:
 
 @cache
 def rows_needed(bins: int) -> float:
-    """Rows n * m / (n + m) from which on a large change is found with a probability of `POWER`.
+    """The rows n * m / (n + m) with which a large change is found with a probability of `POWER`.
 
-    PSI * n * m / (n + m) is then noncentral chi-squared; the noncentrality is the true PSI times
-    n * m / (n + m).
+    With a change, PSI * n * m / (n + m) is noncentral chi-squared; the noncentrality is the true
+    PSI times n * m / (n + m).
     """
     freedom = bins - 1
     critical = stats.chi2.isf(SIGNIFICANCE, freedom)
@@ -36,4 +36,5 @@ def rows_needed(bins: int) -> float:
 
 
 def harmonic(m: float, n: float) -> float:
+    """The rows n * m / (n + m) of both samples; 0 without rows."""
     return n * m / (n + m) if n + m else 0.0

@@ -1,4 +1,4 @@
-"""The kind of a column's values, and the values in a form in which both samples compare."""
+"""The kind of a column's values, and the values in a form that both samples share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _EXACT_IN_FLOATS = 2**53
 
 
 def read_values(present: pd.Series) -> tuple[Kind, pd.Series]:
-    """The kind of values without gaps, and the values as `Feature` holds them.
+    """The kind of non-missing values, and the values as `Feature` holds them.
 
-    Covers what a Parquet file may hold, as pandas reads it: booleans, integers, floats, decimals,
+    Covers all values of a Parquet file as pandas reads them: booleans, integers, floats, decimals,
     text, bytes, dates, times of day, timestamps, durations, dictionaries, lists, structs, nulls.
     """
     kinds = pd.api.types
@@ -61,7 +61,7 @@ def _seconds(value: dt.time) -> float:
     return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
 
 
-# The log has bytes as base64.
+# The log stores bytes as base64.
 _OBJECTS: tuple[tuple[tuple[type, ...], Kind, Callable[[pd.Series], pd.Series]], ...] = (
     ((str,), Kind.TEXT, lambda present: present.astype(object)),
     ((bool, np.bool_), Kind.FLAG, lambda present: present.map(str).astype(object)),
@@ -76,7 +76,7 @@ _OBJECTS: tuple[tuple[tuple[type, ...], Kind, Callable[[pd.Series], pd.Series]],
 def exact_integers(
     sources: Sequence[pd.Series], columns: Sequence[pd.Series]
 ) -> list[np.ndarray] | None:
-    """Whole numbers beyond what floats tell apart, as they are; None where floats are enough."""
+    """Integers beyond the exact range of floats as Python integers; None if floats are exact."""
     if all(column.abs().max() <= _EXACT_IN_FLOATS for column in columns if len(column)):
         return None
     objects = [source.astype(object) for source in sources]
@@ -88,7 +88,7 @@ def exact_integers(
 def same_precision(
     sources: Sequence[pd.Series], columns: Sequence[pd.Series]
 ) -> Sequence[pd.Series]:
-    """Values as the less precise column has them: 0.1 as float32 is another number than 0.1."""
+    """Both columns in the lower precision of the two, because 0.1 as float32 differs from 0.1."""
     for kind in (np.float16, np.float32):
         if any(source.dtype == kind for source in sources):
             return [
@@ -101,7 +101,7 @@ def same_precision(
 def common_kind(
     kinds: Sequence[Kind], columns: Sequence[pd.Series]
 ) -> tuple[Kind, Sequence[pd.Series], str]:
-    """One kind for both samples; the reason where they have none in common."""
+    """The common kind and the values of both samples, and the reason if they are not comparable."""
     found = set(kinds) - {Kind.EMPTY}
     if len(found) < 2:
         return (found or {Kind.EMPTY}).pop(), columns, ""
@@ -112,7 +112,7 @@ def common_kind(
         ]
         return Kind.NUMBER, as_numbers, ""
     if found == {Kind.NESTED, Kind.TEXT}:
-        # The log has arrays as JSON.
+        # The log stores arrays as JSON.
         return Kind.NESTED, columns, ""
     different = f"{kinds[0]} in the reference, {kinds[1]} in the recent sample"
     return Kind.TEXT, [column.map(str) for column in columns], f"not comparable: {different}"

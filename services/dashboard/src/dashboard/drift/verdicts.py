@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 
 class Kind(StrEnum):
-    """What the values of a column are."""
+    """The kind of a column's values."""
 
     NUMBER = "numbers"
     MOMENT = "times"
@@ -34,8 +34,8 @@ class Kind(StrEnum):
 class Check:
     """One kind of change in one column.
 
-    `size` is comparable with `limit`; `statistic` and `p` are the test's, `adjusted` is p
-    corrected for all checks of the comparison. `text` says in words what was found.
+    `size` is comparable with `limit`. `statistic` and `p` are the result of the test; `adjusted` is
+    p corrected for all checks of the comparison. `text` describes the result in words.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Check:
 class Feature:
     """One column in both samples, and the verdict.
 
-    `reference` and `recent` hold the values without the missing ones: numbers as float64, times
-    as int64 in microseconds since 1970 (UTC), anything else as text. `rows` counts the rows of
-    both samples, `missing` is the share of missing values in each. `psi` and `noise`, the PSI
-    expected by chance, are NaN where the values were not tested; `untested` then says why.
+    `reference` and `recent` are the non-missing values: numbers as float64, times as int64 in
+    microseconds since 1970 (UTC), anything else as text. `rows` is the number of rows and `missing`
+    the share of missing values in each sample. `psi` and `noise`, the PSI expected by chance, are
+    NaN if the values were not tested; `untested` then says why.
     """
 
     name: str
@@ -75,12 +75,12 @@ class Feature:
 
     @property
     def numeric(self) -> bool:
-        """Whether its values have an order, so that they are drawn along an axis."""
+        """Whether the values have an order, so that they can be drawn along an axis."""
         return self.kind in (Kind.NUMBER, Kind.MOMENT)
 
     @property
     def verdict(self) -> Verdict:
-        """Drifted if any check says so; stable only if the values were tested."""
+        """Drifted if any check raises an alarm; stable only if the values were tested."""
         if any(check.alarm for check in self.checks):
             return Verdict.DRIFTED
         return Verdict.UNTESTED if self.untested else Verdict.STABLE
@@ -102,7 +102,7 @@ class Feature:
 
     @property
     def test(self) -> str:
-        """The check with the smallest p-value, among those that raise an alarm if any does."""
+        """The name of the check with the smallest p-value; alarms come first."""
         return self._decisive.name if self._decisive else ""
 
     @property
@@ -116,5 +116,5 @@ class Feature:
         return self._decisive.adjusted if self._decisive else nan
 
     def check(self, name: str) -> Check | None:
-        """One of its checks, None if it was not made."""
+        """The check with this name, or None if it was not made."""
         return next((check for check in self.checks if check.name == name), None)

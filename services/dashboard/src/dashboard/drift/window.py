@@ -1,4 +1,4 @@
-"""A window of time, and its parts for drift over time."""
+"""A time window, and its parts for drift over time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Window:
         return Window(self.start - (self.end - self.start), self.start)
 
     def buckets(self, rows: int) -> pd.DatetimeIndex:
-        """Edges of equal parts, for drift over time: the finest that so many rows fill."""
+        """The edges of equal parts, for drift over time: as fine as this number of rows allows."""
         low, high = _BUCKETS
         wanted = max(low, min(high, rows // _ROWS_OF_A_BUCKET))
         length = self.end - self.start

@@ -16,7 +16,7 @@ from dashboard.prediction_log import MAX_DAYS, Sample
 from dashboard.services import Refused, ServiceError
 from dashboard.serving import ServedVersion
 from dashboard.session import Session, current
-from dashboard.ui import away, empty, heading, not_set, plain
+from dashboard.ui import empty, heading, not_set, plain, unavailable
 
 WINDOWS = {
     "Last hour": timedelta(hours=1),
@@ -25,12 +25,12 @@ WINDOWS = {
     "Custom": None,
 }
 PLOTS = 9
-"""Columns drawn; the others can be chosen."""
+"""Number of columns drawn by default."""
 
 _COLORS = {Verdict.DRIFTED: "orange", Verdict.STABLE: "green", Verdict.UNTESTED: "gray"}
 _MARKS = {Verdict.DRIFTED: "▲", Verdict.STABLE: "✔", Verdict.UNTESTED: "○"}
 _NAMED = 5
-"""Columns that the verdict names."""
+"""Number of columns that the verdict names."""
 
 
 def page(session: Session) -> None:
@@ -42,7 +42,7 @@ def page(session: Session) -> None:
     board.prepare(session)
     serving = board.serving(session)
     if serving.problem:
-        away(serving.problem)
+        unavailable(serving.problem)
         return
     models = {name: model for name, model in serving.models.items() if model.serving()}
     if not models:
@@ -69,7 +69,7 @@ def page(session: Session) -> None:
     try:
         _compare(session, name, served[alias], window)
     except ServiceError as error:
-        away(str(error))
+        unavailable(str(error))
     except ValueError as error:
         st.warning(plain(error), icon=":material/date_range:")
 
@@ -83,7 +83,7 @@ def _window() -> Window | None:
         key="drift_window",
         persist_state="session",
     )
-    # To the minute, so that what was read is found again.
+    # Rounded to the minute, so that a kept answer is found again.
     now = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     if length := WINDOWS[chosen]:
         return Window(now - length, now)
@@ -109,8 +109,8 @@ def _compare(session: Session, name: str, version: ServedVersion, window: Window
     if recent.rows.empty:
         empty(
             "No predictions in this window",
-            f"Version {plain(version.number)} logged none: choose a longer window, "
-            "or come back later.",
+            f"Version {plain(version.number)} logged none. Choose a longer window, or try again "
+            "later.",
             ":material/query_stats:",
         )
         return
@@ -128,8 +128,8 @@ def _compare(session: Session, name: str, version: ServedVersion, window: Window
 def _reference(
     session: Session, name: str, version: ServedVersion, window: Window
 ) -> Reference | None:
-    """The reference; None, with the reason on the page, where there is none."""
-    problem = "its run logged no reference data"
+    """The reference, or None if there is none; the page then shows the reason."""
+    problem = "Its run logged no reference data."
     try:
         logged = board.reference(session, version.run_id)
     except Refused as error:
@@ -140,13 +140,13 @@ def _reference(
     earlier = board.predictions(session, name, version.number, before.start, before.end)
     st.info(
         f"Version {plain(version.number)} is compared with its own earlier predictions "
-        f"({before.start:%d %b %H:%M} to {before.end:%d %b %H:%M} UTC): {plain(problem)}.",
+        f"({before.start:%d %b %H:%M} to {before.end:%d %b %H:%M} UTC). {plain(problem)}",
         icon=":material/info:",
     )
     if earlier.rows.empty:
         empty(
             "Not tested: no earlier predictions",
-            f"Log `{board.REFERENCE}` with the run that trains the model, or come back later.",
+            f"Log `{board.REFERENCE}` with the run that trains the model, or try again later.",
             ":material/query_stats:",
         )
         return None
@@ -155,7 +155,7 @@ def _reference(
 
 
 def _verdict(features: list[Feature]) -> None:
-    """One sentence on all columns; green only where every column was tested."""
+    """Show one sentence on all columns; green only if every column was tested."""
     drifted, untested = (
         [f for f in features if f.verdict is verdict]
         for verdict in (Verdict.DRIFTED, Verdict.UNTESTED)
@@ -208,7 +208,7 @@ def _sentence(reasons: list[str]) -> str:
     if not reasons:
         return "The log has no columns."
     first = plain(reasons[0][:1].upper() + reasons[0][1:])
-    return f"{first}." if len(reasons) == 1 else f"{first}; the table has the other reasons."
+    return f"{first}." if len(reasons) == 1 else f"{first}. The table has the other reasons."
 
 
 def _table(features: list[Feature]) -> None:
@@ -239,11 +239,11 @@ def _table(features: list[Feature]) -> None:
             "psi": column.NumberColumn(
                 "PSI",
                 format="%.2f",
-                help="Population stability index: the size of a change of the values.",
+                help="Population stability index: how much the values changed.",
             ),
             "p": column.TextColumn(
                 "Adjusted p",
-                help="The smallest p-value of its checks, corrected for all checks of all "
+                help="The smallest p-value of the column's checks, corrected for all checks of all "
                 "columns by Holm's method.",
             ),
             "missing_before": column.NumberColumn("Missing before", format="percent"),
@@ -264,18 +264,18 @@ def _about(reference: Reference, recent: Sample) -> None:
     rows = board.counted(len(recent.rows), "logged row")
     if recent.files_read < recent.files or len(recent.rows) < recent.logged:
         rows = (
-            f"An even sample of {rows}, drawn from {recent.logged:,} in {recent.files_read} of "
+            f"An even sample of {rows} out of {recent.logged:,} in {recent.files_read} of "
             f"{recent.files} files"
         )
     requests = len(np.unique(recent.requests))
     batches = f" of {board.counted(requests, 'request')}" if requests < len(recent.rows) else ""
     st.caption(
-        f"{rows}{batches}, against {reference.rows:,} rows of {reference.label}. "
+        f"{rows}{batches}, compared with {reference.rows:,} rows of {reference.label}. "
         f"{reference.predictions} "
         f"A column has drifted if a change is significant (adjusted p below "
-        f"{drift.SIGNIFICANCE}) and large: a PSI of {drift.CHANGE} above what chance gives, or "
-        f"{drift.SHARE:.0%} more rows that are missing, outside the reference's range or new to "
-        "it. Rows of one request count as fewer where they are alike."
+        f"{drift.SIGNIFICANCE}) and large: a PSI of {drift.CHANGE} more than expected by chance, "
+        f"or {drift.SHARE:.0%} more rows that are missing, outside the reference's range, or new "
+        "to it. Similar rows of one request count as fewer rows."
     )
 
 
@@ -300,7 +300,9 @@ def _over_time(
     made = {check.name for bucket in buckets for check in bucket.feature.checks}
     views = [view for view in charts.DRIFT_VIEWS if view in made]
     if not views:
-        st.caption("Not tested: every part of this window has too few rows. Choose a longer one.")
+        st.caption(
+            "Not tested: every part of this window has too few rows. Choose a longer window."
+        )
         return
     view = what.segmented_control(
         "Shown",
@@ -314,10 +316,10 @@ def _over_time(
         charts.over_time(buckets, view), alt=f"{charts.DRIFT_VIEWS[view]} of {name} over time"
     )
     untested = sum(b.feature.verdict is Verdict.UNTESTED for b in buckets)
-    said = f" {untested} of {len(buckets)} have too few rows to be tested." if untested else ""
+    said = f" {untested} of {len(buckets)} have too few rows for a test." if untested else ""
     st.caption(
         f"Each point compares {_length(buckets)} with the {plain(reference.label)} (UTC). The "
-        f"dashed line is where drift begins.{said}"
+        f"dashed line is the limit of drift.{said}"
     )
 
 
@@ -335,7 +337,7 @@ def _plots(features: list[Feature], labels: tuple[str, str]) -> None:
         return
     st.subheader("Values", anchor=False)
     if len(names) > PLOTS:
-        names = st.multiselect("Columns drawn", names, default=names[:PLOTS], key="drift_plots")
+        names = st.multiselect("Columns to draw", names, default=names[:PLOTS], key="drift_plots")
     st.markdown(
         f':color[■]{{foreground="{charts.SAMPLE_COLORS[0]}"}} {plain(labels[0])} &ensp; '
         f':color[■]{{foreground="{charts.SAMPLE_COLORS[1]}"}} {plain(labels[1])}'

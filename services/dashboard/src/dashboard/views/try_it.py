@@ -1,4 +1,4 @@
-"""Try it: a form made from the served model's signature, and what its aliases predict."""
+"""Try it: a form made from the served model's signature, and the predictions of its aliases."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from dashboard.fields import Field, Kind, options, same, shown, to_row
 from dashboard.services import Refused, ServiceError
 from dashboard.serving import CHAMPION, Answer, ServedVersion, predict_path
 from dashboard.session import Session, current
-from dashboard.ui import away, empty, engine_badge, heading, plain
+from dashboard.ui import empty, engine_badge, heading, plain, unavailable
 from dashboard.untyped import Json
 
 COLUMNS = 4
 
 NO_VALUE = "(no value)"
 FORM = "try_form_"
-"""What the keys of the fields begin with."""
+"""Prefix of the keys of the fields."""
 
 _LAST = "try_it_last"
-"""The last form sent, its inputs and what was answered."""
+"""The last form sent, its inputs and the answers."""
 
 _PLACEHOLDERS = {Kind.MOMENT: "2026-11-24T06:00:00"}
 
 type Outcome = Answer | ServiceError
-"""What an alias answered, or why it did not."""
+"""The answer of an alias, or the error."""
 
 
 def page(session: Session) -> None:
     """Draw the page."""
-    heading("Try it", "Send one input row to a served model and see what it predicts.")
+    heading("Try it", "Send one input row to a served model and see its prediction.")
     serving = board.serving(session)
     if serving.problem:
-        away(serving.problem)
+        unavailable(serving.problem)
         return
     models = {name: model for name, model in serving.models.items() if model.serving()}
     if not models:
         empty(
             "No model serves yet",
-            f"Trigger the `wine` DAG in Airflow, or set the alias **{CHAMPION}** to a "
-            "version in MLflow: the model API then loads it within seconds.",
+            f"Trigger the `wine` DAG in Airflow, or point the alias **{CHAMPION}** to a version in "
+            "MLflow. The model API then loads it within seconds.",
             ":material/play_circle:",
         )
         return
@@ -56,7 +56,7 @@ def page(session: Session) -> None:
     if len(aliases) > 1:
         aliases = (
             right.pills(
-                "Alias: choose two to compare them",
+                "Alias (choose two to compare)",
                 aliases,
                 selection_mode="multi",
                 default=aliases[:1],
@@ -69,11 +69,11 @@ def page(session: Session) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
             f"Version {plain(first.number)} serves as {plain(aliases[0])}. "
-            "The form holds the example logged with it.",
+            "The form contains its logged example.",
             width="content",
         )
         engine_badge(first)
-    # No name can make the key of one version begin like the key of another.
+    # The length of the name ensures that no key is a prefix of another version's key.
     key = f"{len(name)}_{name}_{first.number}_"
     _forget_other_forms(key)
     inputs, slots = _form(key, first) if first.fields else _json_form(key, first)
@@ -98,7 +98,7 @@ def page(session: Session) -> None:
 
 
 def _form(key: str, version: ServedVersion) -> tuple[Json, dict[str, DeltaGenerator]]:
-    """The row to send (None unless the visitor has just sent one), and a place below each field."""
+    """The rows to send (None until the visitor sends the form), and a place below each field."""
     fields, example = version.fields, version.row
     values, slots = {}, {}
     with st.form(f"try_{key}"):
@@ -121,7 +121,7 @@ def _form(key: str, version: ServedVersion) -> tuple[Json, dict[str, DeltaGenera
 
 
 def _json_form(key: str, version: ServedVersion) -> tuple[Json, dict[str, DeltaGenerator]]:
-    """As `_form`, for a model that takes tensors: they are entered as JSON."""
+    """Like `_form`, for a model of tensors, which are entered as JSON."""
     with st.form(f"try_{key}"):
         example = json.dumps(version.example)
         text = st.text_area("Inputs (JSON)", example, height=200, key=f"{FORM}{key}inputs")
@@ -137,7 +137,7 @@ def _json_form(key: str, version: ServedVersion) -> tuple[Json, dict[str, DeltaG
 
 
 def _field(field: Field, example: Json, key: str) -> Json:
-    """The text entered or the option chosen; `to_row` says what it means."""
+    """The text entered or the option chosen, for `to_row`."""
     label = plain(field.name) + ("" if field.required else " (optional)")
     common = {"key": key, "help": f"Type: {field.type}", "persist_state": "session"}
     if field.kind in (Kind.BOOLEAN, Kind.CHOICE):
@@ -162,7 +162,7 @@ def _named(name: Callable[[Json], str], choice: Json) -> str:
 
 
 def _names(choices: list[Json]) -> Callable[[Json], str]:
-    """How to show choices, so that no two look alike: Streamlit tells them apart by this."""
+    """A function that gives each choice a unique name, by which Streamlit identifies it."""
     ways: tuple[Callable[[Json], str], ...] = (str, json.dumps)
     for name in ways:
         named = [name(choice) for choice in choices if choice is not None]
@@ -172,7 +172,7 @@ def _names(choices: list[Json]) -> Callable[[Json], str]:
 
 
 def _forget_other_forms(key: str) -> None:
-    """Keep what was entered for one version: the form of each one visited adds up otherwise."""
+    """Keep the entries for one version only, so that forms do not accumulate in the session."""
     for name in list(st.session_state):
         other = isinstance(name, str) and name.startswith(FORM) and not name.startswith(FORM + key)
         if other:
@@ -203,11 +203,14 @@ def _predict(
 
 def _show(alias: str, outcome: Outcome) -> None:
     if isinstance(outcome, ServiceError):
-        st.error(f"**No prediction of {plain(alias)}.**", icon=":material/error:")
+        st.error(f"**No prediction from {plain(alias)}.**", icon=":material/error:")
         st.markdown("\n".join(f"- {plain(line)}" for line in str(outcome).splitlines()))
         return
     if not outcome.predictions:
-        st.info(f"**{plain(alias)} predicted nothing:** no row was sent.", icon=":material/info:")
+        st.info(
+            f"**No prediction from {plain(alias)}:** the request had no row.",
+            icon=":material/info:",
+        )
         return
     st.metric("Prediction", _value(outcome.predictions[0]))
     run = f", run {outcome.run_id[:8]}" if outcome.run_id else ""
@@ -234,7 +237,7 @@ def _curl(session: Session, name: str, alias: str, inputs: Json) -> None:
             language="bash",
             wrap_lines=True,
         )
-        st.caption("Set `MODEL_API_KEY` to a key of yours.")
+        st.caption("Set `MODEL_API_KEY` to your own key.")
 
 
 if __name__ == "__main__" and (session := current()):
