@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import overload
+from dataclasses import dataclass
+from datetime import datetime
 
 import pandas as pd
 
 from dashboard import airflow, prediction_log, tracking
 from dashboard.airflow import DagRun, Task
-from dashboard.prediction_log import PredictionLog, Sample
-from dashboard.services import Refused, ServiceError, SignInRefused, Slow, Unavailable
+from dashboard.prediction_log import Sample
+from dashboard.services import Refused, ServiceError, SignInRefused, Unavailable
 from dashboard.serving import SERVICE as MODEL_API
 from dashboard.serving import Held, ModelApi, ServedModel
-from dashboard.session import WAIT_SECONDS, Load, Session, State
+from dashboard.session import Load, Session
 from dashboard.tracking import Experiment, ModelVersion, RegisteredModel, Run, RunPage
 
 MLFLOW = tracking.SERVICE
 RECENT_RUNS = 8
-LATE = timedelta(minutes=1)
-"""The model API polls MLflow every few seconds, so a longer gap is a fault."""
-
 REFERENCE = "reference/reference.parquet"
 REFERENCE_BYTES = 16 << 20
 
@@ -37,20 +33,6 @@ class Serving:
     problem: ServiceError | None = None
 
 
-@dataclass(frozen=True)
-class Health:
-    """A service's state in one word, a note if there is more to say, and the state of its parts.
-
-    `good` is None if the state is neither good nor bad: not set up, unknown, empty or slow.
-    """
-
-    name: str
-    state: str
-    good: bool | None
-    note: str = ""
-    parts: Mapping[str, bool] = field(default_factory=dict)
-
-
 def prepare(session: Session) -> None:
     """Request in parallel, from every service, the data that nearly every page shows first."""
     session.prefetch(
@@ -58,7 +40,7 @@ def prepare(session: Session) -> None:
             _login(session),
             (MLFLOW, "models", session.tracking.registered_models),
             (MLFLOW, "experiments", session.tracking.experiments),
-            *(_held(api, session) for api in session.apis),
+            *(loaded_models(api, session) for api in session.apis),
         ]
     )
 
@@ -149,52 +131,13 @@ def serving(session: Session) -> Serving:
     """The serving versions of the registered models that this visitor may see in MLflow."""
     try:
         visible = {model.name for model in registered_models(session)}
-        held = session.read(*_held(session.apis[0], session))
+        held = session.read(*loaded_models(session.apis[0], session))
     except SignInRefused:
         raise
     except ServiceError as error:
         return Serving({}, problem=error)
     models = {model.name: model for model in held.models if model.name in visible}
     return Serving(models, held.registry_error)
-
-
-def health(session: Session) -> list[Health]:
-    """The state of every service, requested in parallel where no fresh answer is kept."""
-    loads: list[Load[object]] = [_held(api, session) for api in session.apis]
-    loads += [_ready(api, session) for api in session.apis]
-    if session.airflow:
-        loads.append((airflow.SERVICE, "health", session.airflow.health))
-    session.prefetch(loads)
-    return [
-        _mlflow_health(session),
-        _airflow_health(session),
-        *(_api_health(session, api) for api in session.apis),
-    ]
-
-
-def log_health(
-    session: Session, served: Iterable[tuple[str, str]], problem: ServiceError | None = None
-) -> Health:
-    """The prediction log's state: the time of the newest prediction of these (model, version).
-
-    With a `problem`, the serving versions are unknown.
-    """
-    name, log = "Prediction log", session.log
-    if log is None:
-        return Health(name, "not set up", None, "DASHBOARD_PREDICTION_LOG_URL is not set.")
-    if problem:
-        return Health(name, "unknown", None, "The serving versions are unknown.")
-    loads = [_newest(log, model, version) for model, version in served]
-    session.prefetch(loads)
-    try:
-        newest = [at for load in loads if (at := session.read(*load))]
-    except ServiceError as error:
-        return _outage(name, prediction_log.SERVICE, session, error)
-    if outage := _outage(name, prediction_log.SERVICE, session):
-        return outage
-    if not newest:
-        return Health(name, "empty", None, "No prediction since yesterday.")
-    return Health(name, "readable", True, f"newest {max(newest):%d %b, %H:%M} UTC")
 
 
 def reference(session: Session, run_id: str | None) -> pd.DataFrame | None:
@@ -243,16 +186,13 @@ def api_name(api: ModelApi, session: Session) -> str:
     return MODEL_API if len(session.apis) == 1 else f"{MODEL_API} on {api.host}"
 
 
-def _login(session: Session) -> Load[str]:
-    return MLFLOW, "login", session.tracking.check_login
-
-
-def _held(api: ModelApi, session: Session) -> Load[Held]:
+def loaded_models(api: ModelApi, session: Session) -> Load[Held]:
+    """The arguments of `Session.read` for the models that a host has loaded."""
     return api_name(api, session), "models", api.models
 
 
-def _ready(api: ModelApi, session: Session) -> Load[bool]:
-    return api_name(api, session), "ready", api.ready
+def _login(session: Session) -> Load[str]:
+    return MLFLOW, "login", session.tracking.check_login
 
 
 def _run(session: Session, run_id: str) -> Load[Run]:
@@ -261,81 +201,3 @@ def _run(session: Session, run_id: str) -> Load[Run]:
 
 def _versions(session: Session, model: str) -> Load[list[ModelVersion]]:
     return MLFLOW, ("versions", model), lambda: session.tracking.versions(model)
-
-
-def _newest(log: PredictionLog, model: str, version: str) -> Load[datetime | None]:
-    return (
-        prediction_log.SERVICE,
-        ("newest", model, version),
-        lambda: log.newest(model, version),
-    )
-
-
-@overload
-def _outage(name: str, service: str, session: Session, error: ServiceError) -> Health: ...
-@overload
-def _outage(name: str, service: str, session: Session) -> Health | None: ...
-def _outage(
-    name: str, service: str, session: Session, error: ServiceError | None = None
-) -> Health | None:
-    """The health of a service that is slow or unavailable; None if it answers as it should.
-
-    It uses the same record of the service as every other part of the page, so that no part
-    contradicts another.
-    """
-    state = session.state(service)
-    if state is State.SLOW or isinstance(error, Slow):
-        took = session.took(service)
-        note = f"The last answer took {took:.1f} s." if took > WAIT_SECONDS else "No answer yet."
-        return Health(name, "slow", None, str(error or note))
-    if state is State.UNAVAILABLE or error:
-        return Health(name, "unavailable", False, str(error or session.problem(service) or ""))
-    return None
-
-
-def counted(count: int, what: str) -> str:
-    """A count with its noun: `1 model`, `2,000 models`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _mlflow_health(session: Session) -> Health:
-    try:
-        models = counted(len(registered_models(session)), "model")
-        held = f"{models}, {counted(len(experiments(session)), 'experiment')}"
-    except Unavailable as error:
-        return _outage("MLflow", MLFLOW, session, error)
-    return _outage("MLflow", MLFLOW, session) or Health("MLflow", "healthy", True, held)
-
-
-def _api_health(session: Session, api: ModelApi) -> Health:
-    service = api_name(api, session)
-    name = "Model API" if len(session.apis) == 1 else f"Model API {api.host}"
-    try:
-        ready = session.read(*_ready(api, session))
-        age = session.read(*_held(api, session)).age
-    except ServiceError as error:
-        return _outage(name, service, session, error)
-    if outage := _outage(name, service, session):
-        return outage
-    if not ready:
-        return Health(name, "not ready", False)
-    if age is None:
-        return Health(name, "ready", True, "has not polled MLflow yet")
-    seconds = age.total_seconds()
-    if age > LATE:
-        return Health(name, "late", False, f"has not polled MLflow for {seconds:.0f} s")
-    return Health(name, "ready", True, f"polled MLflow {seconds:.0f} s ago")
-
-
-def _airflow_health(session: Session) -> Health:
-    if session.airflow is None:
-        return Health("Airflow", "not set up", None, "AIRFLOW_API_URL is not set.")
-    try:
-        states = session.read(airflow.SERVICE, "health", session.airflow.health)
-    except ServiceError as error:
-        return _outage("Airflow", airflow.SERVICE, session, error)
-    if outage := _outage("Airflow", airflow.SERVICE, session):
-        return outage
-    parts = {name.replace("_", " "): state == "healthy" for name, state in states.items()}
-    good = all(parts.values())
-    return Health("Airflow", "healthy" if good else "unhealthy", good, parts=parts)

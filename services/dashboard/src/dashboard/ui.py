@@ -45,6 +45,11 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def counted(count: int, what: str) -> str:
+    """A count with its noun: `1 model`, `2,000 models`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def metrics_line(metrics: dict[str, float], limit: int = 3) -> str:
     """The first metrics by name on one line: `accuracy 0.962 · f1_macro 0.954`."""
     shown = [f"{name} {number(value)}" for name, value in sorted(metrics.items())]

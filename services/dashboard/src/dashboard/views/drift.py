@@ -16,7 +16,7 @@ from dashboard.prediction_log import MAX_DAYS, Sample
 from dashboard.services import Refused, ServiceError
 from dashboard.serving import ServedVersion
 from dashboard.session import Session, current
-from dashboard.ui import empty, heading, not_set, plain, unavailable
+from dashboard.ui import counted, empty, heading, not_set, plain, unavailable
 
 WINDOWS = {
     "Last hour": timedelta(hours=1),
@@ -192,7 +192,7 @@ def _untested(features: list[Feature], untested: list[Feature]) -> str:
 
 
 def _columns(count: int) -> str:
-    return board.counted(count, "column")
+    return counted(count, "column")
 
 
 def _names(features: list[Feature]) -> str:
@@ -261,14 +261,14 @@ def _p(value: float) -> str:
 
 
 def _about(reference: Reference, recent: Sample) -> None:
-    rows = board.counted(len(recent.rows), "logged row")
+    rows = counted(len(recent.rows), "logged row")
     if recent.files_read < recent.files or len(recent.rows) < recent.logged:
         rows = (
             f"An even sample of {rows} out of {recent.logged:,} in {recent.files_read} of "
             f"{recent.files} files"
         )
     requests = len(np.unique(recent.requests))
-    batches = f" of {board.counted(requests, 'request')}" if requests < len(recent.rows) else ""
+    batches = f" of {counted(requests, 'request')}" if requests < len(recent.rows) else ""
     st.caption(
         f"{rows}{batches}, compared with {reference.rows:,} rows of {reference.label}. "
         f"{reference.predictions} "

@@ -133,7 +133,7 @@ def _reports(session: Session, name: str, alias: str) -> tuple[Report, ...]:
     found = []
     for api in session.apis:
         with suppress(ServiceError):
-            held: Held = session.read(board.api_name(api, session), "models", api.models)
+            held: Held = session.read(*board.loaded_models(api, session))
             of_model = next((m.aliases for m in held.models if m.name == name), {})
             if (served := of_model.get(alias)) and served.report:
                 found.append(served.report)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from dashboard import board
-from dashboard.board import Health
+from dashboard import board, health
+from dashboard.health import Health
 from dashboard.services import Unavailable
 from dashboard.serving import CHAMPION, ServedAlias, ServedModel
 from dashboard.session import Session, State, current
@@ -70,13 +70,14 @@ def _services(session: Session, serving: board.Serving) -> None:
         for model in serving.models.values()
         for version in model.serving().values()
     }
-    found = [*board.health(session), board.log_health(session, sorted(served), serving.problem)]
+    log = health.of_prediction_log(session, sorted(served), serving.problem)
+    found = [*health.of_services(session), log]
     for start in range(0, len(found), SERVICES_PER_ROW):
         row = found[start : start + SERVICES_PER_ROW]
         columns = st.columns(len(row) if start == 0 else SERVICES_PER_ROW)
-        for column, health in zip(columns, row, strict=False):
+        for column, card in zip(columns, row, strict=False):
             with column.container(border=True, height="stretch", gap="xsmall"):
-                _service(health)
+                _service(card)
 
 
 def _service(health: Health) -> None:
