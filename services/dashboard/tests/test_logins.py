@@ -13,7 +13,8 @@ import pytest
 from conftest import ADMIN, BEARER, Clock, MLflow, answers, free_port, wait_until
 from visitor import Tab
 
-from dashboard.logins import LONGEST_SECONDS, MOST_LOGINS, TICKET_SECONDS, Logins, cookie_name
+from dashboard.login_cookie import cookie_name
+from dashboard.logins import LONGEST_SECONDS, MOST_LOGINS, TICKET_SECONDS, Logins
 
 IDLE = 3600.0
 

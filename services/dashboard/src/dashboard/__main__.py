@@ -27,12 +27,12 @@ def main() -> None:
     # Imported here because Streamlit takes seconds to import: an invalid setting is reported first.
     from streamlit.starlette import App
 
-    from dashboard import logins, readiness
+    from dashboard import login_cookie, readiness
 
     # Without this, uvicorn shuts down cleanly but then raises the signal again, and the process
     # counts as killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    app = App(Path(__file__).with_name("app.py"), routes=[logins.route(), readiness.route()])
+    app = App(Path(__file__).with_name("app.py"), routes=[login_cookie.route(), readiness.route()])
     app.run(config={"server.address": settings.host, "server.port": settings.port})
 
 

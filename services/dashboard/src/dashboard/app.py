@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from dashboard import board, logins, signin
+from dashboard import board, login_cookie, logins, signin
 from dashboard.pages import PAGES, START
 from dashboard.services import ServiceError, SignInRefused
 from dashboard.session import Session, State, current, hold, resume, sign_out
@@ -68,7 +68,7 @@ def _fetch_cookie(ticket: str) -> str:
     """A script that fetches the login's cookie in the browser, because Streamlit cannot set one."""
     body = json.dumps(json.dumps({"ticket": ticket}))
     return (
-        f"<script>fetch({json.dumps(logins.path())}, "
+        f"<script>fetch({json.dumps(login_cookie.path())}, "
         f'{{method: "POST", credentials: "same-origin", body: {body}}})</script>'
     )
 

@@ -23,7 +23,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime import Runtime
 
-from dashboard import logins
+from dashboard import login_cookie, logins
 from dashboard.pages import PAGES, START
 from dashboard.settings import Settings
 from dashboard.signin import log_in
@@ -62,7 +62,7 @@ class _Browser:
 async def _draw(pages: Iterable[str], cookie: str | None) -> list[str]:
     """Draw pages in a new session; return the faults found, at most one per page."""
     runtime = Runtime.instance()
-    cookies = {logins.cookie_name(_ORIGIN): cookie} if cookie else {}
+    cookies = {login_cookie.cookie_name(_ORIGIN): cookie} if cookie else {}
     faults = []
     for page in pages:
         browser = _Browser(cookies)

@@ -20,7 +20,8 @@ import streamlit as st
 
 from dashboard.airflow import Airflow
 from dashboard.answers import MIB, TOTAL_BYTES, Answer, Answers, TooLarge
-from dashboard.logins import Login, logins, returning
+from dashboard.login_cookie import returning
+from dashboard.logins import Login, logins
 from dashboard.prediction_log import PredictionLog
 from dashboard.services import Refused, Slow, Unavailable
 from dashboard.serving import ModelApi
