@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import log_predictions, wines
 
-from dashboard import prediction_log
+from dashboard import even_sample, prediction_log
 from dashboard.prediction_log import PredictionLog, Sample
 
 NOW = datetime.now(UTC)
@@ -39,7 +39,7 @@ def write(log: Path, rows: pd.DataFrame, **options: object) -> None:
 def test_rows_of_large_and_small_files_are_sampled_evenly(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_ROWS", 2000)
+    monkeypatch.setattr(even_sample, "MAX_ROWS", 2000)
     for i in range(50):
         busy = i % 10 == 0
         rows = 2000 if busy else 10
@@ -53,7 +53,7 @@ def test_rows_of_large_and_small_files_are_sampled_evenly(
 def test_late_and_early_rows_of_a_file_are_sampled_evenly(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_ROWS", 1000)
+    monkeypatch.setattr(even_sample, "MAX_ROWS", 1000)
     write(log, pd.DataFrame({"place": np.arange(20_000), "prediction": 0}))
     places = read().rows["place"]
     assert len(places) == 1000
@@ -72,7 +72,7 @@ def test_periodic_files_are_not_missed() -> None:
 def test_the_memory_of_wide_rows_is_bounded(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(even_sample, "MAX_BYTES", 1 << 20)
     for i in range(20):
         write(log, pd.DataFrame({"file": i, "text": ["x" * 1000] * 500, "prediction": 0}))
     sample = read()
@@ -93,7 +93,7 @@ def test_integers_with_gaps_are_read_exactly(log: Path, read: Callable[..., Samp
 def test_a_sample_is_the_same_each_time(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_ROWS", 100)
+    monkeypatch.setattr(even_sample, "MAX_ROWS", 100)
     write(log, wines(1000), files=3)
     first, second = read(), read()
     pd.testing.assert_frame_equal(first.rows, second.rows)
@@ -134,7 +134,7 @@ def test_files_with_predictions_of_different_types_are_read(
 
 def test_a_long_log_is_read_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_log, "MAX_FILES", 4)
-    monkeypatch.setattr(prediction_log, "MAX_ROWS", 40)
+    monkeypatch.setattr(even_sample, "MAX_ROWS", 40)
     now = datetime.now(UTC)
     for hours in range(8):
         at = now - timedelta(hours=hours)

@@ -9,10 +9,9 @@ Predictions have the common Arrow type of their file, which may be a list or a s
 from __future__ import annotations
 
 import io
-import json
 import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from dashboard import even_sample
+from dashboard.even_sample import EvenSample
 from dashboard.services import Refused, Unavailable
 from dashboard.settings import Settings
 
@@ -35,12 +36,6 @@ SERVICE = "Prediction log"
 PREDICTION = "prediction"
 HELD_OUT = "_held_out"
 """Column of a reference: true if the model was not trained on the row."""
-
-MAX_ROWS = 20_000
-"""Most rows kept for a window: more rows cost time and do not change a verdict."""
-
-MAX_BYTES = 32 << 20
-"""Most memory of these rows, in bytes of Arrow."""
 
 MAX_FILES = 240
 MAX_DAYS = 31
@@ -101,7 +96,7 @@ class PredictionLog:
         return max((file.mtime for file in files), default=None)
 
     def read(self, model: str, version: str, start: datetime, end: datetime) -> Sample:
-        """At most `MAX_ROWS` rows from `MAX_FILES` files, logged from `start` to before `end`.
+        """An even sample of rows from `MAX_FILES` files, logged from `start` to before `end`.
 
         Raises:
             ValueError: the window is longer than `MAX_DAYS` days or ends before it starts.
@@ -117,7 +112,7 @@ class PredictionLog:
             # A file holds predictions made shortly before it was written.
             files = [file for file in self._list(model, version, days) if file.mtime >= start]
             chosen = _spread(sorted(files, key=lambda file: file.mtime), MAX_FILES)
-            kept = _EvenSample()
+            kept = EvenSample()
             with ThreadPoolExecutor(_THREADS) as pool:
                 # This limits the number of files in memory.
                 for some in batched(chosen, _THREADS, strict=False):
@@ -140,7 +135,7 @@ class PredictionLog:
             table["request_id"].to_numpy(),
         )
 
-    def _rows(self, path: str, start: datetime, end: datetime, below: float) -> _EvenSample:
+    def _rows(self, path: str, start: datetime, end: datetime, below: float) -> EvenSample:
         data = ds.dataset(path, filesystem=self._filesystem(), format="parquet")
         at, kind = ds.field("at"), data.schema.field("at").type
         within = (at >= pa.scalar(start, kind)) & (at < pa.scalar(end, kind))
@@ -148,7 +143,7 @@ class PredictionLog:
         scanner = data.scanner(
             columns=columns, filter=within, batch_size=_BATCH_ROWS, batch_readahead=1
         )
-        kept = _EvenSample(below)
+        kept = EvenSample(below)
         # Seeded by the path, so that a page shows the same sample when it is drawn again.
         draw = np.random.default_rng(zlib.crc32(path.encode()))
         for batch in scanner.to_batches():
@@ -213,98 +208,13 @@ class PredictionLog:
             ) from None
 
 
-class _EvenSample:
-    """Rows that arrive one table after another, each kept with the same probability.
-
-    Every row has a random key. The rows with the smallest keys are kept, as many as `MAX_ROWS` and
-    `MAX_BYTES` allow (Vitter, ACM Transactions on Mathematical Software 11, 1985, on sampling in
-    one pass). `below` is the current limit of the keys; `seen` counts all rows.
-    """
-
-    def __init__(self, below: float = 1.0) -> None:
-        self.below, self.seen = below, 0
-        self._parts: list[tuple[pa.Table, np.ndarray]] = []
-        self._held = 0
-
-    def add(self, table: pa.Table, keys: np.ndarray) -> None:
-        """Take the rows whose key is small enough."""
-        self.seen += table.num_rows
-        self._keep(table, keys)
-
-    def merge(self, other: _EvenSample) -> None:
-        """Take the rows of another sample."""
-        self.seen += other.seen
-        for table, keys in other._parts:
-            self._keep(table, keys)
-
-    def table(self) -> pa.Table:
-        """The kept rows, in no particular order."""
-        self._trim()
-        return self._parts[0][0] if self._parts else pa.table({})
-
-    def _keep(self, table: pa.Table, keys: np.ndarray) -> None:
-        if (small := keys < self.below).any():
-            self._parts.append((table.filter(pa.array(small)), keys[small]))
-            self._held += int(small.sum())
-        if self._held > 2 * MAX_ROWS or sum(part.nbytes for part, _ in self._parts) > 2 * MAX_BYTES:
-            self._trim()
-
-    def _trim(self) -> None:
-        if not self._parts:
-            return
-        table = _concat([table for table, _ in self._parts])
-        keys = np.concatenate([keys for _, keys in self._parts])
-        count = min(len(keys), MAX_ROWS, int(len(keys) * MAX_BYTES / max(1, table.nbytes)))
-        if count < len(keys):
-            order = np.argsort(keys)
-            self.below = float(keys[order[count]])
-            order = order[:count]
-            table, keys = table.take(pa.array(order)), keys[order]
-        self._parts, self._held = [(table, keys)], len(keys)
-
-
-def _concat(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of all rows, even if the files have different types for a column.
-
-    The log chooses the type of predictions per file: integers in one file, text in another.
-    Different types of numbers become floats; any other mixture becomes text.
-    """
-    kinds: dict[str, set[pa.DataType]] = {}
-    for table in tables:
-        for column in table.schema:
-            kinds.setdefault(column.name, set()).add(column.type)
-    mixed = {name: types for name, types in kinds.items() if len(types) > 1}
-    return pa.concat_tables([_unified(table, mixed) for table in tables], promote_options="default")
-
-
-def _unified(table: pa.Table, mixed: Mapping[str, set[pa.DataType]]) -> pa.Table:
-    for name in mixed.keys() & set(table.column_names):
-        column = table[name]
-        if all(_is_number(kind) for kind in mixed[name]):
-            # Rounding large integers is fine: their last digits do not matter for drift.
-            column = column.cast(pa.float64(), safe=False)
-        else:
-            column = pa.array([_text(value) for value in column.to_pylist()], pa.string())
-        table = table.set_column(table.column_names.index(name), name, column)
-    return table
-
-
 def _as_frame(table: pa.Table) -> pd.DataFrame:
     # By default, integers with gaps become floats, which round those beyond 2**53.
     return table.to_pandas(integer_object_nulls=True)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    types = pa.types
-    return any(test(kind) for test in (types.is_integer, types.is_floating, types.is_null))
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
-
-
 def read_reference(content: bytes) -> pd.DataFrame:
-    """The rows of a Parquet file: an even sample of at most `MAX_ROWS`.
+    """The rows of a Parquet file: an even sample of at most `even_sample.MAX_ROWS`.
 
     Raises:
         Refused: the content is not a Parquet file.
@@ -313,7 +223,8 @@ def read_reference(content: bytes) -> pd.DataFrame:
         rows = _as_frame(pq.read_table(io.BytesIO(content)))
     except pa.ArrowException:
         raise Refused("The run's reference is not a Parquet file.") from None
-    return rows if len(rows) <= MAX_ROWS else rows.sample(MAX_ROWS, random_state=0)
+    most = even_sample.MAX_ROWS
+    return rows if len(rows) <= most else rows.sample(most, random_state=0)
 
 
 def _spread[T](items: Sequence[T], count: int) -> list[T]:
