@@ -142,19 +142,22 @@ def _field(field: Field, example: Json, key: str) -> Json:
     common = {"key": key, "help": f"Type: {field.type}", "persist_state": "session"}
     if field.kind in (Kind.BOOLEAN, Kind.CHOICE):
         choices = options(field, example)
-        return st.selectbox(
+        entered: Json = st.selectbox(
             label,
             choices,
             index=next((i for i, choice in enumerate(choices) if same(choice, example)), None),
             format_func=_names(choices),
             **common,
         )
+        return entered
     text = shown(field, example)
     if field.kind is Kind.JSON:
-        return st.text_area(f"{label} (JSON)", text, **common)
-    if "\n" in text or "\r" in text:
-        return st.text_area(label, text, **common)
-    return st.text_input(label, text, placeholder=_PLACEHOLDERS.get(field.kind), **common)
+        entered = st.text_area(f"{label} (JSON)", text, **common)
+    elif "\n" in text or "\r" in text:
+        entered = st.text_area(label, text, **common)
+    else:
+        entered = st.text_input(label, text, placeholder=_PLACEHOLDERS.get(field.kind), **common)
+    return entered
 
 
 def _named(name: Callable[[Json], str], choice: Json) -> str:
