@@ -42,18 +42,18 @@ AIRFLOW_LOGIN = {"username": "dashboard", "password": "airflow-password-of-tests
 
 
 PATIENCE = 120.0
-"""Seconds; the limit only ends what hangs."""
+"""Seconds; the limit only ends a test that hangs."""
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on right now."""
+    """A free TCP port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
 
 
 class Clock:
-    """A clock the test moves."""
+    """A clock that the test moves."""
 
     now = 0.0
 
@@ -68,18 +68,18 @@ def clock() -> Clock:
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine MLflow needs longer than a visitor is made to wait."""
+    """Make pages wait longer, because MLflow is slow on a busy machine."""
     monkeypatch.setattr(session, "WAIT_SECONDS", 60.0)
 
 
 @dataclass
 class MLflow:
-    """The running server, and a way to fill it as one of its users."""
+    """The running server, and methods to fill it as one of its users."""
 
     url: str
 
     def call(self, login: tuple[str, str], method: str, path: str, **options: Any) -> Any:
-        """One REST call that must succeed."""
+        """Make a REST call that must succeed."""
         response = httpx.request(
             method, f"{self.url}/api/2.0/mlflow/{path}", auth=login, timeout=120, **options
         )
@@ -87,14 +87,14 @@ class MLflow:
         return response.json() if response.content else None
 
     def create_user(self, name: str) -> tuple[str, str]:
-        """A new login without any permission."""
+        """Create a user without permissions; return the login."""
         login = (name, f"password-of-{name}-{secrets.token_hex(4)}")
         body = {"username": login[0], "password": login[1]}
         self.call(ADMIN, "POST", "users/create", json=body)
         return login
 
     def create_experiment(self, login: tuple[str, str], name: str) -> str:
-        """An experiment only its creator may read; its id."""
+        """Create an experiment that only its creator may read; return its id."""
         return self.call(login, "POST", "experiments/create", json={"name": name})["experiment_id"]
 
     def create_run(
@@ -107,7 +107,7 @@ class MLflow:
         start: int = 0,
         status: str = "FINISHED",
     ) -> str:
-        """A run with each metric's values by step; its id."""
+        """Create a run with each metric's values by step; return its id."""
         begin = 1_790_000_000_000 + start * 60_000
         body = {"experiment_id": experiment_id, "run_name": name, "start_time": begin}
         run_id = self.call(login, "POST", "runs/create", json=body)["run"]["info"]["run_id"]
@@ -126,7 +126,7 @@ class MLflow:
         return run_id
 
     def create_model(self, login: tuple[str, str], name: str, run_ids: list[str]) -> None:
-        """A registered model with one version per run."""
+        """Register a model with one version per run."""
         self.call(login, "POST", "registered-models/create", json={"name": name})
         for run_id in run_ids:
             run = self.call(login, "GET", "runs/get", params={"run_id": run_id})["run"]
@@ -138,14 +138,14 @@ class MLflow:
             self.call(login, "POST", "model-versions/create", json=body)
 
     def log_artifact(self, login: tuple[str, str], run_id: str, path: str, content: bytes) -> None:
-        """A file of a run, in MLflow's own store."""
+        """Store an artifact of a run in MLflow."""
         run = self.call(login, "GET", "runs/get", params={"run_id": run_id})["run"]
         place = run["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/")
         path = f"../mlflow-artifacts/artifacts/{place}/{path}"
         self.call(login, "PUT", path, content=content)
 
     def model(self, login: tuple[str, str], name: str) -> dict[str, Any]:
-        """A registered model, as MLflow tells it."""
+        """A registered model as MLflow returns it."""
         answer = self.call(login, "GET", "registered-models/get", params={"name": name})
         return answer["registered_model"]
 
@@ -156,14 +156,14 @@ class MLflow:
         self.call(ADMIN, "POST", "../../3.0/mlflow/users/permissions/grant", json=body)
 
     def set_alias(self, login: tuple[str, str], model: str, alias: str, version: str) -> None:
-        """Point an alias at a version."""
+        """Point an alias to a version."""
         body = {"name": model, "alias": alias, "version": version}
         self.call(login, "POST", "registered-models/alias", json=body)
 
 
 @pytest.fixture(scope="session")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflow]:
-    """A real MLflow server with basic authentication; nobody may read what others created."""
+    """A real MLflow server with basic authentication; users cannot read the data of others."""
     executable = os.environ.get("LASTRO_MLFLOW_SERVER")
     if not executable:
         pytest.fail(
@@ -225,7 +225,7 @@ def wait_until(
     alive: Callable[[], bool] = lambda: True,
     seconds: float = 300,
 ) -> None:
-    """Poll a condition; fail with the complaint when time is over or the process died."""
+    """Poll a condition; fail with the complaint after the timeout or if the process ended."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end or not alive():
@@ -244,7 +244,7 @@ class Process:
 
 @contextmanager
 def running(home: Path, mlflow_url: str, **environment: str) -> Iterator[Process]:
-    """Run `python -m dashboard` as the hosts do; its model API does not answer.
+    """Run `python -m dashboard` like the hosts, with an unreachable model API.
 
     Args:
         home: an empty folder.
@@ -281,16 +281,16 @@ def running(home: Path, mlflow_url: str, **environment: str) -> Iterator[Process
 
 @contextmanager
 def serving_requests(server: ThreadingHTTPServer) -> Iterator[None]:
-    """Serve in a thread until the block ends; by default its end would be noticed after 0.5 s."""
+    """Serve in a thread until the block ends, polling for its end faster than the default 0.5 s."""
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield
     server.shutdown()
 
 
 class Gate(ThreadingHTTPServer):
-    """Forwards to MLflow while `open`; closed, it drops every request unanswered.
+    """Forwards requests to MLflow while `open`, otherwise drops them unanswered.
 
-    While `go_on` is clear, it holds back the requests whose path has `held` in it.
+    While `go_on` is clear, it holds back requests with `held` in their path.
     """
 
     daemon_threads = True
@@ -322,7 +322,7 @@ class _GateHandler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
         self.send_header("Content-Length", str(len(data)))
-        with suppress(BrokenPipeError):  # The dashboard has given the request up.
+        with suppress(BrokenPipeError):  # The dashboard has cancelled the request.
             self.end_headers()
             self.wfile.write(data)
 
@@ -334,7 +334,7 @@ class _GateHandler(BaseHTTPRequestHandler):
 
 @dataclass
 class ModelApi:
-    """What the stand-in for the model API answers, and what it was sent."""
+    """The answers of the stand-in for the model API, and the requests it got."""
 
     url: str
     models: list[dict[str, Any]] = field(default_factory=list)
@@ -345,18 +345,18 @@ class ModelApi:
     answer: tuple[int, dict[str, Any]] = (500, {})
     refusal_of_probabilities: tuple[int, dict[str, Any]] | None = None
     answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
-    """Alias -> its own answer."""
+    """Alias -> its answer; `answer` for all others."""
     sent: list[dict[str, Any]] = field(default_factory=list)
 
     def answer_to(self, path: str) -> tuple[int, dict[str, Any]]:
-        """What the alias in the path answers."""
+        """The answer of the alias in the path."""
         alias = path.partition("/aliases/")[2].partition("/")[0]
         return self.answers.get(alias, self.answer)
 
 
 @dataclass
 class Airflow:
-    """What the stand-in for Airflow answers: the members of its API that are read."""
+    """The answers of the stand-in for Airflow, with the members that the dashboard reads."""
 
     url: str
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -447,7 +447,7 @@ def model_api() -> Iterator[ModelApi]:
 
 @pytest.fixture
 def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
-    """A stand-in for Airflow over real HTTP, and the settings that lead to it."""
+    """A stand-in for Airflow over real HTTP, and the settings for it."""
     handler = type("Handler", (_AirflowHandler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         handler.airflow = Airflow(f"http://127.0.0.1:{server.server_port}")
@@ -461,7 +461,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty prediction log on disk, and the setting that leads to it."""
+    """An empty prediction log on disk, and the setting for it."""
     monkeypatch.setenv("DASHBOARD_PREDICTION_LOG_URL", f"file://{tmp_path}/predictions")
     return tmp_path / "predictions"
 
@@ -475,7 +475,7 @@ def log_predictions(
     files: int = 1,
     rows_per_request: int = 1,
 ) -> None:
-    """Write rows of inputs and `prediction` as the model API's log does, from `at` on."""
+    """Write rows of inputs and `prediction`, starting at `at`, like the model API's log."""
     folder = log / f"model={quote(model, safe='')}" / f"version={version}" / f"date={at.date()}"
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(files):
@@ -505,7 +505,7 @@ def gate(mlflow: MLflow) -> Iterator[Gate]:
 
 @pytest.fixture
 def app(gate: Gate, model_api: ModelApi, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
-    """Opens the app as a new visitor: signed in when a login is given."""
+    """Opens the app as a new visitor, signed in if a login is given."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", gate.url)
     monkeypatch.setenv("MODEL_API_URL", model_api.url)
     monkeypatch.setenv("MODEL_API_KEY", BEARER)
@@ -552,12 +552,12 @@ def press(at: AppTest, label: str) -> AppTest:
     return next(button for button in at.button if button.label == label).click().run()
 
 
-# ---- what the tests look at ------------------------------------------------------------------
+# ---- the data of the tests ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class World:
-    """Two users with work of their own, and one with none."""
+    """Two users with their own experiments and models, and a third without any."""
 
     alice: tuple[str, str]
     bob: tuple[str, str]
@@ -604,7 +604,7 @@ def world(mlflow: MLflow) -> World:
 
 
 def wines(rows: int, alcohol: float = 13.0, red: float = 0.5, seed: int = 0) -> pd.DataFrame:
-    """Logged inputs of the wine classifier, and what it predicted."""
+    """Logged inputs and predictions of the wine classifier."""
     draw = np.random.default_rng(seed)
     return pd.DataFrame(
         {
@@ -626,7 +626,7 @@ INPUTS = [
 
 
 def held(name: str, number: str, run_id: str, **more: object) -> dict[str, object]:
-    """A version as the model API describes it."""
+    """A version as the model API returns it."""
     return {
         "name": name,
         "version": number,
@@ -644,7 +644,7 @@ def held(name: str, number: str, run_id: str, **more: object) -> dict[str, objec
 
 
 def alias(version: str | None, wanted: str | None = None, reason: str = "") -> dict[str, object]:
-    """An alias as the model API describes it; with a `reason`, `wanted` could not be loaded."""
+    """An alias as the model API returns it; with a `reason`, `wanted` could not be loaded."""
     wanted = wanted or version
     at = "2026-09-01T10:00:00+00:00"
     return {
@@ -662,7 +662,7 @@ def alias(version: str | None, wanted: str | None = None, reason: str = "") -> d
 
 @pytest.fixture
 def serving(world: World, model_api: ModelApi) -> ModelApi:
-    """The model API with one model of alice's and one of bob's."""
+    """The model API with one model of alice and one of bob."""
     model_api.models = [
         {
             "name": "wine-classifier",

@@ -1,4 +1,4 @@
-"""The dashboard as it is run, which also tells the tests how many answers it keeps."""
+"""The dashboard with a route that returns the number of kept answers, for tests."""
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -14,7 +14,7 @@ async def _count(_: Request) -> PlainTextResponse:
 
 
 class App(starlette.App):
-    """Streamlit's app with one more route."""
+    """Streamlit's app with an additional route."""
 
     def __init__(self, script: object, routes: list[Route]) -> None:
         super().__init__(script, routes=[*routes, Route("/answers-kept", _count)])

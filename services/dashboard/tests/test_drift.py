@@ -1,4 +1,4 @@
-"""The page Drift: the verdict on all columns, the table, the plots, and what it compares."""
+"""The page Drift: the verdict on all columns, the table, the plots, and the compared data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 from conftest import Gate, MLflow, ModelApi, World, go, log_predictions, shown, wines
 from streamlit.testing.v1 import AppTest
 
-from dashboard import charts, drift
-from dashboard.views import drift as page
+from dashboard import drift
 
 App = Callable[..., AppTest]
 
@@ -31,7 +30,7 @@ def parquet(rows: pd.DataFrame) -> bytes:
 
 @pytest.fixture
 def reference(mlflow: MLflow, world: World, serving: ModelApi) -> str:
-    """A run of alice's that logged a reference; it made what serves."""
+    """A run of alice with a logged reference; the serving version comes from it."""
     experiment = mlflow.call(
         world.alice, "GET", "experiments/get-by-name", params={"experiment_name": "wine"}
     )["experiment"]["experiment_id"]
@@ -49,7 +48,7 @@ def verdicts(at: AppTest) -> dict[str, str]:
     return {row.feature: row.verdict.split(" ", 1)[1] for row in table.itertuples()}
 
 
-def test_a_planted_drift_is_found_and_only_that(
+def test_only_the_column_that_changed_has_drifted(
     app: App, world: World, reference: str, log: Path
 ) -> None:
     now = datetime.now(UTC) - timedelta(minutes=5)
@@ -62,19 +61,21 @@ def test_a_planted_drift_is_found_and_only_that(
     assert (table.loc["alcohol", "reference"], table.loc["alcohol", "recent"]) == (800, 400)
     assert table.loc["alcohol", "p"] == "< 0.0001"
     assert "1 of 3 columns drifted:** alcohol" in at.warning[0].value
-    # One over time, one for each column.
+    # One plot over time and one per column.
     assert len(at.get("vega_lite_chart")) == 4 and "400 logged rows" in shown(at)
     assert "predictions are compared with those on the training rows" in shown(at)
 
 
-def test_without_drift_the_page_says_so(app: App, world: World, reference: str, log: Path) -> None:
+def test_the_page_reports_no_drift_in_unchanged_data(
+    app: App, world: World, reference: str, log: Path
+) -> None:
     log_predictions(log, MODEL, "1", datetime.now(UTC) - timedelta(minutes=5), wines(400, seed=3))
     at = go(app(world.alice), "drift")
     assert set(verdicts(at).values()) == {"stable"}
     assert "No drift** in 3 columns" in at.success[0].value
 
 
-def test_the_window_chooses_what_is_compared(
+def test_the_window_selects_the_compared_predictions(
     app: App, world: World, reference: str, log: Path
 ) -> None:
     now = datetime.now(UTC)
@@ -90,14 +91,14 @@ def test_the_window_chooses_what_is_compared(
     assert "400 logged rows" in shown(at)
 
 
-def test_without_a_reference_an_earlier_window_stands_in(
+def test_an_earlier_window_replaces_a_missing_reference(
     app: App, world: World, serving: ModelApi, log: Path
 ) -> None:
     now = datetime.now(UTC)
     log_predictions(log, MODEL, "1", now - timedelta(minutes=5), wines(250, seed=8))
     at = go(app(world.alice), "drift")
     assert "compared with its own earlier predictions" in at.info[0].value
-    assert "its run logged no reference data" in shown(at)
+    assert "Its run logged no reference data" in shown(at)
     assert "Not tested: no earlier predictions" in shown(at)
     log_predictions(log, MODEL, "1", now - timedelta(hours=30), wines(250, red=0.05, seed=9))
     at = at.button(key="refresh").click().run()
@@ -127,7 +128,7 @@ def test_rows_of_few_requests_are_not_tested(
     assert "2,000 logged rows of 4 requests" in text and "worth 4 independent rows" in text
 
 
-def test_no_predictions_at_all_are_said(
+def test_the_page_says_that_a_window_has_no_predictions(
     app: App, world: World, serving: ModelApi, log: Path
 ) -> None:
     assert "No predictions in this window" in shown(go(app(world.alice), "drift"))
@@ -168,7 +169,7 @@ def test_drift_over_time_shows_the_check_that_raised_the_alarm(
         (0, 0, 3, "not tested"),
     ],
 )
-def test_green_only_where_everything_was_tested(
+def test_the_verdict_is_green_only_if_every_column_was_tested(
     drifted: int, stable: int, untested: int, color: str
 ) -> None:
     draw = np.random.default_rng(0)
@@ -196,44 +197,15 @@ def test_green_only_where_everything_was_tested(
     assert ("not tested" in text.lower()) == (untested > 0)
 
 
-def test_predictions_are_compared_with_held_out_ones() -> None:
-    """A model that learned its training rows by heart predicts others differently."""
-    rows = pd.DataFrame({"x": range(600), "prediction": ["known"] * 300 + ["new"] * 300})
-    recent = pd.DataFrame({"x": range(300), "prediction": ["new"] * 300})
-    marked = page.logged_reference(rows.assign(_held_out=[False] * 300 + [True] * 300))
-    assert "_held_out" not in marked.columns and len(marked.columns["x"]) == 600
-    assert "those on 300 held-out rows" in marked.predictions
-    found = {f.name: f.verdict for f in drift.compare(marked.columns, recent)}
-    assert found["prediction"] == "stable"
-    unmarked = page.logged_reference(rows)
-    assert "which a model knows better" in unmarked.predictions
-    found = {f.name: f.verdict for f in drift.compare(unmarked.columns, recent)}
-    assert found["prediction"] == "drifted"
-    # As a file of text values says it, such as one made from CSV.
-    text = page.logged_reference(rows.assign(_held_out=["False"] * 600))
-    assert text.predictions == unmarked.predictions
+# ---- services that are unavailable --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "values",
-    [[1e308, -1e308], [5e-324, 0.0], [2**62, 2**62 + 1], [np.inf, 1.0, 1.0]],
-    ids=["the largest", "the smallest", "whole numbers", "infinities"],
-)
-def test_numbers_at_the_ends_of_what_floats_hold_are_drawn(values: list[float]) -> None:
-    (feature,) = drift.compare(*[pd.DataFrame({"x": values * 300})] * 2)
-    assert charts.drawable(feature)
-    json.dumps(charts.samples(feature, ("a", "b")).to_dict(), allow_nan=False)
-
-
-# ---- services that are away ---------------------------------------------------------------------
-
-
-def test_what_is_not_set_up_is_said(app: App, world: World, serving: ModelApi) -> None:
+def test_the_page_names_the_missing_setting(app: App, world: World, serving: ModelApi) -> None:
     text = shown(go(app(world.alice), "drift"))
     assert "`DASHBOARD_PREDICTION_LOG_URL`" in text
 
 
-def test_an_unreadable_log_is_said_and_what_was_read_stays(
+def test_kept_rows_stay_while_the_log_cannot_be_read(
     app: App, world: World, reference: str, log: Path
 ) -> None:
     log_predictions(log, MODEL, "1", datetime.now(UTC) - timedelta(minutes=5), wines(250, seed=8))
@@ -242,12 +214,12 @@ def test_an_unreadable_log_is_said_and_what_was_read_stays(
     for file in log.rglob("*.parquet"):
         file.write_bytes(b"no Parquet")
     at = at.button(key="refresh").click().run()
-    assert verdicts(at) == before and "Prediction log is away" in at.warning[0].value
+    assert verdicts(at) == before and "Prediction log is unavailable" in at.warning[0].value
     text = shown(go(app(world.alice), "drift"))
     assert "predictions cannot be read" in text and "log has" not in text
 
 
-def test_s3_away_is_said(
+def test_the_page_says_that_s3_is_unavailable(
     app: App, world: World, serving: ModelApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
@@ -260,14 +232,14 @@ def test_s3_away_is_said(
         monkeypatch.setenv(name, value)
     at = go(app(world.alice), "drift")
     assert "s3://bucket/predictions cannot be read" in shown(at) and not at.exception
-    assert "**Away**" in shown(go(at, "overview"))
+    assert "**Unavailable**" in shown(go(at, "overview"))
 
 
-def test_mlflow_away_keeps_the_reference(
+def test_the_reference_stays_while_mlflow_is_unavailable(
     app: App, world: World, reference: str, log: Path, gate: Gate
 ) -> None:
     log_predictions(log, MODEL, "1", datetime.now(UTC) - timedelta(minutes=5), wines(250, seed=9))
     at = go(app(world.alice), "drift")
     gate.open = False
     at = at.button(key="refresh").click().run()
-    assert "MLflow is away" in at.warning[0].value and len(verdicts(at)) == 3
+    assert "MLflow is unavailable" in at.warning[0].value and len(verdicts(at)) == 3

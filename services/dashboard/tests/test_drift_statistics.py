@@ -1,4 +1,4 @@
-"""The statistics of drift: rare false alarms, every kind of change found, nothing left unsaid."""
+"""The statistics of drift: false alarms are rare, every kind of change is found and explained."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from scipy import stats
 
 from dashboard import drift
 from dashboard.drift import Verdict
+from dashboard.drift.checks import new_by_chance
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
-# The same examples each time: a rate of false alarms is a statement about many samples, and a
-# search for the seed that raises one would always succeed.
+# Use the same examples each time. A rate of false alarms is a property of many samples, and a
+# search for a seed that raises an alarm always succeeds.
 ALWAYS_THE_SAME = settings(derandomize=True, deadline=None, database=None)
 
 
 def verdict(before: object, after: object, **options: object) -> drift.Feature:
-    """The comparison of one column."""
+    """Compare one column."""
     columns = (pd.DataFrame({"x": values}) for values in (before, after))
     (feature,) = drift.compare(*columns, **options)
     return feature
@@ -59,7 +60,7 @@ DISTRIBUTIONS: dict[str, Draw] = {
     rows_per_request=st.sampled_from([1, 1, 4]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_data_that_have_not_changed_raise_no_more_alarms_than_stated(
+def test_unchanged_data_raise_no_more_alarms_than_documented(
     kinds: list[str], sizes: tuple[int, int], rows_per_request: int, seed: int
 ) -> None:
     draw, runs = np.random.default_rng(seed), 30
@@ -75,7 +76,7 @@ def test_data_that_have_not_changed_raise_no_more_alarms_than_stated(
     assert alarms <= stats.binom.isf(1e-6, runs, drift.SIGNIFICANCE)
 
 
-def test_two_hundred_against_two_hundred_rows_hardly_ever_drift() -> None:
+def test_samples_of_two_hundred_rows_rarely_raise_a_false_alarm() -> None:
     draw, runs = np.random.default_rng(0), 400
     found = [verdict(*draw.normal(size=(2, 200))) for _ in range(runs)]
     assert np.mean([f.psi for f in found]) == pytest.approx(9 / 100, rel=0.1)
@@ -86,7 +87,7 @@ def test_two_hundred_against_two_hundred_rows_hardly_ever_drift() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("kind", DISTRIBUTIONS)
-def test_false_alarms_over_thousands_of_samples(kind: str) -> None:
+def test_false_alarms_are_rare_over_thousands_of_samples(kind: str) -> None:
     draw, runs = np.random.default_rng(0), 3000
     alarms = sum(
         verdict(*(DISTRIBUTIONS[kind](draw, n) for n in (200, 200))).verdict is Verdict.DRIFTED
@@ -96,7 +97,7 @@ def test_false_alarms_over_thousands_of_samples(kind: str) -> None:
 
 
 @pytest.mark.parametrize("alike", [0.1, 1.0])
-def test_rows_of_one_request_that_are_alike_raise_no_alarm(alike: float) -> None:
+def test_similar_rows_of_one_request_raise_no_alarm(alike: float) -> None:
     draw, alarms, runs = np.random.default_rng(0), 0, 60
     requests = np.repeat(np.arange(100), 20)
     for _ in range(runs):
@@ -111,8 +112,8 @@ def test_rows_of_one_request_that_are_alike_raise_no_alarm(alike: float) -> None
     [lambda x: x, lambda x: x > 1.5, lambda x: np.where(x > 1.5, np.nan, 1.0)],
     ids=["numbers", "a rare flag", "missing values"],
 )
-def test_requests_of_one_value_each_raise_no_alarm(of_normal: Callable) -> None:
-    """A rare value that no request of one sample has says little of its share."""
+def test_requests_with_a_single_value_raise_no_alarm(of_normal: Callable) -> None:
+    """A rare value that no request of one sample has says little about its share."""
     draw, alarms, runs, batches = np.random.default_rng(0), 0, 100, (35, 40)
     requests = np.repeat(np.arange(batches[0]), batches[1])
     for _ in range(runs):
@@ -125,7 +126,7 @@ def test_requests_of_one_value_each_raise_no_alarm(of_normal: Callable) -> None:
 
 
 def _batches(draw: np.random.Generator, sizes: list[int], kind: str) -> np.ndarray:
-    """Rows of requests of these sizes, of which some requests are unlike the others."""
+    """Rows of requests of these sizes; some requests differ from the others."""
     requests = np.repeat(np.arange(len(sizes)), sizes)
     odd, values = draw.random(len(sizes)), draw.normal(size=len(requests))
     if kind == "missing in whole requests":
@@ -143,7 +144,7 @@ def _batches(draw: np.random.Generator, sizes: list[int], kind: str) -> np.ndarr
         ("outliers in whole requests", [100] * 40, None),
     ],
 )
-def test_a_few_large_requests_that_are_odd_raise_no_alarm(
+def test_a_few_unusual_large_requests_raise_no_alarm(
     kind: str, sizes: list[int], earlier: list[int] | None
 ) -> None:
     draw, alarms, runs = np.random.default_rng(0), 0, 150
@@ -165,7 +166,7 @@ def test_a_few_large_requests_that_are_odd_raise_no_alarm(
     ],
     ids=["shifted", "outliers", "missing"],
 )
-def test_a_change_is_found_between_batches_of_independent_rows(changed: Callable) -> None:
+def test_a_change_between_batches_of_independent_rows_is_found(changed: Callable) -> None:
     draw, requests = np.random.default_rng(0), np.repeat(np.arange(40), 100)
     before, after = draw.normal(size=(2, 4000))
     options = {"requests": requests, "reference_requests": requests}
@@ -173,8 +174,8 @@ def test_a_change_is_found_between_batches_of_independent_rows(changed: Callable
     assert verdict(before, changed(draw, after), **options).verdict is Verdict.DRIFTED
 
 
-def test_a_value_that_a_small_reference_lacks_by_chance_raises_no_alarm() -> None:
-    """Each of 20 equally frequent values is missing in 100 rows with a probability of 0.6%."""
+def test_a_value_absent_from_a_small_reference_by_chance_raises_no_alarm() -> None:
+    """Each of 20 equally frequent values is absent from 100 rows with a probability of 0.6%."""
     draw, runs = np.random.default_rng(0), 300
     found = [
         verdict(*(draw.integers(0, 20, n).astype(str) for n in (100, 10_000))) for _ in range(runs)
@@ -188,7 +189,7 @@ def test_a_value_that_a_small_reference_lacks_by_chance_raises_no_alarm() -> Non
     counts=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=12),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_rows_with_new_values_are_as_probable_as_when_dealt_at_random(
+def test_the_probability_of_new_values_is_that_of_rows_assigned_at_random(
     counts: list[tuple[int, int]], seed: int
 ) -> None:
     old, new = np.array([*counts, (1, 1)]).T
@@ -197,23 +198,23 @@ def test_rows_with_new_values_are_as_probable_as_when_dealt_at_random(
         rows
     )
     expected = ((absent * rows).sum(axis=1) >= new[old == 0].sum()).mean()
-    assert drift._new_by_chance(old, new) == pytest.approx(expected, abs=0.02)
+    assert new_by_chance(old, new) == pytest.approx(expected, abs=0.02)
 
 
-def test_a_change_is_as_large_as_its_psi_above_chance() -> None:
+def test_the_size_of_a_change_is_its_psi_above_chance() -> None:
     draw = np.random.default_rng(0)
     feature = verdict(draw.normal(size=200), draw.normal(0.5, 1, 200))
     assert feature.psi > drift.CHANGE and feature.noise > 0.08
     assert feature.check("values").size == feature.psi - feature.noise
 
 
-def test_a_small_change_in_many_rows_is_no_drift() -> None:
+def test_a_small_change_in_many_rows_is_not_drift() -> None:
     draw = np.random.default_rng(0)
     feature = verdict(draw.normal(0, 1, 20_000), draw.normal(0.1, 1, 20_000))
     assert feature.p < 1e-6 and feature.verdict is Verdict.STABLE
 
 
-# ---- what must be found -------------------------------------------------------------------------
+# ---- changes that must be found -----------------------------------------------------------------
 
 
 def _flag(share: float) -> Draw:
@@ -320,14 +321,14 @@ CHANGES: dict[str, tuple[Draw, Draw, str]] = {
 @pytest.mark.parametrize("change", CHANGES)
 @settings(ALWAYS_THE_SAME, max_examples=6)
 @given(before=st.integers(200, 1500), after=st.integers(200, 1500), seed=st.integers(0, 2**32 - 1))
-def test_a_change_is_found_and_named(change: str, before: int, after: int, seed: int) -> None:
+def test_a_change_is_found_and_explained(change: str, before: int, after: int, seed: int) -> None:
     old, new, reason = CHANGES[change]
     draw = np.random.default_rng(seed)
     feature = verdict(old(draw, before), new(draw, after))
     assert feature.verdict is Verdict.DRIFTED and reason in feature.why, feature.why
 
 
-def test_a_change_is_found_among_many_columns_and_only_that() -> None:
+def test_only_the_changed_one_of_many_columns_is_found() -> None:
     draw = np.random.default_rng(0)
     names = [f"x{i}" for i in range(200)]
     before = pd.DataFrame(draw.normal(size=(400, 200)), columns=names)
@@ -339,14 +340,14 @@ def test_a_change_is_found_among_many_columns_and_only_that() -> None:
     assert sum(check.p < 0.05 for f in found for check in f.checks) > 5
 
 
-def test_many_batches_that_moved_outweigh_many_single_rows() -> None:
+def test_a_change_in_many_batches_outweighs_many_single_rows() -> None:
     draw = np.random.default_rng(0)
     requests = np.concatenate([np.repeat(np.arange(80), 500), 80 + np.arange(1000)])
     after = np.concatenate([draw.normal(5, 1, 40_000), draw.normal(0, 1, 1000)])
     assert verdict(draw.normal(size=1000), after, requests=requests).verdict is Verdict.DRIFTED
 
 
-# ---- what cannot be tested ----------------------------------------------------------------------
+# ---- columns that cannot be tested --------------------------------------------------------------
 
 
 @settings(ALWAYS_THE_SAME, max_examples=25)
@@ -356,7 +357,7 @@ def test_many_batches_that_moved_outweigh_many_single_rows() -> None:
     after=st.integers(1, 300),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_rows_said_to_be_needed_are_enough(
+def test_the_stated_number_of_rows_suffices_for_a_test(
     kind: str, before: int, after: int, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
@@ -368,13 +369,13 @@ def test_the_rows_said_to_be_needed_are_enough(
     else:
         found = re.search(r"too few rows in the reference: .*; (\d+) in each", feature.why)
         sizes = (int(found[1]),) * 2
-    # Samples of one value may get more of them, which then need more bins.
+    # A larger sample may have more different values, which need more bins.
     sizes = [n + (50 if kind != "normal" else 0) for n in sizes]
     again = verdict(*(DISTRIBUTIONS[kind](draw, n) for n in sizes))
     assert again.verdict is Verdict.STABLE, again.why
 
 
-def test_a_large_change_is_found_in_the_fewest_rows_that_are_tested() -> None:
+def test_a_large_change_is_found_in_the_smallest_tested_sample() -> None:
     draw, runs, found = np.random.default_rng(0), 200, 0
     rows = int(np.ceil(2 * drift.rows_needed(2)))
     after = 0.5 + 0.2449
@@ -399,7 +400,7 @@ UNTESTED = {
     "ids": (
         [f"a{i}" for i in range(1000)],
         [f"b{i}" for i in range(1000)],
-        "too rare to compare, as ids are",
+        "too rare to compare, like ids",
     ),
     "arrays": ([[1, 2]] * 500, ["[1,2]"] * 500, "arrays are not compared"),
     "text and numbers": (
@@ -441,7 +442,7 @@ def test_a_constant_is_stable() -> None:
 # ---- kinds of values ----------------------------------------------------------------------------
 
 MOMENT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-# Arrow types -> the value for a number, or None where the verdict is "not tested".
+# Arrow type -> the value for a number, or None if the verdict is "not tested".
 TYPES: dict[pa.DataType, Callable[[int], object] | None] = {
     pa.null(): None,
     pa.bool_(): lambda i: i < 30,
@@ -487,12 +488,12 @@ def test_every_type_of_a_file_has_a_verdict(kind: pa.DataType, gaps: bool) -> No
         assert moved.verdict is Verdict.DRIFTED
 
 
-def test_the_log_has_a_float_with_less_precision_than_the_reference() -> None:
+def test_a_float_of_lower_precision_in_the_log_is_not_drift() -> None:
     rows = np.array([0.1, 0.2, 0.3] * 200)
     assert verdict(rows, rows.astype("float32")).verdict is Verdict.STABLE
 
 
-def test_flags_compare_with_numbers_and_bytes_with_base64() -> None:
+def test_flags_match_numbers_and_bytes_match_base64() -> None:
     assert verdict([True, False] * 300, [1.0, 0.0] * 300).verdict is Verdict.STABLE
     assert verdict([b"ab", b"cd"] * 300, ["YWI=", "Y2Q="] * 300).verdict is Verdict.STABLE
 
@@ -500,14 +501,14 @@ def test_flags_compare_with_numbers_and_bytes_with_base64() -> None:
 # ---- the numbers --------------------------------------------------------------------------------
 
 
-def test_psi_by_hand() -> None:
+def test_psi_agrees_with_a_calculation_by_hand() -> None:
     expected = 0.3 * np.log(0.8 / 0.5) - 0.3 * np.log(0.2 / 0.5)
     found = drift.psi(np.array([5e6, 5e6]), np.array([8e6, 2e6]))
     assert found == pytest.approx(expected, rel=1e-5)
     assert drift.psi(np.array([10, 0]), np.array([0, 10])) > drift.LARGE_CHANGE
 
 
-def test_drift_over_time_begins_where_the_values_move() -> None:
+def test_drift_over_time_starts_where_the_values_change() -> None:
     draw = np.random.default_rng(0)
     at = pd.date_range("2026-01-01", periods=2400, freq="6min", tz="UTC")
     recent = pd.Series(np.where(np.arange(2400) < 1200, draw.normal(size=2400), 9.0))

@@ -1,4 +1,4 @@
-"""The form of the page "Try it": it shows any value that an example may hold, and sends it back."""
+"""The form of the page "Try it": it shows any value of an example and sends it back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 def columns() -> st.SearchStrategy[list[tuple[str, bool, Any]]]:
-    """A column of each type in any order, each with whether it is required and its example."""
+    """One column per type in any order: its type, whether it is required, and its example."""
     one = [
         st.tuples(st.just(kind), st.booleans(), st.none() | values)
         for kind, values in VALUES.items()
@@ -56,7 +56,7 @@ def columns() -> st.SearchStrategy[list[tuple[str, bool, Any]]]:
 @pytest.fixture
 def form(model_api: ModelApi) -> Iterator[Callable[..., AppTest]]:
     """Opens the page for a model with these columns and this example."""
-    # One client for all of them: each costs a tenth of a second to make.
+    # One client for all forms, because creating one takes a tenth of a second.
     api = serving.ModelApi(model_api.url, BEARER)
     model = RegisteredModel("m", "", None, {"champion": "1"}, "1", {})
 
@@ -91,7 +91,7 @@ def form(model_api: ModelApi) -> Iterator[Callable[..., AppTest]]:
 @example([("long", True, 2**53 + 1), ("double", True, float("nan")), ("string", False, "")])
 @example([("double", True, float("inf")), ("datetime", True, "0001-01-01T00:00:00.000001")])
 @example([("string", True, "two\nlines"), ("long", True, None), ("boolean", False, None)])
-def test_an_example_left_as_it_is_reaches_the_model_exactly(
+def test_an_unchanged_example_reaches_the_model_exactly(
     form: Callable[..., AppTest], model_api: ModelApi, drawn: list[tuple[str, bool, Any]]
 ) -> None:
     inputs = [
@@ -104,13 +104,13 @@ def test_an_example_left_as_it_is_reaches_the_model_exactly(
     at = press(at, "Predict")
     assert not at.exception, shown(at)
     (sent,) = model_api.sent
-    # As text: 1 and True, or 0.0 and -0.0, are not the same to a model; NaN is, to itself.
+    # Compared as text: 1 and True, or 0.0 and -0.0, differ for a model; NaN equals itself.
     assert json.dumps(sent["body"]) == json.dumps({"inputs": [row]})
 
 
 @settings(max_examples=200, deadline=None)
 @given(columns())
-def test_a_field_left_as_it_is_gives_the_example_exactly(
+def test_an_unchanged_field_returns_the_example_exactly(
     drawn: list[tuple[str, bool, Any]],
 ) -> None:
     asked = [Field(f"c{i}", kind, required) for i, (kind, required, _) in enumerate(drawn)]
@@ -121,7 +121,7 @@ def test_a_field_left_as_it_is_gives_the_example_exactly(
     }
     sent, problems = to_row(asked, entered, row)
     assert not problems and json.dumps(sent) == json.dumps(row)
-    # Entered by hand into an empty form, a value is the same.
+    # A value entered by hand into an empty form is the same.
     by_hand, _ = to_row(asked, entered, {})
     for field in asked:
         if field.kind is not Kind.NUMBER and row[field.name] not in (None, ""):
@@ -132,7 +132,7 @@ def shown_text(field: Field, row: dict[str, Any]) -> str:
     return fields.shown(field, row[field.name])
 
 
-def test_a_number_beyond_what_a_browser_counts_can_be_entered(
+def test_an_integer_beyond_the_browser_s_precision_is_sent_exactly(
     form: Callable[..., AppTest], model_api: ModelApi
 ) -> None:
     inputs = [{"name": "id", "type": "long", "required": True}]
@@ -142,18 +142,18 @@ def test_a_number_beyond_what_a_browser_counts_can_be_entered(
     assert model_api.sent[0]["body"] == {"inputs": [{"id": 2**63 - 1}]}
 
 
-def test_an_answer_without_predictions_is_said(
+def test_the_page_says_that_an_answer_has_no_predictions(
     form: Callable[..., AppTest], model_api: ModelApi
 ) -> None:
-    """A model of tensors can be sent a batch without rows."""
+    """A model of tensors accepts a batch without rows."""
     at = form([{"type": "tensor"}], {})
     model_api.answer = (200, model_api.answer[1] | {"predictions": []})
     at.text_area[0].set_value("[]")
     at = press(at, "Predict")
-    assert not at.exception and "predicted nothing" in shown(at)
+    assert not at.exception and "the request had no row" in shown(at)
 
 
-def test_an_optional_value_can_be_taken_out_of_the_example(
+def test_an_optional_value_of_the_example_can_be_removed(
     form: Callable[..., AppTest], model_api: ModelApi
 ) -> None:
     inputs = [
@@ -168,7 +168,7 @@ def test_an_optional_value_can_be_taken_out_of_the_example(
     assert model_api.sent[0]["body"] == {"inputs": [{}]}
 
 
-def test_forms_of_models_seen_before_do_not_add_up(
+def test_forms_of_earlier_models_do_not_accumulate(
     form: Callable[..., AppTest], model_api: ModelApi
 ) -> None:
     at = form([{"name": "a", "type": "string", "required": True}], {"a": "x"}, categories={})

@@ -1,4 +1,4 @@
-"""A login lives through a reload and in a new tab, by a cookie that only the server can read."""
+"""A login survives a reload and works in a new tab, by a cookie that scripts cannot read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from conftest import ADMIN, BEARER, Clock, MLflow, answers, free_port, wait_until
 from visitor import Tab
 
-from dashboard.logins import LONGEST_SECONDS, MOST_LOGINS, TICKET_SECONDS, Logins, cookie_name
+from dashboard.login_cookie import cookie_name
+from dashboard.logins import LONGEST_SECONDS, MOST_LOGINS, TICKET_SECONDS, Logins
 
 IDLE = 3600.0
 
@@ -25,7 +26,7 @@ def store(clock: Clock) -> Logins:
 
 @pytest.fixture(scope="module")
 def url(mlflow: MLflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The dashboard's URL, a process of its own, with a real MLflow and no model API."""
+    """The URL of a dashboard in its own process, with a real MLflow and no model API."""
     home, port = tmp_path_factory.mktemp("served"), free_port()
     env = os.environ | {
         "HOME": str(home),
@@ -56,7 +57,7 @@ def signed_in(tab: Tab) -> bool:
 
 
 def browser(url: str, login: tuple[str, str]) -> httpx.Cookies:
-    """The cookies of a browser that has signed in."""
+    """The cookies of a signed-in browser."""
     cookies = httpx.Cookies()
     with Tab(url, cookies) as tab:
         tab.sign_in(*login)
@@ -71,7 +72,7 @@ def kept(url: str) -> int:
 # ---- the store --------------------------------------------------------------------------------
 
 
-def test_a_login_ends_when_it_is_idle_and_not_while_it_is_used(store: Logins, clock: Clock) -> None:
+def test_only_an_idle_login_ends(store: Logins, clock: Clock) -> None:
     login = store.begin("alice", "secret")
     cookie = store.exchange(store.ticket(login))
     for _ in range(5):
@@ -81,7 +82,7 @@ def test_a_login_ends_when_it_is_idle_and_not_while_it_is_used(store: Logins, cl
     assert store.find(cookie) is None and not store.use(login)
 
 
-def test_a_login_in_use_ends_after_the_longest_time(store: Logins, clock: Clock) -> None:
+def test_a_login_in_use_ends_at_its_maximum_age(store: Logins, clock: Clock) -> None:
     login = store.begin("alice", "secret")
     while clock.now <= LONGEST_SECONDS:
         assert store.use(login)
@@ -89,7 +90,7 @@ def test_a_login_in_use_ends_after_the_longest_time(store: Logins, clock: Clock)
     assert not store.use(login)
 
 
-def test_a_ticket_works_once_and_for_a_minute(store: Logins, clock: Clock) -> None:
+def test_a_ticket_is_valid_once_and_for_a_minute(store: Logins, clock: Clock) -> None:
     login = store.begin("alice", "secret")
     ticket = store.ticket(login)
     assert store.exchange(ticket) and store.exchange(ticket) is None
@@ -98,7 +99,7 @@ def test_a_ticket_works_once_and_for_a_minute(store: Logins, clock: Clock) -> No
     assert store.exchange(late) is None and store.exchange("guessed") is None
 
 
-def test_a_login_that_ended_takes_its_cookie_and_its_tickets_along(store: Logins) -> None:
+def test_the_cookie_and_tickets_of_an_ended_login_are_invalid(store: Logins) -> None:
     login, other = store.begin("alice", "secret"), store.begin("alice", "secret")
     cookie, ticket = store.exchange(store.ticket(login)), store.ticket(login)
     kept_cookie = store.exchange(store.ticket(other))
@@ -107,7 +108,7 @@ def test_a_login_that_ended_takes_its_cookie_and_its_tickets_along(store: Logins
     assert store.find(kept_cookie) is other, "another browser of the same person stays signed in"
 
 
-def test_logins_do_not_grow_without_end(store: Logins, clock: Clock) -> None:
+def test_the_number_of_logins_is_bounded(store: Logins, clock: Clock) -> None:
     first = store.begin("alice", "secret")
     for i in range(MOST_LOGINS):
         clock.now += 1
@@ -117,7 +118,7 @@ def test_logins_do_not_grow_without_end(store: Logins, clock: Clock) -> None:
     assert len(store._alive) == len(store._cookies) == MOST_LOGINS and not store._tickets
 
 
-def test_secrets_are_not_kept_as_they_are(store: Logins) -> None:
+def test_secrets_are_not_kept_in_plain_text(store: Logins) -> None:
     login = store.begin("alice", "secret-of-alice")
     ticket = store.ticket(login)
     cookie = store.exchange(ticket)
@@ -125,7 +126,7 @@ def test_secrets_are_not_kept_as_they_are(store: Logins) -> None:
     assert "secret-of-alice" not in repr(vars(store))
 
 
-def test_behind_tls_only_this_host_can_set_the_cookie() -> None:
+def test_behind_tls_no_other_host_can_set_the_cookie() -> None:
     assert cookie_name("https://lastro.example.com") == "__Host-lastro"
     ports = {cookie_name(f"http://127.0.0.1:{port}") for port in (8501, 8502)}
     assert len(ports) == 2 and not any(name.startswith("__Host-") for name in ports)
@@ -144,7 +145,7 @@ def test_a_reload_and_a_new_tab_are_signed_in(url: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(url: str, scheme: str) -> None:
+def test_scripts_and_other_sites_cannot_use_the_cookie(url: str, scheme: str) -> None:
     with Tab(url, httpx.Cookies()) as tab:
         tab.sign_in(*ADMIN)
         answer = httpx.post(
@@ -168,7 +169,7 @@ def test_another_site_cannot_sign_a_visitor_in(url: str, origin: str | None) -> 
         headers = {"Origin": origin} if origin is not None else {}
         answer = httpx.post(f"{url}/session", json={"ticket": tab.ticket()}, headers=headers)
         assert answer.status_code == 403 and "Set-Cookie" not in answer.headers
-        assert tab.fetch_cookie().status_code == 204, "the refused request spent the ticket"
+        assert tab.fetch_cookie().status_code == 204, "the refused request used up the ticket"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_a_changed_password_ends_the_login(url: str, mlflow: MLflow, page: str) 
         assert not signed_in(later)
 
 
-def test_the_sign_in_form_is_gone_before_the_page_asks_any_service(url: str) -> None:
+def test_the_sign_in_form_disappears_before_the_page_calls_a_service(url: str) -> None:
     with Tab(url, httpx.Cookies()) as tab:
         tab.sign_in(*ADMIN)
         run = tab.seen
@@ -230,7 +231,7 @@ def test_the_sign_in_form_is_gone_before_the_page_asks_any_service(url: str) -> 
     assert not any(e.WhichOneof("type") == "text_input" for e in run[title].values())
 
 
-def test_what_a_tab_has_loaded_goes_when_the_tab_closes(url: str) -> None:
+def test_the_answers_of_a_tab_are_dropped_when_it_closes(url: str) -> None:
     cookies = browser(url, ADMIN)
     wait_until(lambda: kept(url) == 0, lambda: f"{kept(url)} answers are still kept")
     with Tab(url, cookies) as one, Tab(url, cookies):

@@ -1,4 +1,4 @@
-"""Every page, against a real MLflow, as a visitor sees it."""
+"""Every page as a visitor sees it, with a real MLflow."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from dashboard import tracking
 App = Callable[..., AppTest]
 
 
-def test_overview_tells_what_serves_by_which_engine_and_its_metrics(
+def test_overview_shows_the_serving_version_its_engine_and_metrics(
     app: App, world: World, serving: ModelApi
 ) -> None:
     at = app(world.alice)
     text = shown(at)
     for part in ("champion", "serves v1", "onnx, compiled", "**0.91**"):
         assert part in text
-    assert "followed MLflow 0 s ago" in text
+    assert "polled MLflow 0 s ago" in text
     assert list(at.dataframe[0].value["Run"]) == ["broken", "large-forest", "small-forest"]
 
 
-def test_overview_tells_the_health_of_every_service(
+def test_overview_shows_the_health_of_every_service(
     app: App, world: World, serving: ModelApi, airflow: Airflow, log: Path
 ) -> None:
     now = datetime.now(UTC)
@@ -54,50 +54,50 @@ def test_overview_tells_the_health_of_every_service(
     assert "**Readable**" in text and f"newest {now:%d %b}" in text
 
 
-def test_overview_tells_what_is_not_set_up(app: App, world: World, serving: ModelApi) -> None:
+def test_overview_names_the_missing_settings(app: App, world: World, serving: ModelApi) -> None:
     text = shown(app(world.alice))
     assert "AIRFLOW_API_URL is not set" in text
     assert "DASHBOARD_PREDICTION_LOG_URL is not set" in text
 
 
-def test_overview_tells_each_host_of_the_model_api(
+def test_overview_shows_each_host_of_the_model_api(
     app: App, world: World, serving: ModelApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_API_HOSTS", f"{serving.url} http://127.0.0.1:9")
     serving.polled_at = datetime.now(UTC) - timedelta(minutes=5)
     text = shown(app(world.alice))
-    assert "has not followed MLflow for 30" in text
+    assert "has not polled MLflow for 30" in text
     assert "Model API 127.0.0.1:9" in text and "The model API cannot be reached" in text
 
 
-def test_a_failed_load_is_told_on_top(app: App, world: World, serving: ModelApi) -> None:
+def test_a_failed_load_is_shown_at_the_top(app: App, world: World, serving: ModelApi) -> None:
     reason = "it fails on its own input example"
     serving.models[0]["aliases"]["champion"] = alias("1", "2", reason)
     at = app(world.alice)
     for page in (at, go(at, "models")):
-        assert "champion names version 2, which could not be loaded" in page.error[0].value
-        assert reason in page.error[0].value and "Version 1 goes on" in page.error[0].value
+        assert "champion points to version 2, which could not be loaded" in page.error[0].value
+        assert reason in page.error[0].value and "Version 1 still serves" in page.error[0].value
 
 
-def test_a_first_version_that_failed_to_load_is_not_said_to_serve(
+def test_a_first_version_that_failed_to_load_is_not_shown_as_serving(
     app: App, world: World, serving: ModelApi
 ) -> None:
     serving.models[0] |= {"aliases": {"champion": alias(None, "1", "no example")}, "versions": {}}
     at = app(world.alice)
-    assert "does not serve" in shown(at) and "None serves" in shown(at)
+    assert "does not serve" in shown(at) and "No version serves" in shown(at)
     assert "no version serves" in shown(go(at, "models"))
     assert "No model serves yet" in shown(go(at, "try_it"))
 
 
-def test_overview_tells_when_the_api_cannot_follow_mlflow(
+def test_overview_says_that_the_api_cannot_poll_mlflow(
     app: App, world: World, serving: ModelApi
 ) -> None:
     serving.registry_error = "MLflow answered 401"
     text = shown(app(world.alice))
-    assert "cannot follow MLflow right now" in text and "answered 401" not in text
+    assert "cannot poll MLflow right now" in text and "answered 401" not in text
 
 
-def test_overview_without_anything_says_what_to_do(app: App, world: World) -> None:
+def test_an_empty_overview_says_what_to_do(app: App, world: World) -> None:
     text = shown(app(world.carol))
     assert "No registered models yet" in text and "No runs yet" in text
     assert "Trigger the `wine` DAG" in text
@@ -124,24 +124,26 @@ def test_experiments_lists_runs_with_metrics_and_params(app: App, world: World) 
         ("run_name", "%' or '", []),
     ],
 )
-def test_experiments_filters(app: App, world: World, key: str, value: str, left: list[str]) -> None:
+def test_experiments_are_filtered(
+    app: App, world: World, key: str, value: str, left: list[str]
+) -> None:
     at = go(app(world.alice), "experiments")
     at = at.text_input(key=key).set_value(value).run()
     assert [name for table in at.dataframe for name in table.value["run"]] == left
 
 
-def test_experiments_explains_a_bad_search(app: App, world: World) -> None:
+def test_a_bad_search_is_explained(app: App, world: World) -> None:
     at = go(app(world.alice), "experiments").text_input(key="run_query").set_value("nonsense").run()
-    assert "MLflow cannot read this search" in at.error[0].value
+    assert "MLflow cannot parse this search" in at.error[0].value
     assert "Invalid" in at.error[0].value and not at.exception
 
 
-def test_experiments_says_when_no_run_matches(app: App, world: World) -> None:
+def test_experiments_says_that_no_run_matches(app: App, world: World) -> None:
     at = go(app(world.alice), "experiments").text_input(key="run_name").set_value("zzz").run()
     assert "No run matches" in shown(at)
 
 
-def test_experiments_without_any_says_what_to_do(app: App, world: World) -> None:
+def test_a_visitor_without_experiments_is_told_what_to_do(app: App, world: World) -> None:
     assert "ask an MLflow admin" in shown(go(app(world.carol), "experiments"))
 
 
@@ -158,7 +160,7 @@ def test_experiments_reads_page_by_page(
     monkeypatch.setattr(tracking.Tracking.runs, "__defaults__", ("", tracking.NEWEST, None, 2))
     at = go(app(world.alice), "experiments")
     assert list(at.dataframe[0].value["run"]) == ["broken", "large-forest"]
-    assert "2, there are more" in shown(at) and at.button(key="runs_previous").disabled
+    assert "2, more on the next page" in shown(at) and at.button(key="runs_previous").disabled
     at = at.button(key="runs_next").click().run()
     assert list(at.dataframe[0].value["run"]) == ["small-forest"]
     assert at.button(key="runs_next").disabled
@@ -178,12 +180,12 @@ def test_selected_runs_are_compared(app: App, world: World) -> None:
     assert list(params.columns) == ["large-forest", "small-forest"]
     assert list(params.loc["trees"]) == ["200", "20"]
     assert "1 of 1 parameters differ" in shown(at)
-    assert "chosen" in spec(compare_by(at, "One against another"))
+    assert "chosen" in spec(compare_by(at, "Scatter plot"))
     at = compare_by(at, "Learning curves")
     assert at.selectbox(key="curve_metric").options == ["loss"] and '"line"' in spec(at)
 
 
-def test_runs_are_drawn_along_axes(app: App, world: World) -> None:
+def test_runs_are_drawn_in_parallel_coordinates(app: App, world: World) -> None:
     at = compare_by(go(app(world.alice), "experiments"), "Parallel coordinates")
     assert at.multiselect(key="parallel_axes").value == [
         "params.trees",
@@ -210,13 +212,15 @@ def spec(at: AppTest) -> str:
     return chart.proto.spec
 
 
-def test_filters_stay_when_the_visitor_comes_back(app: App, world: World) -> None:
+def test_filters_stay_when_the_visitor_returns_to_the_page(app: App, world: World) -> None:
     at = go(app(world.alice), "experiments").text_input(key="run_name").set_value("large").run()
     at = go(go(at, "models"), "experiments")
     assert list(at.dataframe[0].value["run"]) == ["large-forest"]
 
 
-def test_models_lists_versions_with_what_serves(app: App, world: World, serving: ModelApi) -> None:
+def test_models_lists_versions_and_marks_the_serving_one(
+    app: App, world: World, serving: ModelApi
+) -> None:
     at = go(app(world.alice), "models")
     table = at.dataframe[0].value.set_index("version")
     assert list(table.index) == [2, 1]
@@ -227,16 +231,18 @@ def test_models_lists_versions_with_what_serves(app: App, world: World, serving:
     assert "serves v1" in shown(at) and "answers as scikit-learn does" in shown(at)
 
 
-def test_models_tells_of_a_version_on_its_way(app: App, world: World, serving: ModelApi) -> None:
+def test_models_shows_a_version_that_is_being_loaded(
+    app: App, world: World, serving: ModelApi
+) -> None:
     serving.models[0]["aliases"]["champion"] = alias("1", "2")
     assert "Version 2 is being loaded" in shown(go(app(world.alice), "models"))
 
 
-def test_models_without_any_says_what_to_do(app: App, world: World) -> None:
+def test_a_visitor_without_models_is_told_what_to_do(app: App, world: World) -> None:
     assert "No registered models yet" in shown(go(app(world.carol), "models"))
 
 
-def test_the_form_comes_from_the_signature_and_predicts(
+def test_the_form_follows_the_signature_and_predicts(
     app: App, world: World, serving: ModelApi
 ) -> None:
     serving.answer = (200, prediction(world, probabilities=[{"barolo": 0.75, "grignolino": 0.25}]))
@@ -261,7 +267,7 @@ def test_the_form_comes_from_the_signature_and_predicts(
     assert len(at.get("vega_lite_chart")) == 1
 
 
-def test_the_same_request_can_be_copied_as_a_shell_command(
+def test_the_shell_command_sends_the_same_request(
     app: App, world: World, serving: ModelApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving.models[0]["versions"]["1"]["example"] = [{"alcohol": 1.5, "note": "it's"}]
@@ -287,7 +293,9 @@ def test_champion_and_challenger_answer_side_by_side(
     assert serving.sent[-1]["path"].startswith("/models/wine-classifier/aliases/challenger/predict")
 
 
-def test_a_model_of_tensors_is_asked_in_json(app: App, world: World, serving: ModelApi) -> None:
+def test_the_inputs_of_a_tensor_model_are_entered_as_json(
+    app: App, world: World, serving: ModelApi
+) -> None:
     tensor = [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 2]}}]
     serving.models[0]["versions"]["1"] |= {
         "signature": {"inputs": tensor, "outputs": None, "params": None},
@@ -309,7 +317,7 @@ def test_a_model_without_probabilities_predicts(app: App, world: World, serving:
     assert "Prediction: barolo" in shown(at) and not at.get("vega_lite_chart")
 
 
-def test_the_api_s_refusal_is_shown_at_the_field(app: App, world: World, serving: ModelApi) -> None:
+def test_the_api_s_error_is_shown_at_the_field(app: App, world: World, serving: ModelApi) -> None:
     serving.answer = (
         422,
         {
@@ -328,12 +336,12 @@ def test_the_api_s_refusal_is_shown_at_the_field(app: App, world: World, serving
     assert ":red[:material/error: must be finite]" in text
 
 
-def test_a_missing_required_value_is_named_without_asking_the_api(
+def test_a_missing_required_value_is_reported_without_a_request(
     app: App, world: World, serving: ModelApi
 ) -> None:
-    """Bob's model is told without an example, so its form starts empty."""
+    """Bob's model has no example, so its form starts empty."""
     at = press(go(app(world.bob), "try_it"), "Predict")
-    assert shown(at).count("Enter a value: this model needs it.") == 2
+    assert shown(at).count("Enter a value: this model requires it.") == 2
     assert serving.sent == []
 
 
@@ -344,15 +352,17 @@ def prediction(world: World, **more: object) -> dict[str, object]:
     return {"predictions": ["barolo"], "model": model | run, **more}
 
 
-def test_nothing_to_try_says_what_to_do(app: App, world: World, model_api: ModelApi) -> None:
+def test_try_it_without_a_serving_model_says_what_to_do(
+    app: App, world: World, model_api: ModelApi
+) -> None:
     assert "No model serves yet" in shown(go(app(world.alice), "try_it"))
 
 
 @pytest.mark.parametrize("page", ["overview", "experiments", "models", "try_it", "drift"])
-def test_visitors_never_see_what_mlflow_hides_from_them(
+def test_visitors_never_see_data_that_mlflow_hides_from_them(
     app: App, world: World, serving: ModelApi, log: Path, page: str
 ) -> None:
-    """Two visitors take turns in one process: each sees their own work and nothing else."""
+    """Two visitors take turns in one process: each sees only their own work."""
     hers, his = go(app(world.alice), page), go(app(world.bob), page)
     for _ in range(2):
         hers, his = hers.run(), his.run()
@@ -362,55 +372,62 @@ def test_visitors_never_see_what_mlflow_hides_from_them(
 
 
 @pytest.mark.parametrize("page", ["overview", "experiments", "models"])
-def test_what_was_loaded_stays_while_mlflow_is_away(
+def test_loaded_data_stay_while_mlflow_is_unavailable(
     app: App, world: World, serving: ModelApi, gate: Gate, page: str
 ) -> None:
     at = go(app(world.alice), page)
     before = at.dataframe[0].value
     gate.open = False
     at = at.button(key="refresh").click().run()
-    assert "MLflow is away" in at.warning[0].value and "Showing what was loaded at" in shown(at)
+    assert "MLflow is unavailable" in at.warning[0].value
+    assert "Showing data loaded at" in shown(at)
     assert len(at.dataframe[0].value) == len(before) and not at.exception
     asked = gate.seen
     at.run()
-    assert gate.seen == asked, "a service that is away is not asked again at once"
+    assert gate.seen == asked, "an unavailable service is called again immediately"
     gate.open = True
     assert not at.button(key="refresh").click().run().warning
 
 
-def test_a_page_never_loaded_says_that_mlflow_is_away(app: App, world: World, gate: Gate) -> None:
+def test_a_page_that_was_never_loaded_says_that_mlflow_is_unavailable(
+    app: App, world: World, gate: Gate
+) -> None:
     at = app(world.alice)
     gate.open = False
     at = go(at.button(key="refresh").click().run(), "models")
     assert not at.exception
-    assert "MLflow is away" in shown(at) and "Signed in as" in shown(at)
+    assert "MLflow is unavailable" in shown(at) and "Signed in as" in shown(at)
 
 
-def test_model_api_away_leaves_the_rest_usable(
+def test_the_pages_are_usable_while_the_model_api_is_unavailable(
     app: App, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_API_URL", "http://127.0.0.1:9")
     at = app(world.alice)
-    assert "What serves right now is unknown" in shown(at) and "**Away**" in shown(at)
+    assert "The serving versions are unknown right now" in shown(at) and "**Unavailable**" in shown(
+        at
+    )
     assert "wine-classifier" in shown(at)
     assert len(go(at, "models").dataframe[0].value) == 2
     assert "The model API cannot be reached" in shown(go(at, "try_it"))
 
 
-def test_a_wrong_bearer_key_is_named(
+def test_a_wrong_bearer_key_is_reported(
     app: App, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_API_KEY", "wrong")
     at = go(app(world.alice), "try_it")
-    assert "MODEL_API_KEY differs" in shown(at) and "wrong" not in shown(at)
+    assert "set MODEL_API_KEY to" in shown(at) and "wrong" not in shown(at)
 
 
-def test_api_that_is_not_ready_says_so(app: App, world: World, model_api: ModelApi) -> None:
+def test_overview_shows_that_the_api_is_not_ready(
+    app: App, world: World, model_api: ModelApi
+) -> None:
     model_api.ready = False
     assert "**Not ready**" in shown(app(world.alice))
 
 
-def test_markdown_in_names_stays_text(app: App, mlflow: MLflow) -> None:
+def test_markdown_in_names_is_not_rendered(app: App, mlflow: MLflow) -> None:
     eve = mlflow.create_user("eve")
     run = mlflow.create_run(eve, mlflow.create_experiment(eve, "e"), "r", {"m": [1.0]})
     mlflow.create_model(eve, "![x](evil.example)", [run])

@@ -1,4 +1,4 @@
-"""Pipelines: the runs of Airflow's DAGs and their tasks."""
+"""The page Pipelines: Airflow's DAG runs and their tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ App = Callable[..., AppTest]
 
 
 def dag_run(dag: str, run: str, state: str, minute: int, **more: object) -> dict[str, object]:
-    """A DAG run as Airflow's API tells it."""
+    """A DAG run as Airflow's API returns it."""
     return {
         "dag_id": dag,
         "dag_run_id": run,
@@ -26,7 +26,7 @@ def dag_run(dag: str, run: str, state: str, minute: int, **more: object) -> dict
 
 
 def task(name: str, state: str | None, second: int | None, **more: object) -> dict[str, object]:
-    """A task instance as Airflow's API tells it."""
+    """A task instance as Airflow's API returns it."""
     start = None if second is None else f"2026-09-01T10:00:{second:02}Z"
     end = None if second is None else f"2026-09-01T10:00:{second + 2:02}Z"
     return {
@@ -43,7 +43,7 @@ def task(name: str, state: str | None, second: int | None, **more: object) -> di
 
 @pytest.fixture
 def runs(airflow: Airflow) -> Airflow:
-    """Two DAGs; the newest run has failed."""
+    """Runs of two DAGs; the newest has failed."""
     airflow.runs = [
         dag_run("wine", "manual__2", "failed", 30),
         dag_run("score", "scheduled__1", "success", 20, run_type="scheduled"),
@@ -95,20 +95,20 @@ def test_an_expired_token_is_renewed(app: App, world: World, runs: Airflow) -> N
     assert len(at.dataframe[0].value) == 3 and len(runs.tokens) == 2
 
 
-def test_airflow_away_keeps_what_was_loaded(
+def test_loaded_runs_stay_while_airflow_is_unavailable(
     app: App, world: World, runs: Airflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = go(app(world.alice), "pipelines")
     at.session_state["lastro_session"].airflow._http.base_url = "http://127.0.0.1:9"
     at = at.button(key="refresh").click().run()
-    assert "Airflow is away" in at.warning[0].value and len(at.dataframe[0].value) == 3
+    assert "Airflow is unavailable" in at.warning[0].value and len(at.dataframe[0].value) == 3
     monkeypatch.setenv("AIRFLOW_API_URL", "http://127.0.0.1:9")
     at = go(app(world.alice), "pipelines")
     assert "Airflow cannot be reached" in shown(at) and not at.exception
-    assert "**Away**" in shown(go(at, "overview"))
+    assert "**Unavailable**" in shown(go(at, "overview"))
 
 
-def test_a_wrong_login_is_named_without_its_password(
+def test_a_wrong_login_is_reported_without_its_password(
     app: App, world: World, runs: Airflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_API_PASSWORD", "not-the-one")
@@ -116,10 +116,10 @@ def test_a_wrong_login_is_named_without_its_password(
     assert "check AIRFLOW_API_USERNAME" in text and "not-the-one" not in text
 
 
-def test_what_is_not_set_up_is_said(app: App, world: World) -> None:
+def test_the_page_names_the_missing_settings(app: App, world: World) -> None:
     text = shown(go(app(world.alice), "pipelines"))
     assert "`AIRFLOW_API_URL` and `AIRFLOW_API_USERNAME` and `AIRFLOW_API_PASSWORD`" in text
 
 
-def test_no_run_yet_says_what_to_do(app: App, world: World, airflow: Airflow) -> None:
+def test_pipelines_without_runs_says_what_to_do(app: App, world: World, airflow: Airflow) -> None:
     assert "No pipeline has run yet" in shown(go(app(world.alice), "pipelines"))

@@ -1,4 +1,4 @@
-"""Reading the prediction log: an even sample, bounded in memory, whatever the files hold."""
+"""Reading the prediction log: an even sample with bounded memory, for any content of the files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import log_predictions, wines
 
-from dashboard import prediction_log
+from dashboard import even_sample, prediction_log
 from dashboard.prediction_log import PredictionLog, Sample
 
 NOW = datetime.now(UTC)
@@ -22,7 +22,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def read(log: Path) -> Callable[..., Sample]:
-    """Reads what was logged in the last hours."""
+    """Reads the rows logged in the last hours."""
 
     def read(hours: float = 1) -> Sample:
         end = NOW + timedelta(minutes=1)
@@ -32,14 +32,14 @@ def read(log: Path) -> Callable[..., Sample]:
 
 
 def write(log: Path, rows: pd.DataFrame, **options: object) -> None:
-    """Log these rows some minutes ago."""
+    """Log these rows with a time some minutes ago."""
     log_predictions(log, "m", "1", NOW - timedelta(minutes=10), rows, **options)
 
 
-def test_busy_and_quiet_files_are_sampled_alike(
+def test_rows_of_large_and_small_files_are_sampled_evenly(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_ROWS", 2000)
+    monkeypatch.setattr(even_sample, "MAX_ROWS", 2000)
     for i in range(50):
         busy = i % 10 == 0
         rows = 2000 if busy else 10
@@ -50,10 +50,10 @@ def test_busy_and_quiet_files_are_sampled_alike(
     assert sample.rows["busy"].mean() == pytest.approx(10_000 / 10_450, abs=0.02)
 
 
-def test_late_rows_of_a_file_are_sampled_as_early_ones(
+def test_late_and_early_rows_of_a_file_are_sampled_evenly(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_ROWS", 1000)
+    monkeypatch.setattr(even_sample, "MAX_ROWS", 1000)
     write(log, pd.DataFrame({"place": np.arange(20_000), "prediction": 0}))
     places = read().rows["place"]
     assert len(places) == 1000
@@ -61,7 +61,7 @@ def test_late_rows_of_a_file_are_sampled_as_early_ones(
     assert places.is_monotonic_increasing and places.is_unique
 
 
-def test_files_that_matter_periodically_are_not_missed() -> None:
+def test_periodic_files_are_not_missed() -> None:
     chosen = prediction_log._spread(range(2400), 240)
     assert len(set(chosen)) == 240 and chosen == sorted(chosen)
     assert 10 <= sum(item % 10 == 0 for item in chosen) <= 50
@@ -72,7 +72,7 @@ def test_files_that_matter_periodically_are_not_missed() -> None:
 def test_the_memory_of_wide_rows_is_bounded(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(even_sample, "MAX_BYTES", 1 << 20)
     for i in range(20):
         write(log, pd.DataFrame({"file": i, "text": ["x" * 1000] * 500, "prediction": 0}))
     sample = read()
@@ -80,7 +80,7 @@ def test_the_memory_of_wide_rows_is_bounded(
     assert sample.rows["file"].value_counts().min() > 10
 
 
-def test_whole_numbers_with_gaps_are_read_exactly(log: Path, read: Callable[..., Sample]) -> None:
+def test_integers_with_gaps_are_read_exactly(log: Path, read: Callable[..., Sample]) -> None:
     ids = pd.array([2**62 + 1, None, 2**62 + 2], dtype="Int64")
     write(log, pd.DataFrame({"id": ids, "prediction": 0}))
     assert sorted(read().rows["id"].dropna()) == [2**62 + 1, 2**62 + 2]
@@ -93,7 +93,7 @@ def test_whole_numbers_with_gaps_are_read_exactly(log: Path, read: Callable[...,
 def test_a_sample_is_the_same_each_time(
     log: Path, read: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_log, "MAX_ROWS", 100)
+    monkeypatch.setattr(even_sample, "MAX_ROWS", 100)
     write(log, wines(1000), files=3)
     first, second = read(), read()
     pd.testing.assert_frame_equal(first.rows, second.rows)
@@ -121,7 +121,7 @@ def test_rows_come_with_their_time_and_request(log: Path, read: Callable[..., Sa
         ([2**60 + 1], [0.5], None),
     ],
 )
-def test_files_may_hold_predictions_of_different_types(
+def test_files_with_predictions_of_different_types_are_read(
     log: Path, read: Callable[..., Sample], one: list, other: list, expected: list | None
 ) -> None:
     for values in (one, other):
@@ -134,7 +134,7 @@ def test_files_may_hold_predictions_of_different_types(
 
 def test_a_long_log_is_read_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_log, "MAX_FILES", 4)
-    monkeypatch.setattr(prediction_log, "MAX_ROWS", 40)
+    monkeypatch.setattr(even_sample, "MAX_ROWS", 40)
     now = datetime.now(UTC)
     for hours in range(8):
         at = now - timedelta(hours=hours)

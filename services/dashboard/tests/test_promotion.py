@@ -1,4 +1,4 @@
-"""Promoting and rolling back: what a visitor confirms happens, by their own login, on record."""
+"""Promotions and rollbacks: a confirmed move uses the visitor's own login and is recorded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def owner(mlflow: MLflow) -> Login:
 
 @pytest.fixture
 def model(mlflow: MLflow, owner: Login, model_api: ModelApi) -> str:
-    """The model, version 1 its champion and nothing on record; the model API follows at once."""
+    """The model with champion version 1 and no record; the model API follows immediately."""
     mlflow.set_alias(owner, MODEL, "champion", "1")
     for key in tags(mlflow, owner):
         mlflow.call(
@@ -62,7 +62,7 @@ def model(mlflow: MLflow, owner: Login, model_api: ModelApi) -> str:
 
 
 def champion(mlflow: MLflow, login: Login) -> str:
-    """The version that the alias names in MLflow."""
+    """The version that the alias points to in MLflow."""
     aliases = {a["alias"]: a["version"] for a in mlflow.model(login, MODEL)["aliases"]}
     return str(aliases["champion"])
 
@@ -78,28 +78,28 @@ def recorded(mlflow: MLflow, login: Login) -> list[tuple[str, str]]:
 
 
 def choose(at: AppTest, version: str) -> AppTest:
-    """Ask to promote a version: the dialog opens."""
+    """Start to promote a version: the dialog opens."""
     at.selectbox(key=f"promote_version_{MODEL}_champion").select(version).run()
     return at.button(key="promote_champion").click().run()
 
 
-def test_promoting_moves_the_alias_records_who_and_follows_until_it_serves(
+def test_a_promotion_moves_the_alias_records_the_visitor_and_follows_the_version(
     app: App, mlflow: MLflow, owner: Login, model: str
 ) -> None:
     at = choose(go(app(owner), "models"), "2")
     assert "changes from **version 1** to **version 2**" in shown(at)
-    assert champion(mlflow, owner) == "1", "nothing happens before the visitor confirms"
+    assert champion(mlflow, owner) == "1", "the alias moved before the visitor confirmed"
     at = at.button(key="confirm_change").click().run()
     assert champion(mlflow, owner) == "2"
     assert recorded(mlflow, owner) == [("1", "unknown"), ("2", owner[0])]
-    assert "names **version 2** now, and it serves" in at.success[0].value
+    assert "now points to **version 2**, which serves" in at.success[0].value
     assert "changes from" not in shown(at) and "serves v2" in shown(at)
     history = at.dataframe[1].value
     assert list(history["version"]) == ["2", "1"] and history["by"].iloc[0] == owner[0]
     assert not at.button(key="dismiss_followed").click().run().success
 
 
-def test_rolling_back_returns_to_the_version_before(
+def test_a_rollback_returns_to_the_previous_version(
     app: App, mlflow: MLflow, owner: Login, model: str
 ) -> None:
     at = go(app(owner), "models")
@@ -112,7 +112,7 @@ def test_rolling_back_returns_to_the_version_before(
     assert champion(mlflow, owner) == "2"
     assert [version for version, _ in recorded(mlflow, owner)] == ["1", "2", "3", "2"]
     assert list(at.dataframe[1].value["what"])[:2] == ["rolled back", "promoted"]
-    # Never back to the bad version, however often.
+    # Repeated rollbacks never return to the bad version.
     at = press(at.run(), "Roll back to v1").button(key="confirm_change").click().run()
     assert champion(mlflow, owner) == "1"
     button = at.run().button(key="roll_back_champion")
@@ -124,7 +124,7 @@ def test_cancelling_changes_nothing(app: App, mlflow: MLflow, owner: Login, mode
     assert champion(mlflow, owner) == "1" and "changes from" not in shown(at)
 
 
-def test_a_visitor_who_may_only_read_is_refused(
+def test_a_visitor_with_read_permission_cannot_promote(
     app: App, mlflow: MLflow, owner: Login, model: str
 ) -> None:
     reader = mlflow.create_user("reader-of-churn")
@@ -135,29 +135,29 @@ def test_a_visitor_who_may_only_read_is_refused(
     assert champion(mlflow, owner) == "1" and recorded(mlflow, owner) == []
 
 
-def test_a_version_that_cannot_be_loaded_is_said(
+def test_the_page_says_that_a_promoted_version_could_not_be_loaded(
     app: App, owner: Login, model: str, model_api: ModelApi
 ) -> None:
     at = choose(go(app(owner), "models"), "2")
     model_api.on_models = lambda: None
     model_api.models[0]["aliases"]["champion"] = alias("1", "2", "it hangs")
     at = at.button(key="confirm_change").click().run()
-    assert "names **version 2** now, but it could not be loaded" in shown(at)
+    assert "now points to **version 2**, which could not be loaded" in shown(at)
     assert "it hangs" in shown(at)
 
 
-def test_while_the_version_is_on_its_way_the_page_says_so(
+def test_the_page_says_that_a_promoted_version_is_being_loaded(
     app: App, owner: Login, model: str, model_api: ModelApi
 ) -> None:
     at = choose(go(app(owner), "models"), "2")
     model_api.on_models = lambda: None
     at = at.button(key="confirm_change").click().run()
-    assert "The model API loads it" in at.info[0].value
+    assert "The model API is loading it" in at.info[0].value
     model_api.models[0]["aliases"]["champion"] = alias("2")
-    assert "and it serves" in at.run().success[0].value
+    assert "which serves" in at.run().success[0].value
 
 
-def test_mlflow_away_is_said_in_the_dialog(
+def test_the_dialog_says_that_mlflow_is_unavailable(
     app: App, mlflow: MLflow, owner: Login, model: str, gate: Gate
 ) -> None:
     at = choose(go(app(owner), "models"), "2")
@@ -167,17 +167,17 @@ def test_mlflow_away_is_said_in_the_dialog(
     assert champion(mlflow, owner) == "1"
 
 
-def test_what_was_moved_meanwhile_is_not_moved_again(
+def test_an_alias_moved_by_somebody_else_is_not_moved(
     app: App, mlflow: MLflow, owner: Login, model: str
 ) -> None:
     at = choose(go(app(owner), "models"), "2")
     mlflow.set_alias(owner, MODEL, "champion", "3")
     at = at.button(key="confirm_change").click().run()
-    assert "was moved meanwhile and points to version 3 now" in shown(at)
+    assert "was moved in the meantime and now points to version 3" in shown(at)
     assert champion(mlflow, owner) == "3"
 
 
-def test_a_rollback_passes_over_versions_that_never_served(
+def test_a_rollback_skips_versions_that_never_served(
     app: App, mlflow: MLflow, owner: Login, model: str, model_api: ModelApi
 ) -> None:
     at = go(app(owner), "models")
@@ -190,7 +190,7 @@ def test_a_rollback_passes_over_versions_that_never_served(
     assert champion(mlflow, owner) == "1"
 
 
-def test_a_history_keeps_its_newest_entries_and_reads_the_release_before(
+def test_a_history_keeps_the_newest_entries_and_reads_the_old_format(
     mlflow: MLflow, owner: Login, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lastro_promotion, "KEPT", 3)

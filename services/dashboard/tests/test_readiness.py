@@ -1,4 +1,4 @@
-"""`/health/ready` tells what a visitor would see, by drawing the pages."""
+"""`/health/ready` draws the pages and reports those that raise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ready(url: str, login: tuple[str, str] | None = None) -> httpx.Response:
 
 
 def copy_of_the_package(folder: Path, *broken: str) -> Path:
-    """A copy of the dashboard's package in which some files raise; the folder to import it from."""
+    """Copy the package, make some files raise, and return the folder to import it from."""
     package = folder / "source/dashboard"
     shutil.copytree(Path(dashboard.__file__).parent, package)
     for file in broken:
@@ -28,7 +28,7 @@ def copy_of_the_package(folder: Path, *broken: str) -> Path:
     return package.parent
 
 
-def test_every_page_is_drawn_with_a_login_and_the_form_without(
+def test_every_page_is_drawn_with_a_login_and_the_form_without_one(
     mlflow: MLflow, tmp_path: Path
 ) -> None:
     login = mlflow.create_user("prober")
@@ -45,7 +45,7 @@ def test_every_page_is_drawn_with_a_login_and_the_form_without(
     assert "Traceback" not in service.log.read_text()
 
 
-def test_a_page_that_raises_is_not_ready(mlflow: MLflow, tmp_path: Path) -> None:
+def test_a_dashboard_with_a_page_that_raises_is_not_ready(mlflow: MLflow, tmp_path: Path) -> None:
     login = mlflow.create_user("prober-of-faults")
     source = copy_of_the_package(tmp_path, "views/models.py")
     with running(tmp_path, mlflow.url, PYTHONPATH=str(source)) as service:
@@ -53,12 +53,12 @@ def test_a_page_that_raises_is_not_ready(mlflow: MLflow, tmp_path: Path) -> None
         assert (answer.status_code, answer.text.count("raises")) == (503, 1)
         assert "Not ready: Models raises" in answer.text
         assert "s3cret" not in answer.text
-        # Streamlit's own answer cannot tell.
+        # Streamlit's own health check does not notice.
         assert httpx.get(f"{service.url}/_stcore/health").text == "ok"
 
 
 @pytest.mark.parametrize("fault", ["raises", "cannot be compiled"])
-def test_a_start_page_that_raises_is_not_ready(fault: str, tmp_path: Path) -> None:
+def test_a_dashboard_with_a_broken_entry_script_is_not_ready(fault: str, tmp_path: Path) -> None:
     source = copy_of_the_package(tmp_path, *(["app.py"] if fault == "raises" else []))
     if fault != "raises":
         (source / "dashboard/app.py").write_text("def main(:\n")
@@ -66,8 +66,8 @@ def test_a_start_page_that_raises_is_not_ready(fault: str, tmp_path: Path) -> No
         assert ready(service.url).status_code == 503
 
 
-def test_a_dashboard_is_ready_while_mlflow_is_away_and_says_so(tmp_path: Path) -> None:
+def test_a_dashboard_is_ready_while_mlflow_is_unavailable(tmp_path: Path) -> None:
     with running(tmp_path, "http://127.0.0.1:9") as service:
         answer = ready(service.url, ("admin", "a password"))
         assert answer.status_code == 200
-        assert "no other page was checked. MLflow is away" in answer.text
+        assert "no other page was checked. MLflow is unavailable" in answer.text

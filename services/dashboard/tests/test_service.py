@@ -1,4 +1,4 @@
-"""The program as it is run: `python -m dashboard` with the settings of its package."""
+"""The program as hosts run it: `python -m dashboard` with the package's settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import running
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The running dashboard's URL; its services need not answer for what is tested here."""
+    """The URL of a running dashboard; these tests need no other service."""
     with running(tmp_path_factory.mktemp("service"), "http://127.0.0.1:9") as process:
         arguments = Path(f"/proc/{process.process.pid}/cmdline").read_text()
         assert "secret" not in arguments and "key-of" not in arguments
@@ -23,14 +23,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert "Traceback" not in process.log.read_text()
 
 
-def test_health_answers(service: str) -> None:
+def test_streamlit_s_health_check_answers(service: str) -> None:
     assert httpx.get(f"{service}/_stcore/health").text == "ok"
 
 
 @pytest.mark.parametrize(
     ("origin", "status"), [(None, 101), ("same", 101), ("https://evil.example", 403)]
 )
-def test_only_its_own_pages_may_open_the_socket(
+def test_only_the_dashboard_s_own_pages_can_open_the_websocket(
     service: str, origin: str | None, status: int
 ) -> None:
     headers = {
@@ -46,7 +46,7 @@ def test_only_its_own_pages_may_open_the_socket(
 
 
 def test_the_package_s_streamlit_settings_are_in_force() -> None:
-    """Streamlit reads `.streamlit/config.toml` beside the script."""
+    """Streamlit reads `.streamlit/config.toml` next to the script."""
     script = (
         "from pathlib import Path; import dashboard; from streamlit import config;"
         "config._main_script_path = str(Path(dashboard.__file__).with_name('app.py'));"

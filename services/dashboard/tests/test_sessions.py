@@ -1,4 +1,4 @@
-"""Several visitors at once: each client speaks with its own login, and only with that."""
+"""Concurrent visitors: each client uses only its own login."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_runs_are_read_page_by_page(mlflow: MLflow) -> None:
     client.close()
 
 
-def test_what_hangs_holds_a_page_once_and_all_services_at_the_same_time(
+def test_a_page_waits_once_and_in_parallel_for_services_that_hang(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every service takes the connection and never answers."""
+    """Every service accepts the connection and never answers."""
     monkeypatch.setattr(session, "WAIT_SECONDS", WAIT_SECONDS)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -71,7 +71,7 @@ def test_what_hangs_holds_a_page_once_and_all_services_at_the_same_time(
         with pytest.raises(Slow):
             board.registered_models(visit)
         taken = time.monotonic() - begin
-        # One after the other, the five would take as many times as long.
+        # Five waits in sequence would take five times as long.
         assert WAIT_SECONDS <= taken < 3 * WAIT_SECONDS
         begin = time.monotonic()
         visit.begin()
@@ -82,7 +82,7 @@ def test_what_hangs_holds_a_page_once_and_all_services_at_the_same_time(
 
 
 class _Dripping(BaseHTTPRequestHandler):
-    """Sends a byte now and then, and never the last one."""
+    """Sends a byte now and then, but never the last one."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -97,18 +97,18 @@ class _Dripping(BaseHTTPRequestHandler):
         pass
 
 
-def test_an_answer_that_drips_is_given_up() -> None:
+def test_a_slow_and_endless_answer_times_out() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Dripping) as server, serving_requests(server):
         server.daemon_threads = True
         client = services.open_client(f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(Slow, match=r"did not answer within 0\.3 s"):
             services.ask(client, "MLflow", "GET", "x", 0.3)
-        with pytest.raises(Refused, match="larger than 0 MiB"):
+        with pytest.raises(Refused, match="limit of 0 MiB"):
             services.fetch(client, "MLflow", "x", 10)
         client.close()
 
 
-def test_another_s_run_is_refused(mlflow: MLflow) -> None:
+def test_the_run_of_another_user_is_refused(mlflow: MLflow) -> None:
     owner, other = mlflow.create_user("owner"), mlflow.create_user("other")
     run = mlflow.create_run(owner, mlflow.create_experiment(owner, "own"), "r", {"m": [1.0]})
     client = Tracking(mlflow.url, *other)

@@ -1,4 +1,4 @@
-"""Signing in: nothing is shown before, and a login is only ever the visitor's own."""
+"""Sign-in: nothing is shown before it, and a visitor gets only their own login."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dashboard.signin import throttle
 App = Callable[..., AppTest]
 
 
-def test_nothing_but_the_form_is_shown_before_signing_in(app: App, gate: Gate) -> None:
+def test_only_the_form_is_shown_before_the_sign_in(app: App, gate: Gate) -> None:
     at = app()
     assert [field.label for field in at.text_input] == ["Username", "Password"]
     assert not at.title and not at.dataframe and not at.metric and not at.sidebar.button
@@ -21,7 +21,7 @@ def test_nothing_but_the_form_is_shown_before_signing_in(app: App, gate: Gate) -
 
 
 @pytest.mark.parametrize("page", ["overview", "models", "try_it", "drift", "pipelines"])
-def test_a_page_s_address_leads_to_the_form_and_then_to_the_page(
+def test_the_address_of_a_page_leads_to_the_form_and_then_to_the_page(
     app: App, gate: Gate, page: str
 ) -> None:
     at = go(app(), page)
@@ -30,14 +30,14 @@ def test_a_page_s_address_leads_to_the_form_and_then_to_the_page(
     assert sign_in(at, *ADMIN).title[0].value == page.replace("_", " ").capitalize()
 
 
-def test_right_login_opens_the_overview(app: App) -> None:
+def test_a_correct_login_opens_the_overview(app: App) -> None:
     at = app(ADMIN)
     assert at.title[0].value == "Overview"
     assert "Signed in as **admin**" in shown(at)
     assert not at.exception
 
 
-def test_wrong_password_is_refused(app: App) -> None:
+def test_a_wrong_password_is_refused(app: App) -> None:
     at = sign_in(app(), ADMIN[0], "wrong-password")
     assert at.error[0].value == "Wrong username or password\\."
     assert not at.title
@@ -48,10 +48,10 @@ def test_wrong_password_is_refused(app: App) -> None:
     [
         ("", "x", "Enter your MLflow username"),
         ("admin", "", "Enter your MLflow username"),
-        ("a:b", "x", "cannot hold a colon"),
+        ("a:b", "x", "cannot contain a colon"),
     ],
 )
-def test_unusable_input_never_reaches_mlflow(
+def test_invalid_input_never_reaches_mlflow(
     app: App, gate: Gate, username: str, password: str, message: str
 ) -> None:
     at = sign_in(app(), username, password)
@@ -59,22 +59,26 @@ def test_unusable_input_never_reaches_mlflow(
     assert gate.seen == 0
 
 
-def test_mlflow_away_is_said_and_does_not_count_as_a_failed_attempt(app: App, gate: Gate) -> None:
+def test_an_attempt_while_mlflow_is_unavailable_does_not_count_as_failed(
+    app: App, gate: Gate
+) -> None:
     gate.open = False
     at = app()
     for _ in range(5):
         at = sign_in(at, *ADMIN)
-        assert "MLflow is away" in shown(at)
+        assert "MLflow is unavailable" in shown(at)
     gate.open = True
     assert sign_in(at, *ADMIN).title[0].value == "Overview"
 
 
-def test_unreachable_mlflow_is_said(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_form_says_that_mlflow_cannot_be_reached(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     assert "MLflow cannot be reached" in shown(app(ADMIN))
 
 
-def test_an_mlflow_without_logins_lets_nobody_in(
+def test_an_mlflow_without_authentication_lets_nobody_in(
     app: App, model_api: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", model_api.url)  # answers 404 or 401, checks nothing
@@ -82,10 +86,10 @@ def test_an_mlflow_without_logins_lets_nobody_in(
     assert not at.title and at.error
 
 
-def test_failed_attempts_make_the_name_wait_in_every_session(
+def test_failed_attempts_block_the_name_in_every_session(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It stands still: however long an attempt takes here, the wait is not over.
+    # The clock is stopped, so that the wait does not end during a slow attempt.
     monkeypatch.setattr(throttle(), "_clock", lambda: 0.0)
     for _ in range(3):
         at = sign_in(app(), ADMIN[0], "wrong-password")
@@ -95,7 +99,7 @@ def test_failed_attempts_make_the_name_wait_in_every_session(
     assert sign_in(at, *ADMIN).title
 
 
-def test_signing_out_forgets_everything(app: App) -> None:
+def test_signing_out_removes_the_session_and_the_password(app: App) -> None:
     at = app(ADMIN)
     assert at.session_state["lastro_session"]
     at = at.button(key="sign_out").click().run()
@@ -104,7 +108,7 @@ def test_signing_out_forgets_everything(app: App) -> None:
     assert "lastro_session" not in kept and ADMIN[1] not in kept
 
 
-def test_the_password_is_not_kept_as_readable_state(app: App) -> None:
+def test_the_session_state_does_not_show_the_password(app: App) -> None:
     at = app(ADMIN)
     assert ADMIN[1] not in repr(at.session_state.to_dict())
     assert ADMIN[1] not in shown(at)

@@ -1,4 +1,4 @@
-"""A slow service is not an empty one: each page says so, shows the rest, and the answer later."""
+"""With a slow service, each page says so, shows the rest, and shows the answer later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conftest import ADMIN, Airflow, Gate, ModelApi, World, go, shown, sign_in
 from streamlit.testing.v1 import AppTest
 
 from dashboard import board, session
-from dashboard.services import Away, Slow
+from dashboard.services import Slow, Unavailable
 from dashboard.session import AT_ONCE, PAUSE_SECONDS, Session, State
 from dashboard.settings import Settings
 
@@ -23,12 +23,12 @@ NOTHING = ("No registered models", "No runs", "No experiments", "No model serves
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages wait as briefly as they can: what is held below is late, on any machine."""
+    """Make pages wait so briefly that a held answer is late on any machine."""
     monkeypatch.setattr(session, "WAIT_SECONDS", 0.2)
 
 
 class Held:
-    """A load that answers when it is let go."""
+    """A load that answers when it is released."""
 
     def __init__(self, answer: object = "answer") -> None:
         self.go, self.answer, self.asked = threading.Event(), answer, 0
@@ -42,19 +42,19 @@ class Held:
 
 
 def bare() -> Session:
-    """A session whose clients are never asked."""
+    """A session without clients."""
     return Session("x", Settings("http://a", "http://b", "key"), None, ())
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Wait for something that another thread does."""
+    """Wait for a condition that another thread fulfils."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def test_an_answer_that_comes_late_is_shown_by_the_next_run(impatient: None) -> None:
+def test_the_next_run_shows_a_late_answer(impatient: None) -> None:
     visit, load = bare(), Held()
     visit.begin()
     with pytest.raises(Slow, match="MLflow is slow: no answer for 0 s"):
@@ -63,18 +63,16 @@ def test_an_answer_that_comes_late_is_shown_by_the_next_run(impatient: None) -> 
     visit.begin()
     with pytest.raises(Slow):
         visit.read("MLflow", "k", load)
-    assert load.asked == 1, "the request under way was sent again"
+    assert load.asked == 1, "the running request was sent again"
     load.go.set()
     wait_for(visit.has_news)
     visit.begin()
     assert visit.read("MLflow", "k", load) == "answer" and load.asked == 1
-    assert visit.state("MLflow") is State.SLOW, "it answered, and took longer than a page waits"
+    assert visit.state("MLflow") is State.SLOW, "the answer took longer than a page waits"
 
 
-@pytest.mark.parametrize("error", [Away("MLflow is gone."), ValueError("not a number")])
-def test_a_failure_that_comes_late_is_told_by_the_next_run(
-    impatient: None, error: Exception
-) -> None:
+@pytest.mark.parametrize("error", [Unavailable("MLflow is gone."), ValueError("not a number")])
+def test_the_next_run_raises_a_late_error(impatient: None, error: Exception) -> None:
     visit, load = bare(), Held(error)
     visit.begin()
     with pytest.raises(Slow):
@@ -87,7 +85,7 @@ def test_a_failure_that_comes_late_is_told_by_the_next_run(
     assert load.asked == 1
 
 
-def test_one_slow_service_takes_no_time_from_the_others(impatient: None) -> None:
+def test_a_slow_service_does_not_delay_the_others(impatient: None) -> None:
     visit, slow = bare(), [Held() for _ in range(3 * AT_ONCE)]
     visit.begin()
     visit.prefetch(("MLflow", i, load) for i, load in enumerate(slow))
@@ -96,12 +94,14 @@ def test_one_slow_service_takes_no_time_from_the_others(impatient: None) -> None
             visit.read("MLflow", i, load)
     assert visit.read("Airflow", "k", lambda: "at once", seconds=60) == "at once"
     assert visit.state("Airflow") is State.HEALTHY
-    assert sum(load.asked for load in slow) == AT_ONCE, "a slow service is asked ever more at once"
+    assert sum(load.asked for load in slow) == AT_ONCE, (
+        "too many concurrent requests to a slow service"
+    )
     for load in slow:
         load.go.set()
 
 
-def test_an_answer_of_a_closed_tab_is_not_kept(impatient: None) -> None:
+def test_an_answer_for_a_closed_tab_is_not_kept(impatient: None) -> None:
     visit, load = bare(), Held()
     visit.begin()
     with pytest.raises(Slow):
@@ -112,23 +112,23 @@ def test_an_answer_of_a_closed_tab_is_not_kept(impatient: None) -> None:
     assert session.ANSWERS.get(visit.key, ("MLflow", "k")) is None
 
 
-def test_a_service_that_was_away_is_away_until_it_answers() -> None:
+def test_a_service_stays_unavailable_until_it_answers() -> None:
     now = [0.0]
     visit = bare()
     visit.clock = lambda: now[0]
 
     def fail() -> None:
-        raise Away("gone")
+        raise Unavailable("gone")
 
-    with pytest.raises(Away):
+    with pytest.raises(Unavailable):
         visit.read("MLflow", "k", fail)
     now[0] += PAUSE_SECONDS + 1
-    assert visit.state("MLflow") is State.AWAY
+    assert visit.state("MLflow") is State.UNAVAILABLE
     assert visit.read("MLflow", "k", lambda: 1) == 1 and visit.state("MLflow") is State.HEALTHY
 
 
 @pytest.mark.parametrize("page", ["overview", "experiments", "models", "try_it", "drift"])
-def test_a_page_of_a_slow_mlflow_says_so_and_then_shows_all(
+def test_a_page_says_that_mlflow_is_slow_and_later_shows_everything(
     app: App,
     gate: Gate,
     world: World,
@@ -140,7 +140,7 @@ def test_a_page_of_a_slow_mlflow_says_so_and_then_shows_all(
     at = go(app(world.alice), page)
     full = len(at.dataframe), len(at.selectbox)
     with held_back(gate, monkeypatch):
-        # A tab that has loaded nothing yet.
+        # A tab without loaded answers.
         at = fresh(app, at, page)
         text = shown(at)
         assert "Still loading" in text and "MLflow is slow" in text
@@ -149,16 +149,16 @@ def test_a_page_of_a_slow_mlflow_says_so_and_then_shows_all(
         assert any(button.label == "Try again" for button in at.button)
     visit = at.session_state["lastro_session"]
     wait_for(lambda: not visit._pending)
-    for _ in range(3):  # Some questions follow from answers.
+    for _ in range(3):  # Some requests depend on earlier answers.
         at = at.run()
         wait_for(lambda: not visit._pending)
     assert "Still loading" not in shown(at) and (len(at.dataframe), len(at.selectbox)) == full
 
 
-def test_the_cards_tell_what_the_rest_of_the_page_met(
+def test_the_cards_show_the_same_state_as_the_rest_of_the_page(
     app: App, gate: Gate, world: World, serving: ModelApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lists of models and experiments come at once, the runs do not."""
+    """The lists of models and experiments arrive immediately, the runs do not."""
     at = app(world.alice)
     with held_back(gate, monkeypatch, "runs/search"):
         at = fresh(app, at, "overview")
@@ -168,7 +168,7 @@ def test_the_cards_tell_what_the_rest_of_the_page_met(
 
 
 @pytest.mark.parametrize("page", ["overview", "pipelines"])
-def test_a_slow_airflow_is_said_to_be_slow(
+def test_a_slow_airflow_is_not_shown_as_unavailable(
     app: App,
     world: World,
     serving: ModelApi,
@@ -191,7 +191,7 @@ def test_a_slow_airflow_is_said_to_be_slow(
     text = shown(at)
     go_on.set()
     assert "Airflow is slow" in text and "No pipeline has run yet" not in text
-    assert "**Away**" not in text
+    assert "**Unavailable**" not in text
 
 
 def test_kept_answers_are_shown_while_mlflow_is_slow(
@@ -205,7 +205,7 @@ def test_kept_answers_are_shown_while_mlflow_is_slow(
         assert "**Slow**" in shown(at) and "**Healthy**" not in shown(at)
 
 
-def test_a_slow_mlflow_is_not_a_wrong_password(
+def test_a_slow_mlflow_is_not_reported_as_a_wrong_password(
     app: App, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(board.tracking, "PATIENCE_SECONDS", 0.2)
@@ -216,7 +216,7 @@ def test_a_slow_mlflow_is_not_a_wrong_password(
 
 @contextmanager
 def held_back(gate: Gate, monkeypatch: pytest.MonkeyPatch, part: str = "") -> Iterator[None]:
-    """Have MLflow hold back requests with `part` in their path; pages wait half a second."""
+    """Hold back requests to MLflow with `part` in their path; pages wait half a second."""
     gate.held = part
     gate.go_on.clear()
     monkeypatch.setattr(session, "WAIT_SECONDS", 0.5)
@@ -227,7 +227,7 @@ def held_back(gate: Gate, monkeypatch: pytest.MonkeyPatch, part: str = "") -> It
 
 
 def fresh(app: App, at: AppTest, page: str) -> AppTest:
-    """The page as a tab of the same visitor that has loaded nothing."""
+    """Open the page again as a tab without loaded answers."""
     visit = at.session_state["lastro_session"]
     visit.release()
     visit.begin()

@@ -1,4 +1,4 @@
-"""The parts that need no page: settings, throttle, input rows, escaping."""
+"""Parts that need no page: settings, throttle, input rows, escaping."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ def test_settings_have_safe_defaults() -> None:
         ("DASHBOARD_LOGIN_IDLE_HOURS", "a day", "up to 168"),
     ],
 )
-def test_a_bad_setting_is_named_with_its_fix(name: str, value: str, fix: str) -> None:
+def test_the_error_names_an_invalid_setting_and_its_fix(name: str, value: str, fix: str) -> None:
     with pytest.raises(SettingsError, match=name) as caught:
         Settings.from_env(ENV | {name: value})
     assert fix in str(caught.value) and "user:pw" not in str(caught.value)
 
 
-def test_an_airflow_login_needs_its_password() -> None:
+def test_an_airflow_username_without_a_password_is_rejected() -> None:
     login = {"AIRFLOW_API_USERNAME": "dashboard"}
     with pytest.raises(SettingsError, match="AIRFLOW_API_PASSWORD is not set"):
         Settings.from_env(ENV | login)
     assert "hush" not in repr(Settings.from_env(ENV | login | {"AIRFLOW_API_PASSWORD": "hush"}))
 
 
-def test_the_program_refuses_to_start_with_a_bad_setting() -> None:
+def test_the_program_does_not_start_with_an_invalid_setting() -> None:
     env = {key: value for key, value in os.environ.items() if key not in ENV}
     result = subprocess.run(
         [sys.executable, "-m", "dashboard"], env=env, capture_output=True, text=True, timeout=30
@@ -77,7 +77,7 @@ def test_the_program_refuses_to_start_with_a_bad_setting() -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_throttle_waits_longer_with_each_failure_up_to_a_limit() -> None:
+def test_the_throttle_waits_longer_after_each_failure_up_to_a_limit() -> None:
     clock = Clock()
     throttle = Throttle(clock)
     waits = []
@@ -90,7 +90,7 @@ def test_throttle_waits_longer_with_each_failure_up_to_a_limit() -> None:
     assert throttle.admit("someone-else") == 0
 
 
-def test_throttle_counts_attempts_under_way_and_forgets_after_success() -> None:
+def test_the_throttle_counts_running_attempts_and_resets_after_a_success() -> None:
     clock = Clock()
     throttle = Throttle(clock)
     assert [throttle.admit("eve") > 0 for _ in range(5)] == [False, False, False, True, True]
@@ -98,14 +98,14 @@ def test_throttle_counts_attempts_under_way_and_forgets_after_success() -> None:
     assert throttle.admit("eve") == 0
 
 
-def test_throttle_does_not_grow_without_end() -> None:
+def test_the_number_of_throttled_names_is_bounded() -> None:
     throttle = Throttle(Clock())
     for i in range(REMEMBERED_NAMES + 10):
         throttle.admit(f"name-{i}")
     assert len(throttle._failures) == REMEMBERED_NAMES
 
 
-def test_rows_leave_out_empty_optional_fields() -> None:
+def test_rows_omit_empty_optional_fields() -> None:
     fields = [
         Field("a", "double", True),
         Field("b", "long", False),
@@ -137,7 +137,7 @@ def test_rows_leave_out_empty_optional_fields() -> None:
         ("any", '"text"', "text"),
     ],
 )
-def test_what_is_entered_is_sent_exactly(kind: str, text: str, value: object) -> None:
+def test_an_entered_value_is_sent_exactly(kind: str, text: str, value: object) -> None:
     row, problems = to_row([Field("x", kind, True)], {"x": text}, {"x": None})
     assert not problems and repr(row["x"]) == repr(value)
 
@@ -156,12 +156,12 @@ def test_what_is_entered_is_sent_exactly(kind: str, text: str, value: object) ->
         ("map", "", "Enter a value"),
     ],
 )
-def test_what_cannot_be_sent_is_told_with_its_fix(kind: str, text: str, fix: str) -> None:
+def test_the_error_of_an_invalid_value_says_what_to_enter(kind: str, text: str, fix: str) -> None:
     row, problems = to_row([Field("x", kind, True)], {"x": text})
     assert not row and fix in problems["x"]
 
 
-def test_choices_that_are_equal_to_python_are_told_apart() -> None:
+def test_choices_that_python_treats_as_equal_stay_distinct() -> None:
     field = Field("x", "long", True, (0, 1))
     assert options(field, True) == [True, 0, 1]
     assert to_row([field], {"x": 1}, {"x": True}) == ({"x": 1}, {})
@@ -173,13 +173,13 @@ def test_unknown_types_are_entered_as_text() -> None:
     assert Field("x", "float", True).kind is Kind.NUMBER
 
 
-def test_escaping_leaves_no_markdown() -> None:
+def test_escaped_text_is_not_rendered_as_markdown() -> None:
     assert plain("![a](b) **c** :red[d] $e$ <f>") == (
         r"\!\[a\]\(b\) \*\*c\*\* \:red\[d\] \$e\$ \<f\>"
     )
 
 
-def test_times_and_numbers_read_well() -> None:
+def test_times_and_numbers_are_rounded_for_reading() -> None:
     now = datetime(2026, 1, 10, tzinfo=UTC)
     assert ago(None) == "-"
     assert ago(now - timedelta(seconds=5), now) == "just now"
@@ -189,7 +189,7 @@ def test_times_and_numbers_read_well() -> None:
     assert number(0.123456) == "0.1235" and number(float("nan")) == "nan"
 
 
-def test_links_are_quoted_and_need_a_public_address() -> None:
+def test_links_are_quoted_and_omitted_without_a_public_address() -> None:
     settings = Settings.from_env(ENV | {"MLFLOW_PUBLIC_URL": "https://m.example.com/"})
     assert run_link(settings, "1", "ab") == "https://m.example.com/#/experiments/1/runs/ab"
     assert version_link(settings, "a/b", "2") == "https://m.example.com/#/models/a%2Fb/versions/2"

@@ -1,4 +1,4 @@
-"""A visitor's browser as far as the server can tell: Streamlit's protocol over a real websocket."""
+"""A stand-in for a visitor's browser: Streamlit's protocol over a real websocket."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.sync.client import ClientConnection, connect
 
 PATIENCE = 120.0
-"""Seconds that a test waits for a message; the limit only ends what hangs."""
+"""Seconds that a test waits for a message; the limit only ends a test that hangs."""
 
 
 @dataclass
 class Tab:
-    """One tab of a browser, on the dashboard at `url`; `cookies` are the browser's."""
+    """A browser tab with the dashboard at `url`; `cookies` belong to the browser."""
 
     url: str
     cookies: httpx.Cookies
     elements: dict[tuple[int, ...], Element] = field(default_factory=dict)
     seen: list[dict[tuple[int, ...], Element]] = field(default_factory=list)
-    """What was on the page after each message of the last run."""
+    """The elements of the page after each message of the last run."""
     _drawn: set[tuple[int, ...]] = field(default_factory=set)
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _socket: ClientConnection | None = None
@@ -54,7 +54,7 @@ class Tab:
         self._open.close()
 
     def run(self, *states: WidgetState, page: str = "") -> None:
-        """Run the page with these widgets' states, and take in all that it draws."""
+        """Run the page with these states of widgets, and collect its elements."""
         message = BackMsg()
         message.rerun_script.page_name = page
         message.rerun_script.widget_states.widgets.extend(states)
@@ -68,16 +68,16 @@ class Tab:
                 self._drawn = set()
             if kind == "delta":
                 self._draw(tuple(answer.metadata.delta_path), answer)
-            # A page that begins again has not been drawn yet.
+            # A page that runs again is not drawn yet.
             again = answer.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
             if kind == "script_finished" and not again:
-                # Like the browser: what this run has not drawn goes at its end.
+                # Like a browser, remove elements that this run has not drawn.
                 self.elements = {p: self.elements[p] for p in self.elements if p in self._drawn}
                 return
 
     def _draw(self, path: tuple[int, ...], message: ForwardMsg) -> None:
         if message.delta.WhichOneof("type") == "new_element":
-            # An element takes the place of a block and of all in it.
+            # An element replaces a block with all its elements.
             for old in [p for p in self.elements if p[: len(path)] == path]:
                 del self.elements[old]
             self.elements[path] = message.delta.new_element
@@ -105,7 +105,7 @@ class Tab:
         self.run(WidgetState(id=self.find("button", label).id, trigger_value=True))
 
     def ticket(self) -> str | None:
-        """The ticket in the script that this page's browser would run."""
+        """The ticket in the script that a browser would run on this page."""
         for element in self.elements.values():
             if element.WhichOneof("type") == "html":
                 (body,) = re.findall(r'body: (".*")\}\)', element.html.body)
@@ -121,7 +121,7 @@ class Tab:
         return answer
 
     def text(self) -> str:
-        """All that can be read on the page."""
+        """All text on the page."""
         parts = []
         for element in self.elements.values():
             kind = element.WhichOneof("type")

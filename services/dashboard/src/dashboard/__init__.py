@@ -1,1 +1,1 @@
-"""Lastro's dashboard: registered models, experiments, and what serves right now."""
+"""Lastro's dashboard: registered models, experiments and the serving versions."""

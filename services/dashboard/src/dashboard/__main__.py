@@ -11,9 +11,9 @@ from dashboard.settings import Settings, SettingsError
 
 
 def main() -> None:
-    """Serve until the process is stopped; exit with status 2 when a setting is wrong.
+    """Serve until the process is stopped; exit with status 2 if a setting is invalid.
 
-    With `--check`, end once the settings are checked.
+    With `--check`, exit after checking the settings.
     """
     try:
         settings = Settings.from_env()
@@ -24,14 +24,15 @@ def main() -> None:
         return
     if settings.cookie_secret:
         os.environ["STREAMLIT_SERVER_COOKIE_SECRET"] = settings.cookie_secret
-    # Not at the top: a wrong setting is told at once, and Streamlit takes seconds to import.
+    # Imported here because Streamlit takes seconds to import: an invalid setting is reported first.
     from streamlit.starlette import App
 
-    from dashboard import logins, readiness
+    from dashboard import login_cookie, readiness
 
-    # uvicorn shuts down cleanly and then raises the signal again: it would end as killed.
+    # Without this, uvicorn shuts down cleanly but then raises the signal again, and the process
+    # counts as killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    app = App(Path(__file__).with_name("app.py"), routes=[logins.route(), readiness.route()])
+    app = App(Path(__file__).with_name("app.py"), routes=[login_cookie.route(), readiness.route()])
     app.run(config={"server.address": settings.host, "server.port": settings.port})
 
 

@@ -1,26 +1,28 @@
-"""A small client for Airflow's REST API, with the dashboard's own read-only login."""
+"""A small client for Airflow's REST API, with the dashboard's read-only login."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote
 
-from dashboard.services import Away, SignInRefused, ask, open_client
+from dashboard.services import SignInRefused, Unavailable, ask, open_client
 from dashboard.settings import Settings
+from dashboard.untyped import JsonObject
 
 SERVICE = "Airflow"
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 RUNS = 60
-"""DAG runs read, newest first."""
+"""Number of DAG runs to read, newest first."""
 
 _TASKS = 100
 
 
 @dataclass(frozen=True)
 class DagRun:
-    """One run of a DAG; `state` is Airflow's word, `seconds` so far while it runs."""
+    """One run of a DAG; `state` is Airflow's name for it."""
 
     dag: str
     id: str
@@ -53,20 +55,20 @@ class Task:
 
 
 class Airflow:
-    """Airflow as the dashboard's user sees it.
+    """Airflow, read with the dashboard's login.
 
-    Every method may raise `Away` or `Refused` of `dashboard.services`.
+    Every method may raise `Unavailable` or `Refused` of `dashboard.services`.
     """
 
     def __init__(self, url: str, username: str | None, password: str | None) -> None:
-        """Nothing is sent yet; without a username only `health` can be asked."""
+        """Send nothing yet; without a username, only `health` works."""
         self._http = open_client(url)
         self._login = {"username": username, "password": password}
         self._token: str | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
-        """The client, None when the settings name no Airflow."""
+        """The client, or None if the settings have no Airflow URL."""
         if settings.airflow_api_url is None:
             return None
         return cls(settings.airflow_api_url, settings.airflow_username, settings.airflow_password)
@@ -76,7 +78,7 @@ class Airflow:
         self._http.close()
 
     def health(self) -> dict[str, str]:
-        """Status of each of `COMPONENTS`: `healthy`, `unhealthy` or `unknown`."""
+        """The status of each of `COMPONENTS`: `healthy`, `unhealthy` or `unknown`."""
         answer = ask(self._http, SERVICE, "GET", "api/v2/monitor/health")
         return {
             name: str((answer.get(name) or {}).get("status") or "unknown") for name in COMPONENTS
@@ -84,11 +86,7 @@ class Airflow:
 
     def dag_runs(self) -> list[DagRun]:
         """The newest `RUNS` runs of all DAGs, newest first."""
-        answer = self._ask(
-            "GET",
-            "api/v2/dags/~/dagRuns",
-            params={"limit": RUNS, "order_by": "-run_after"},
-        )
+        answer = self._ask("api/v2/dags/~/dagRuns", {"limit": RUNS, "order_by": "-run_after"})
         return [
             DagRun(
                 dag=item["dag_id"],
@@ -103,9 +101,9 @@ class Airflow:
         ]
 
     def tasks(self, dag: str, run: str) -> list[Task]:
-        """The tasks of a run, in the order in which they started; those that have not, last."""
+        """The tasks of a run in the order of their start; tasks that have not started come last."""
         path = f"api/v2/dags/{quote(dag, safe='')}/dagRuns/{quote(run, safe='')}/taskInstances"
-        answer = self._ask("GET", path, params={"limit": _TASKS})
+        answer = self._ask(path, {"limit": _TASKS})
         tasks = [
             Task(
                 name=_task_name(item),
@@ -118,17 +116,18 @@ class Airflow:
         ]
         return sorted(tasks, key=lambda task: (task.started is None, task.started, task.name))
 
-    def _ask(self, method: str, path: str, **options: Any) -> Any:
-        # A token ends by itself, or with Airflow's secret: one new login, then it is a refusal.
+    def _ask(self, path: str, params: Mapping[str, object]) -> JsonObject:
+        # A token expires, or becomes invalid with a new secret of Airflow. Log in again once; if
+        # Airflow rejects the new token as well, it is an error.
         for fresh in (self._token is None, True):
             if fresh:
                 self._log_in()
             try:
                 headers = {"Authorization": f"Bearer {self._token}"}
-                return ask(self._http, SERVICE, method, path, headers=headers, **options)
+                return ask(self._http, SERVICE, "GET", path, headers=headers, params=params)
             except SignInRefused:
                 self._token = None
-        raise Away(f"{SERVICE} does not accept the token it gave.")
+        raise Unavailable(f"{SERVICE} rejects the token that it has just issued.")
 
     def _log_in(self) -> None:
         try:
@@ -136,13 +135,13 @@ class Airflow:
                 "access_token"
             ]
         except SignInRefused:
-            raise Away(
-                f"{SERVICE} does not accept the dashboard's login: check AIRFLOW_API_USERNAME "
+            raise Unavailable(
+                f"{SERVICE} rejects the dashboard's login: check AIRFLOW_API_USERNAME "
                 "and AIRFLOW_API_PASSWORD."
             ) from None
 
 
-def _task_name(item: dict[str, Any]) -> str:
+def _task_name(item: JsonObject) -> str:
     task: str = item["task_id"]
     if item["map_index"] < 0:
         return task

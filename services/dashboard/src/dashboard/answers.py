@@ -1,9 +1,9 @@
 """The answers that visitors' pages have loaded: one bounded store for the whole process.
 
-Not `st.cache_data(scope="session")`: an answer is shown past its time while its service is away,
-requests go on after the page is drawn, and nothing there limits all visitors together. What it does
-well is done the same way here: answers are kept pickled, so that their size is known to the byte
-and no page can change what another run of it will see.
+`st.cache_data(scope="session")` does not fit: here an expired answer is shown while its service is
+unavailable, requests continue after the page is drawn, and one limit covers all visitors. As there,
+answers are kept pickled, so their size is known to the byte and no run of a page can change the
+answers that another run sees.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from datetime import UTC, datetime
 MIB = 1 << 20
 
 VISITOR_BYTES = 48 * MIB
-"""Kept for one visitor's tab at most."""
+"""Most bytes kept for one visitor's tab."""
 
 TOTAL_BYTES = 160 * MIB
-"""Kept for all of them together at most."""
+"""Most bytes kept for all tabs together."""
 
 KEPT_SECONDS = 1800.0
-"""How long an answer is kept at most, to be shown while its service is away."""
+"""Longest time that an answer is kept, to be shown while its service is unavailable."""
 
 MOST_ANSWERS = 5000
-"""Kept for all together at most, however small they are."""
+"""Most answers kept for all tabs together, whatever their size."""
 
 
 class TooLarge(Exception):
-    """The answer alone is larger than all that may be kept."""
+    """The answer alone exceeds the limit of the store."""
 
 
 @dataclass
 class Answer:
-    """An answer; `came` is when, in seconds of the store's clock, `at` the same as a time.
+    """An answer, received at `came` (in seconds of the store's clock) and `at` (as a time).
 
-    `fresh` is False when it is to be asked for again. `took` are the seconds it took to come.
+    `fresh` is False if the answer must be requested again. `took` is how many seconds the request
+    took.
     """
 
     pickled: bytes
@@ -55,23 +56,23 @@ class Answer:
 
 
 type Key = tuple[str, Hashable]
-"""A service, and what it was asked."""
+"""A service, and the request to it."""
 
 
 class Answers:
-    """Answers by visitor and key. The one used longest ago goes first, when room is needed."""
+    """Answers by visitor and key. If space is needed, the least recently used answer goes first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start empty; `clock` gives seconds."""
+        """Start empty; `clock` returns seconds."""
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, Key], Answer] = OrderedDict()
         self._next_sweep = float("-inf")
         self._bytes: Counter[str] = Counter()
-        """Visitor -> bytes kept for them."""
+        """Visitor -> bytes kept for that visitor."""
 
     def __len__(self) -> int:
-        """How many answers are kept."""
+        """The number of answers kept."""
         return len(self._kept)
 
     @property
@@ -80,7 +81,7 @@ class Answers:
         return self._bytes.total()
 
     def get(self, visitor: str, key: Key) -> Answer | None:
-        """The kept answer, None where there is none any more."""
+        """The kept answer, or None if there is none or it has expired."""
         with self._lock:
             self._forget_old()
             if answer := self._kept.get((visitor, key)):
@@ -88,13 +89,13 @@ class Answers:
             return answer
 
     def put(self, visitor: str, key: Key, value: object, took: float = 0.0) -> None:
-        """Keep an answer that has just come, and make room for it.
+        """Keep a new answer, and make room for it.
 
         Args:
-            visitor: whose it is; nobody else gets it.
-            key: what was asked.
+            visitor: the owner; no other visitor gets the answer.
+            key: the service and the request.
             value: the answer; it must be picklable.
-            took: seconds from the question to the answer.
+            took: seconds from the request to the answer.
 
         Raises:
             TooLarge: the answer alone exceeds `TOTAL_BYTES`.
@@ -105,7 +106,7 @@ class Answers:
         with self._lock:
             self._remove((visitor, key))
             self._forget_old()
-            # An answer larger than a visitor's share replaces all others of theirs.
+            # An answer larger than a visitor's share replaces all other answers of that visitor.
             while self._bytes[visitor] and self._bytes[visitor] + len(pickled) > VISITOR_BYTES:
                 self._remove(next(found for found in self._kept if found[0] == visitor))
             while self._kept and (
@@ -116,7 +117,7 @@ class Answers:
             self._bytes[visitor] += len(pickled)
 
     def expire(self, visitor: str, service: str | None = None) -> None:
-        """Let a visitor's answers, of one service or of all, be asked for again.
+        """Mark a visitor's answers, from one service or from all, to be requested again.
 
         Keys are tuples that begin with the service.
         """
@@ -126,7 +127,7 @@ class Answers:
                     answer.fresh = False
 
     def forget(self, visitor: str) -> None:
-        """Drop everything that is kept for a visitor."""
+        """Drop all answers of a visitor."""
         with self._lock:
             for found in [found for found in self._kept if found[0] == visitor]:
                 self._remove(found)

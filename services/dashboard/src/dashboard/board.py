@@ -1,64 +1,46 @@
-"""What the pages read, through the visitor's session."""
+"""The data that the pages read, through the visitor's session."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import overload
+from dataclasses import dataclass
+from datetime import datetime
 
 import pandas as pd
 
 from dashboard import airflow, prediction_log, tracking
 from dashboard.airflow import DagRun, Task
-from dashboard.prediction_log import PredictionLog, Sample
-from dashboard.services import Away, Refused, ServiceError, SignInRefused, Slow
+from dashboard.prediction_log import Sample
+from dashboard.services import Refused, ServiceError, SignInRefused, Unavailable
 from dashboard.serving import SERVICE as MODEL_API
 from dashboard.serving import Held, ModelApi, ServedModel
-from dashboard.session import WAIT_SECONDS, Load, Session, State
+from dashboard.session import Load, Session
 from dashboard.tracking import Experiment, ModelVersion, RegisteredModel, Run, RunPage
 
 MLFLOW = tracking.SERVICE
 RECENT_RUNS = 8
-LATE = timedelta(minutes=1)
-"""The model API asks MLflow every few seconds."""
-
 REFERENCE = "reference/reference.parquet"
 REFERENCE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What the model API serves to this visitor, or in `problem` why that is unknown."""
+    """The models that the model API serves to this visitor; `problem` says why they are unknown."""
 
     models: Mapping[str, ServedModel]
     registry_error: str | None = None
     problem: ServiceError | None = None
 
 
-@dataclass(frozen=True)
-class Health:
-    """A service's state in a word, where there is more to say a line, and its parts' states.
-
-    `good` is None where there is nothing to judge, or where the service is slow.
-    """
-
-    name: str
-    state: str
-    good: bool | None
-    note: str = ""
-    parts: Mapping[str, bool] = field(default_factory=dict)
-
-
 def prepare(session: Session) -> None:
-    """Ask every service at the same time for what nearly every page shows first."""
+    """Request in parallel, from every service, the data that nearly every page shows first."""
     session.prefetch(
         [
             _login(session),
             (MLFLOW, "models", session.tracking.registered_models),
             (MLFLOW, "experiments", session.tracking.experiments),
-            *(_held(api, session) for api in session.apis),
+            *(loaded_models(api, session) for api in session.apis),
         ]
     )
 
@@ -66,18 +48,18 @@ def prepare(session: Session) -> None:
 def check_login(session: Session) -> None:
     """Have MLflow confirm the login, so that a changed password ends it on every page.
 
-    While MLflow cannot say, the login holds: MLflow has accepted it before.
+    While MLflow is unavailable, the login stays valid, because MLflow accepted it before.
 
     Raises:
-        SignInRefused: MLflow no longer accepts it.
-        Refused: MLflow no longer asks for logins at all.
+        SignInRefused: MLflow no longer accepts the login.
+        Refused: MLflow no longer requires logins.
     """
-    with suppress(Away):
+    with suppress(Unavailable):
         session.read(*_login(session))
 
 
 def experiments(session: Session) -> list[Experiment]:
-    """Experiments, the one updated last first."""
+    """Experiments, the most recently updated first."""
     return session.read(MLFLOW, "experiments", session.tracking.experiments)
 
 
@@ -107,7 +89,7 @@ def run(session: Session, run_id: str) -> Run:
 
 
 def known_runs(session: Session, run_ids: Iterable[str | None]) -> dict[str, Run]:
-    """The runs of these that exist and that the visitor may read, asked for at the same time."""
+    """Those of the runs that exist and that the visitor may read, requested in parallel."""
     ids = list(dict.fromkeys(run_id for run_id in run_ids if run_id))
     session.prefetch(_run(session, run_id) for run_id in ids)
     found = {}
@@ -141,15 +123,15 @@ def versions(session: Session, model: str) -> list[ModelVersion]:
 
 
 def prepare_versions(session: Session, models: Iterable[str]) -> None:
-    """Ask for the versions of several models at the same time."""
+    """Request the versions of several models in parallel."""
     session.prefetch(_versions(session, model) for model in models)
 
 
 def serving(session: Session) -> Serving:
-    """What serves, limited to the registered models this visitor may see in MLflow."""
+    """The serving versions of the registered models that this visitor may see in MLflow."""
     try:
         visible = {model.name for model in registered_models(session)}
-        held = session.read(*_held(session.apis[0], session))
+        held = session.read(*loaded_models(session.apis[0], session))
     except SignInRefused:
         raise
     except ServiceError as error:
@@ -158,47 +140,8 @@ def serving(session: Session) -> Serving:
     return Serving(models, held.registry_error)
 
 
-def health(session: Session) -> list[Health]:
-    """Every service's state; asks those that have not been asked, at the same time."""
-    loads: list[Load[object]] = [_held(api, session) for api in session.apis]
-    loads += [_ready(api, session) for api in session.apis]
-    if session.airflow:
-        loads.append((airflow.SERVICE, "health", session.airflow.health))
-    session.prefetch(loads)
-    return [
-        _mlflow_health(session),
-        _airflow_health(session),
-        *(_api_health(session, api) for api in session.apis),
-    ]
-
-
-def log_health(
-    session: Session, served: Iterable[tuple[str, str]], problem: ServiceError | None = None
-) -> Health:
-    """The prediction log's state: when the newest prediction of these (model, version) came.
-
-    With a `problem` it is not known which versions serve.
-    """
-    name, log = "Prediction log", session.log
-    if log is None:
-        return Health(name, "not set up", None, "DASHBOARD_PREDICTION_LOG_URL is not set.")
-    if problem:
-        return Health(name, "unknown", None, "It is not known which versions serve.")
-    loads = [_newest(log, model, version) for model, version in served]
-    session.prefetch(loads)
-    try:
-        newest = [at for load in loads if (at := session.read(*load))]
-    except ServiceError as error:
-        return _trouble(name, prediction_log.SERVICE, session, error)
-    if trouble := _trouble(name, prediction_log.SERVICE, session):
-        return trouble
-    if not newest:
-        return Health(name, "empty", None, "No prediction since yesterday.")
-    return Health(name, "readable", True, f"newest {max(newest):%d %b, %H:%M} UTC")
-
-
 def reference(session: Session, run_id: str | None) -> pd.DataFrame | None:
-    """The sample of the training data that a run logged, None when it has none."""
+    """The sample of the training data that a run logged, or None if it logged none."""
     if run_id is None:
         return None
 
@@ -213,7 +156,7 @@ def reference(session: Session, run_id: str | None) -> pd.DataFrame | None:
 def predictions(
     session: Session, model: str, version: str, start: datetime, end: datetime
 ) -> Sample:
-    """What a version was asked in a window; see `PredictionLog.read`."""
+    """The requests to a version, and its predictions, in a window; see `PredictionLog.read`."""
     log = session.log
     assert log is not None
     return session.read(
@@ -239,20 +182,17 @@ def tasks(session: Session, run: DagRun) -> list[Task]:
 
 
 def api_name(api: ModelApi, session: Session) -> str:
-    """The model API as the visitor knows it; with its host where there are several."""
+    """The model API's name on the page; with the host if there are several."""
     return MODEL_API if len(session.apis) == 1 else f"{MODEL_API} on {api.host}"
+
+
+def loaded_models(api: ModelApi, session: Session) -> Load[Held]:
+    """The arguments of `Session.read` for the models that a host has loaded."""
+    return api_name(api, session), "models", api.models
 
 
 def _login(session: Session) -> Load[str]:
     return MLFLOW, "login", session.tracking.check_login
-
-
-def _held(api: ModelApi, session: Session) -> Load[Held]:
-    return api_name(api, session), "models", api.models
-
-
-def _ready(api: ModelApi, session: Session) -> Load[bool]:
-    return api_name(api, session), "ready", api.ready
 
 
 def _run(session: Session, run_id: str) -> Load[Run]:
@@ -261,80 +201,3 @@ def _run(session: Session, run_id: str) -> Load[Run]:
 
 def _versions(session: Session, model: str) -> Load[list[ModelVersion]]:
     return MLFLOW, ("versions", model), lambda: session.tracking.versions(model)
-
-
-def _newest(log: PredictionLog, model: str, version: str) -> Load[datetime | None]:
-    return (
-        prediction_log.SERVICE,
-        ("newest", model, version),
-        lambda: log.newest(model, version),
-    )
-
-
-@overload
-def _trouble(name: str, service: str, session: Session, error: ServiceError) -> Health: ...
-@overload
-def _trouble(name: str, service: str, session: Session) -> Health | None: ...
-def _trouble(
-    name: str, service: str, session: Session, error: ServiceError | None = None
-) -> Health | None:
-    """The health of a service that is slow or away; None where it answers as it should.
-
-    It comes from what every page has heard of the service, so no page says otherwise.
-    """
-    state = session.state(service)
-    if state is State.SLOW or isinstance(error, Slow):
-        took = session.took(service)
-        note = f"The last answer took {took:.1f} s." if took > WAIT_SECONDS else "No answer yet."
-        return Health(name, "slow", None, str(error or note))
-    if state is State.AWAY or error:
-        return Health(name, "away", False, str(error or session.problem(service) or ""))
-    return None
-
-
-def counted(count: int, what: str) -> str:
-    """Return a number of things in words: ``1 model``, ``2,000 models``."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _mlflow_health(session: Session) -> Health:
-    try:
-        models = counted(len(registered_models(session)), "model")
-        held = f"{models}, {counted(len(experiments(session)), 'experiment')}"
-    except Away as error:
-        return _trouble("MLflow", MLFLOW, session, error)
-    return _trouble("MLflow", MLFLOW, session) or Health("MLflow", "healthy", True, held)
-
-
-def _api_health(session: Session, api: ModelApi) -> Health:
-    service = api_name(api, session)
-    name = "Model API" if len(session.apis) == 1 else f"Model API {api.host}"
-    try:
-        ready = session.read(*_ready(api, session))
-        age = session.read(*_held(api, session)).age
-    except ServiceError as error:
-        return _trouble(name, service, session, error)
-    if trouble := _trouble(name, service, session):
-        return trouble
-    if not ready:
-        return Health(name, "not ready", False)
-    if age is None:
-        return Health(name, "ready", True, "has not followed MLflow yet")
-    seconds = age.total_seconds()
-    if age > LATE:
-        return Health(name, "late", False, f"has not followed MLflow for {seconds:.0f} s")
-    return Health(name, "ready", True, f"followed MLflow {seconds:.0f} s ago")
-
-
-def _airflow_health(session: Session) -> Health:
-    if session.airflow is None:
-        return Health("Airflow", "not set up", None, "AIRFLOW_API_URL is not set.")
-    try:
-        states = session.read(airflow.SERVICE, "health", session.airflow.health)
-    except ServiceError as error:
-        return _trouble("Airflow", airflow.SERVICE, session, error)
-    if trouble := _trouble("Airflow", airflow.SERVICE, session):
-        return trouble
-    parts = {name.replace("_", " "): state == "healthy" for name, state in states.items()}
-    good = all(parts.values())
-    return Health("Airflow", "healthy" if good else "unhealthy", good, parts=parts)

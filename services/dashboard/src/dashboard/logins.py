@@ -1,16 +1,11 @@
-"""Logins that live through a reload of the page: who is signed in, by a cookie of their browser.
+"""Logins that survive a reload of the page, kept in the memory of this process.
 
-The cookie holds a random number and nothing else. What it stands for is kept in this process's
-memory, so a restart of the dashboard signs everybody out. Streamlit talks to the browser over a
-websocket, which cannot set a cookie, so a login takes two steps: the signed-in page gets a ticket,
-which works once and for a minute, and posts it to `/session`; the answer sets the cookie.
+A restart of the dashboard signs everybody out. `login_cookie` connects a login to a browser.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import secrets
 import threading
 import time
@@ -18,23 +13,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from urllib.parse import urlsplit
-
-import streamlit as st
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from dashboard.settings import Settings
 
 TICKET_SECONDS = 60.0
 LONGEST_SECONDS = 7 * 86_400.0
-"""After this a login ends even when it is used all the time."""
+"""Maximum age of a login, even if it is used all the time."""
 
 MOST_LOGINS = 1000
-"""The login used longest ago ends when there are more."""
-
-_LARGEST_BODY = 256
+"""Beyond this number, the least recently used login ends."""
 
 
 @dataclass(eq=False)
@@ -48,24 +35,24 @@ class Login:
 
 
 class Logins:
-    """All logins of this process. A cookie and a ticket are kept as hashes only."""
+    """All logins of this process. Cookies and tickets are kept only as hashes."""
 
     def __init__(self, idle_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with nobody signed in.
+        """Start without logins.
 
         Args:
-            idle_seconds: a login ends when it has not been used for so long.
-            clock: gives seconds.
+            idle_seconds: how long an unused login stays valid.
+            clock: returns seconds.
         """
         self._idle, self._clock = idle_seconds, clock
         self._lock = threading.Lock()
         self._alive: OrderedDict[Login, None] = OrderedDict()
-        """The one used last is the last."""
+        """In the order of their last use."""
         self._cookies: dict[str, Login] = {}
         self._tickets: dict[str, tuple[Login, float]] = {}
 
     def begin(self, username: str, password: str) -> Login:
-        """Remember a login; MLflow has accepted it."""
+        """Keep a login that MLflow has accepted."""
         now = self._clock()
         login = Login(username, password, now, now)
         with self._lock:
@@ -76,7 +63,7 @@ class Logins:
         return login
 
     def use(self, login: Login) -> bool:
-        """Whether the login still holds; if so, its idle time begins again."""
+        """Whether the login is still valid; if so, its idle time starts again."""
         with self._lock:
             self._sweep()
             if login not in self._alive:
@@ -86,26 +73,27 @@ class Logins:
             return True
 
     def end(self, login: Login) -> None:
-        """Forget a login: its cookie no longer works, in no tab."""
+        """End a login: its cookie stops working in every tab."""
         with self._lock:
             self._end(login)
 
     def ticket(self, login: Login) -> str:
-        """A new ticket, to be exchanged for the cookie."""
+        """A new ticket, which can be exchanged for the cookie."""
         ticket = secrets.token_urlsafe(32)
         with self._lock:
             self._tickets[_hash(ticket)] = (login, self._clock() + TICKET_SECONDS)
         return ticket
 
     def has_cookie(self, login: Login | None) -> bool:
-        """Whether a browser has got the login's cookie."""
+        """Whether a browser has the login's cookie."""
         with self._lock:
             return any(found is login for found in self._cookies.values())
 
     def exchange(self, ticket: str) -> str | None:
-        """The value of a new cookie for a ticket, None when the ticket is unknown, used or old.
+        """The value of a new cookie for a ticket; None if the ticket is unknown, used or expired.
 
-        The value is made here and never comes from a client, so nobody can plant one beforehand.
+        The value is generated here and never comes from a client, so nobody can plant a cookie
+        before the login.
         """
         with self._lock:
             self._sweep()
@@ -117,7 +105,7 @@ class Logins:
             return cookie
 
     def find(self, cookie: str) -> Login | None:
-        """The login of a cookie, None when it has ended."""
+        """The login of a cookie; None if it has ended."""
         with self._lock:
             self._sweep()
             return self._cookies.get(_hash(cookie))
@@ -140,84 +128,10 @@ class Logins:
 
 @cache
 def logins() -> Logins:
-    """The one store of this process."""
+    """The only store of this process."""
     return Logins(Settings.from_env().login_idle_hours * 3600)
 
 
-def returning() -> Login | None:
-    """The login that this browser's cookie stands for; None when it has none that holds."""
-    origin = st.context.headers.get("Origin")
-    cookie = st.context.cookies.get(cookie_name(origin)) if origin else None
-    return logins().find(cookie) if cookie else None
-
-
-def cookie_name(origin: str) -> str:
-    """The cookie's name for the address in the browser, such as `https://lastro.example.com`.
-
-    With TLS the browser itself sees to it that a cookie named `__Host-` was set by this very host
-    over TLS: no other host below the same domain can plant one. Without, cookies of all ports of a
-    host are in one jar, so the port is part of the name.
-    """
-    parts = urlsplit(origin)
-    return "__Host-lastro" if parts.scheme == "https" else f"lastro_{parts.port or 80}"
-
-
-def path() -> str:
-    """Where a ticket is posted to."""
-    # Not `st.get_option`: it would read Streamlit's settings before the server has set its own.
-    base = os.environ.get("STREAMLIT_SERVER_BASE_URL_PATH", "").strip("/")
-    return f"/{base}/session" if base else "/session"
-
-
-def route() -> Route:
-    """The route that takes a ticket and sets the cookie."""
-    return Route(path(), _set_cookie, methods=["POST"])
-
-
-async def _set_cookie(request: Request) -> Response:
-    # A page of another site could post a ticket of its own owner, and have the visitor work in
-    # that person's name. Browsers name the origin of every POST.
-    origin = request.headers.get("origin", "")
-    if not _is_own(origin, request.headers.get("host")):
-        return PlainTextResponse("Only the dashboard's own page may sign in here.", 403)
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LARGEST_BODY:
-            return PlainTextResponse("The body is too large.", 413)
-    try:
-        ticket = json.loads(body)["ticket"]
-    except (ValueError, TypeError, KeyError):
-        ticket = None
-    cookie = logins().exchange(ticket) if isinstance(ticket, str) else None
-    if cookie is None:
-        return PlainTextResponse("The ticket is unknown, used or too old. Sign in again.", 403)
-    response = Response(status_code=204, headers={"Cache-Control": "no-store"})
-    # Without Max-Age it ends with the browser, if the login does not end before.
-    response.set_cookie(
-        cookie_name(origin),
-        cookie,
-        path="/",
-        secure=urlsplit(origin).scheme == "https",
-        httponly=True,
-        samesite="strict",
-    )
-    return response
-
-
-def _is_own(origin: str, host: str | None) -> bool:
-    """Whether an origin is this dashboard's, by the rule of Streamlit's own websocket."""
-    try:
-        parts = urlsplit(origin)
-        _ = parts.port  # raises where it is no number
-    except ValueError:
-        return False
-    if parts.scheme not in ("http", "https"):
-        return False
-    allowed = st.get_option("server.corsAllowedOrigins") or []
-    return parts.netloc == host or origin in allowed
-
-
 def _hash(secret: str) -> str:
-    # JSON can hold half a character.
+    # JSON can hold a lone surrogate, which UTF-8 cannot encode.
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

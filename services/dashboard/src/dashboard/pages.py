@@ -1,4 +1,4 @@
-"""The pages: file in `views`, title and icon of each. The first is the start page."""
+"""The pages: the file in `views`, title and icon of each. The first page is the start page."""
 
 PAGES = {
     "overview": ("Overview", ":material/dashboard:"),

@@ -1,19 +1,17 @@
-"""The model API's prediction log, read from S3: a bounded, even sample of a window of time.
+"""The model API's prediction log, read from S3: a bounded, even sample of a time window.
 
-Files are at `model=<name>/version=<n>/date=<day>/<any>.parquet`; their columns are `at`
+Files are at `model=<name>/version=<n>/date=<day>/<any>.parquet`. Their columns are `at`
 (timestamp, UTC), `request_id`, `row`, `alias`, one for each input, and `prediction`. Inputs are
-booleans, whole numbers, floats, text (also bytes as base64 and arrays as JSON) and timestamps;
-predictions have the Arrow type that the values of their file have in common, also lists and
-structs.
+booleans, integers, floats, text (including bytes as base64 and arrays as JSON) and timestamps.
+Predictions have the common Arrow type of their file, which may be a list or a struct.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,19 +27,15 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from dashboard.services import Away, Refused
+from dashboard import even_sample
+from dashboard.even_sample import EvenSample
+from dashboard.services import Refused, Unavailable
 from dashboard.settings import Settings
 
 SERVICE = "Prediction log"
 PREDICTION = "prediction"
 HELD_OUT = "_held_out"
-"""Column of a reference: whether the model was not trained on the row (true or false)."""
-
-MAX_ROWS = 20_000
-"""Rows kept for a window at most: more change no test's verdict, only its time."""
-
-MAX_BYTES = 32 << 20
-"""Memory of these rows at most, as Arrow holds them."""
+"""Column of a reference: true if the model was not trained on the row."""
 
 MAX_FILES = 240
 MAX_DAYS = 31
@@ -56,9 +50,9 @@ _log = logging.getLogger(__name__)
 class Sample:
     """Logged rows of a window: the inputs and `prediction`, in the order of time.
 
-    `at` (UTC) and `requests` say for each row when it was predicted and in which request.
-    `files_read` of `files` were read, spread evenly over the window; they have `logged` rows of
-    the window, each of which is in the sample with the same probability.
+    `at` (UTC) is the time of each row's prediction and `requests` the id of its request. Of `files`
+    files, `files_read` were read, spread evenly over the window. They have `logged` rows of the
+    window, and each of these rows is in the sample with the same probability.
     """
 
     rows: pd.DataFrame
@@ -72,15 +66,15 @@ class Sample:
 class PredictionLog:
     """The log below one address, read with the credentials of the dashboard's host.
 
-    Every method may raise `Away`: S3 does not answer or refuses; the message says which.
+    Every method may raise `Unavailable` if S3 does not answer or refuses; the message says which.
     """
 
     def __init__(self, url: str, endpoint: str | None = None, region: str | None = None) -> None:
-        """Nothing is sent yet.
+        """Send nothing yet.
 
         Args:
             url: `s3://bucket/prefix` or `file:///folder`.
-            endpoint: where S3 is, when it is not AWS's own.
+            endpoint: the address of S3 if it is not AWS.
             region: the bucket's region.
         """
         self._url, self._endpoint, self._region = urlsplit(url), endpoint, region
@@ -89,20 +83,20 @@ class PredictionLog:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
-        """The log, None when the settings name none."""
+        """The log, or None if the settings have no address of one."""
         if settings.prediction_log_url is None:
             return None
         return cls(settings.prediction_log_url, settings.aws_endpoint_url, settings.aws_region)
 
     def newest(self, model: str, version: str) -> datetime | None:
-        """When the newest file of today or yesterday was written, None when there is none."""
+        """The time of the newest file of today or yesterday, or None if there is none."""
         today = datetime.now(UTC).date()
         with self._errors():
             files = self._list(model, version, [today - timedelta(days=1), today])
         return max((file.mtime for file in files), default=None)
 
     def read(self, model: str, version: str, start: datetime, end: datetime) -> Sample:
-        """`MAX_ROWS` rows at most, logged from `start` to before `end`, of `MAX_FILES` files.
+        """An even sample of rows from `MAX_FILES` files, logged from `start` to before `end`.
 
         Raises:
             ValueError: the window is longer than `MAX_DAYS` days or ends before it starts.
@@ -115,12 +109,12 @@ class PredictionLog:
             start.date() + timedelta(days=i) for i in range((end.date() - start.date()).days + 1)
         ]
         with self._errors():
-            # A file holds what was predicted shortly before it was written.
+            # A file holds predictions made shortly before it was written.
             files = [file for file in self._list(model, version, days) if file.mtime >= start]
             chosen = _spread(sorted(files, key=lambda file: file.mtime), MAX_FILES)
-            kept = _EvenSample()
+            kept = EvenSample()
             with ThreadPoolExecutor(_THREADS) as pool:
-                # Only so many files at a time are in memory.
+                # This limits the number of files in memory.
                 for some in batched(chosen, _THREADS, strict=False):
                     for part in pool.map(
                         lambda file: self._rows(file.path, start, end, kept.below), some
@@ -141,7 +135,7 @@ class PredictionLog:
             table["request_id"].to_numpy(),
         )
 
-    def _rows(self, path: str, start: datetime, end: datetime, below: float) -> _EvenSample:
+    def _rows(self, path: str, start: datetime, end: datetime, below: float) -> EvenSample:
         data = ds.dataset(path, filesystem=self._filesystem(), format="parquet")
         at, kind = ds.field("at"), data.schema.field("at").type
         within = (at >= pa.scalar(start, kind)) & (at < pa.scalar(end, kind))
@@ -149,8 +143,8 @@ class PredictionLog:
         scanner = data.scanner(
             columns=columns, filter=within, batch_size=_BATCH_ROWS, batch_readahead=1
         )
-        kept = _EvenSample(below)
-        # The same rows of the same file each time: a page that is drawn again says the same.
+        kept = EvenSample(below)
+        # Seeded by the path, so that a page shows the same sample when it is drawn again.
         draw = np.random.default_rng(zlib.crc32(path.encode()))
         for batch in scanner.to_batches():
             if batch.num_rows:
@@ -166,8 +160,9 @@ class PredictionLog:
                 found: list[fs.FileInfo] = self._filesystem().get_file_info(selector)
                 return found
             except OSError as error:
-                # Where nothing is listed, Arrow asks for an object of that name; S3 says of a
-                # missing one that it is denied, to whom may list but a part of the bucket.
+                # If the listing is empty, Arrow requests an object of that name. For a missing
+                # object, S3 answers "access denied" to a role that may list only a part of the
+                # bucket.
                 if "ACCESS_DENIED during HeadObject" in str(error):
                     return []
                 raise
@@ -202,125 +197,41 @@ class PredictionLog:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            _log.warning("the prediction log cannot be read: %s", error)
+            _log.warning("cannot read the prediction log: %s", error)
             if "ACCESS_DENIED" in str(error):
-                raise Away(
-                    f"{self._url.geturl()} may not be read by the dashboard's host: "
+                raise Unavailable(
+                    f"The dashboard's host may not read {self._url.geturl()}: "
                     "allow its role s3:ListBucket and s3:GetObject there."
                 ) from None
-            raise Away(
+            raise Unavailable(
                 f"{self._url.geturl()} cannot be read. The reason is in the dashboard's log."
             ) from None
 
 
-class _EvenSample:
-    """Rows that arrive one table after another, each kept with the same probability.
-
-    Every row has a random key; those with the smallest keys are kept, as many as `MAX_ROWS` and
-    `MAX_BYTES` allow (Vitter, ACM Transactions on Mathematical Software 11, 1985, on sampling in
-    one pass). `below` is the limit of the keys so far; `seen` counts all rows.
-    """
-
-    def __init__(self, below: float = 1.0) -> None:
-        self.below, self.seen = below, 0
-        self._parts: list[tuple[pa.Table, np.ndarray]] = []
-        self._held = 0
-
-    def add(self, table: pa.Table, keys: np.ndarray) -> None:
-        """Take those of the rows whose key is small enough."""
-        self.seen += table.num_rows
-        self._keep(table, keys)
-
-    def merge(self, other: _EvenSample) -> None:
-        """Take the rows of another one."""
-        self.seen += other.seen
-        for table, keys in other._parts:
-            self._keep(table, keys)
-
-    def table(self) -> pa.Table:
-        """The rows kept, in no particular order."""
-        self._trim()
-        return self._parts[0][0] if self._parts else pa.table({})
-
-    def _keep(self, table: pa.Table, keys: np.ndarray) -> None:
-        if (small := keys < self.below).any():
-            self._parts.append((table.filter(pa.array(small)), keys[small]))
-            self._held += int(small.sum())
-        if self._held > 2 * MAX_ROWS or sum(part.nbytes for part, _ in self._parts) > 2 * MAX_BYTES:
-            self._trim()
-
-    def _trim(self) -> None:
-        if not self._parts:
-            return
-        table = _concat([table for table, _ in self._parts])
-        keys = np.concatenate([keys for _, keys in self._parts])
-        count = min(len(keys), MAX_ROWS, int(len(keys) * MAX_BYTES / max(1, table.nbytes)))
-        if count < len(keys):
-            order = np.argsort(keys)
-            self.below = float(keys[order[count]])
-            order = order[:count]
-            table, keys = table.take(pa.array(order)), keys[order]
-        self._parts, self._held = [(table, keys)], len(keys)
-
-
-def _concat(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of all rows, whatever types the files have for a column.
-
-    The log writes predictions as the values of each file allow: whole numbers in one, text in
-    another. Numbers become floats, anything else becomes text.
-    """
-    kinds: dict[str, set[pa.DataType]] = {}
-    for table in tables:
-        for column in table.schema:
-            kinds.setdefault(column.name, set()).add(column.type)
-    mixed = {name: types for name, types in kinds.items() if len(types) > 1}
-    return pa.concat_tables([_unified(table, mixed) for table in tables], promote_options="default")
-
-
-def _unified(table: pa.Table, mixed: Mapping[str, set[pa.DataType]]) -> pa.Table:
-    for name in mixed.keys() & set(table.column_names):
-        column = table[name]
-        if all(_is_number(kind) for kind in mixed[name]):
-            # Also whole numbers that a float rounds: drift is no matter of their last digits.
-            column = column.cast(pa.float64(), safe=False)
-        else:
-            column = pa.array([_text(value) for value in column.to_pylist()], pa.string())
-        table = table.set_column(table.column_names.index(name), name, column)
-    return table
-
-
 def _as_frame(table: pa.Table) -> pd.DataFrame:
-    # Whole numbers with gaps would become floats, which do not tell those beyond 2**53 apart.
+    # By default, integers with gaps become floats, which round those beyond 2**53.
     return table.to_pandas(integer_object_nulls=True)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    types = pa.types
-    return any(test(kind) for test in (types.is_integer, types.is_floating, types.is_null))
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
-
-
 def read_reference(content: bytes) -> pd.DataFrame:
-    """The rows of a Parquet file, at most `MAX_ROWS`, drawn evenly.
+    """The rows of a Parquet file: an even sample of at most `even_sample.MAX_ROWS`.
 
     Raises:
-        Refused: it is no Parquet file.
+        Refused: the content is not a Parquet file.
     """
     try:
         rows = _as_frame(pq.read_table(io.BytesIO(content)))
     except pa.ArrowException:
         raise Refused("The run's reference is not a Parquet file.") from None
-    return rows if len(rows) <= MAX_ROWS else rows.sample(MAX_ROWS, random_state=0)
+    most = even_sample.MAX_ROWS
+    return rows if len(rows) <= most else rows.sample(most, random_state=0)
 
 
 def _spread[T](items: Sequence[T], count: int) -> list[T]:
-    """`count` of the items, one from each of as many equal parts; all when there are no more.
+    """One item from each of `count` equal parts; all items if there are no more than `count`.
 
-    Which one of its part is random, and the same each time: every so-manieth item could miss
-    what comes periodically.
+    The choice within a part is random, so that periodic items are not missed, and the same each
+    time.
     """
     if len(items) <= count:
         return list(items)

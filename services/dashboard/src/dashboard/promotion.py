@@ -1,6 +1,6 @@
-"""Moving an alias: by the visitor's own MLflow login, with a record of who did it and when.
+"""Move an alias with the visitor's MLflow login, and record who did it and when.
 
-The record and its rules are those of `lastro_promotion`, as for `make promote` and the pipelines.
+`lastro_promotion` defines the record and its rules, for `make promote` and the pipelines as well.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dashboard.tracking import RegisteredModel, Tracking
 
 @dataclass(frozen=True)
 class Change:
-    """What a visitor is about to do; `before` is None where the alias points to no version yet.
+    """The move that a visitor confirms; `before` is None if the alias points to no version yet.
 
-    `back` says that it is a rollback, `reports` what the hosts said of the alias then.
+    `back` is true for a rollback. `reports` are the hosts' reports on the alias at that time.
     """
 
     model: str
@@ -32,7 +32,7 @@ class Change:
 
 
 def history(model: RegisteredModel, alias: str) -> list[Move]:
-    """Who moved the alias to which version when, newest last; what cannot be read is left out."""
+    """The recorded moves of an alias, newest last, without unreadable records."""
     return moves(model.tags, alias)
 
 
@@ -45,10 +45,10 @@ def rollback_target(
     """The version that a rollback returns to, or why there is none.
 
     Args:
-        model: as MLflow has it.
+        model: the model in MLflow.
         alias: such as `champion`.
-        reports: what the hosts of the model API say of the alias.
-        existing: the model's versions; if not given, all on record.
+        reports: the reports of the model API's hosts on the alias.
+        existing: the model's versions; by default, all versions on record.
     """
     if existing is None:
         existing = {move.version for move in history(model, alias)}
@@ -59,22 +59,22 @@ def apply(tracking: Tracking, change: Change, by: str) -> None:
     """Move the alias and record it.
 
     Args:
-        tracking: MLflow with the visitor's login; its permissions decide.
-        change: what the visitor has confirmed.
+        tracking: MLflow with the visitor's login, whose permissions apply.
+        change: the move that the visitor confirmed.
         by: the visitor's name.
 
     Raises:
-        Refused: somebody moved the alias since `change` was drawn up, or MLflow does not allow
-            the move; the message says which, and nothing has changed.
-        HistoryLost: the alias is moved, but that could not be recorded.
-        ServiceError: MLflow is away.
+        Refused: somebody else moved the alias in the meantime, or MLflow does not allow the move.
+            The message says which; nothing has changed.
+        HistoryLost: the alias is moved, but the move could not be recorded.
+        ServiceError: MLflow is unavailable.
     """
     model = tracking.registered_model(change.model)
     now = model.aliases.get(change.alias)
     if now != change.before:
         raise Refused(
-            f"{change.alias} was moved meanwhile and points to "
-            f"{f'version {now}' if now else 'no version'} now. Nothing was changed."
+            f"{change.alias} was moved in the meantime and now points to "
+            f"{f'version {now}' if now else 'no version'}. Nothing was changed."
         )
     writing = record(
         model.tags,
@@ -90,22 +90,22 @@ def apply(tracking: Tracking, change: Change, by: str) -> None:
     except Refused as error:
         if error.status == 403:
             raise Refused(
-                f"MLflow does not let {by} change {change.model}: it takes EDIT permission on "
-                "this model. Nothing was changed."
+                f"MLflow does not let {by} change {change.model}: this requires EDIT permission "
+                "on the model. Nothing was changed."
             ) from None
         raise
     try:
         tracking.set_model_tag(change.model, writing.key, writing.value)
     except ServiceError as error:
         raise HistoryLost(
-            f"{change.alias} points to version {change.after} now, but who did it could not be "
+            f"{change.alias} now points to version {change.after}, but the move could not be "
             f"recorded: {error}"
         ) from error
     for key in writing.surplus:
-        # Whoever moves the alias next deletes it.
+        # The next move of the alias deletes it.
         with suppress(ServiceError):
             tracking.delete_model_tag(change.model, key)
 
 
 class HistoryLost(ServiceError):
-    """The alias is moved, which is not recorded."""
+    """The alias is moved, but the move is not recorded."""

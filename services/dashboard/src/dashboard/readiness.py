@@ -1,11 +1,12 @@
-"""`GET /health/ready`: whether the pages can be drawn, found out by drawing them.
+"""`GET /health/ready`: draw the pages to check that they can be drawn.
 
-Streamlit's own `/_stcore/health` answers as long as its server runs, whatever the pages do. This
-one runs them in a session of its own, on the way that a browser takes. With an MLflow login (HTTP
-Basic) it draws every page, without one the sign-in form.
+Streamlit's own `/_stcore/health` answers as long as its server runs, even if every page raises.
+This route runs the pages in a separate session, through the same code as for a browser. With an
+MLflow login (HTTP Basic) it draws every page, without one the sign-in form.
 
-Answers, as text: 200 and what was drawn, or 503 and the pages that raise. MLflow being away is no
-fault of the dashboard: the answer is then 200, and says that the pages were not checked.
+The answer is text: status 200 and the pages drawn, or status 503 and the pages that raise. If
+MLflow is unavailable, which is not a fault of the dashboard, the status is 200 and the text says
+that the pages were not checked.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime import Runtime
 
-from dashboard import logins
+from dashboard import login_cookie, logins
 from dashboard.pages import PAGES, START
 from dashboard.settings import Settings
 from dashboard.signin import log_in
 
 PAGE_SECONDS = 60.0
-"""How long one page may take. A page waits for slow services, but only for some seconds."""
+"""Time limit of one page. A page waits only seconds for slow services."""
 
 _ORIGIN = "http://127.0.0.1"
 
 
 @dataclass
 class _Browser:
-    """A client of Streamlit's runtime, and the context that scripts see of it."""
+    """A client of Streamlit's runtime, with the context that page scripts read."""
 
     cookies: Mapping[str, str]
     headers: Iterable[tuple[str, str]] = (("Origin", _ORIGIN),)
@@ -48,7 +49,7 @@ class _Browser:
         return self
 
     def write_forward_msg(self, msg: ForwardMsg) -> None:
-        """Take one message of the page, on the event loop's thread."""
+        """Receive a message from the page, in the event loop's thread."""
         kind = msg.WhichOneof("type")
         if kind == "delta" and msg.delta.new_element.WhichOneof("type") == "exception":
             self.raised.append(msg.delta.new_element.exception.type)
@@ -59,9 +60,9 @@ class _Browser:
 
 
 async def _draw(pages: Iterable[str], cookie: str | None) -> list[str]:
-    """Draw pages in a session of its own; return what is wrong with them, a clause a page."""
+    """Draw pages in a new session; return the faults found, at most one per page."""
     runtime = Runtime.instance()
-    cookies = {logins.cookie_name(_ORIGIN): cookie} if cookie else {}
+    cookies = {login_cookie.cookie_name(_ORIGIN): cookie} if cookie else {}
     faults = []
     for page in pages:
         browser = _Browser(cookies)
@@ -94,7 +95,7 @@ def _given_login(request: Request) -> tuple[str, str] | None:
 
 class _Readiness:
     def __init__(self) -> None:
-        # However many ask, one session at a time is enough to tell.
+        # Concurrent requests would draw the same pages: one session at a time is enough.
         self._one_at_a_time = asyncio.Lock()
 
     async def answer(self, request: Request) -> Response:
@@ -121,5 +122,5 @@ class _Readiness:
 
 
 def route() -> Route:
-    """The route of the answer."""
+    """The route of the readiness check."""
     return Route("/health/ready", _Readiness().answer, methods=["GET"])

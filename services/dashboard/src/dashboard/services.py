@@ -1,4 +1,4 @@
-"""What the HTTP clients share: limits, and errors a visitor can read."""
+"""The shared parts of the HTTP clients: limits, and errors that a visitor can read."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TypedDict, Unpack
 
 import httpx
 
+from dashboard.untyped import JsonObject
+
 LIMIT_SECONDS = 30.0
-"""Until a request is given up. No page waits that long: see `session.WAIT_SECONDS`."""
+"""Timeout of a request. Pages wait less: see `session.WAIT_SECONDS`."""
 
 PATIENCE_SECONDS = 8.0
-"""The same for what a visitor pressed a button for, and then waits for."""
+"""Timeout of a request that a visitor started with a button and waits for."""
 
 CONNECT_SECONDS = 2.0
 
 ANSWER_BYTES = 32 << 20
-"""Size of the largest JSON answer that is read."""
+"""Largest JSON answer that is read."""
 
 
 class ServiceError(Exception):
-    """A service did not give what was asked; the message is meant for the visitor."""
+    """A request to a service failed; the message is for the visitor."""
 
 
-class Away(ServiceError):
-    """The service cannot be reached, does not answer in time, or answers with a fault.
+class Unavailable(ServiceError):
+    """The service cannot be reached, does not answer in time, or has an internal error.
 
-    `status` is the HTTP status of a faulty answer, None when there was none.
+    `status` is the HTTP status of its answer, None without an answer.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -38,19 +40,19 @@ class Away(ServiceError):
         self.status = status
 
 
-class Slow(Away):
-    """The service is reached and has not answered yet."""
+class Slow(Unavailable):
+    """The service accepted the request but has not answered yet."""
 
 
 class SignInRefused(ServiceError):
-    """The service does not accept these credentials (401)."""
+    """The service rejects the credentials (401)."""
 
 
 class Refused(ServiceError):
-    """The service understood the request and refuses it (other 4xx).
+    """The service refuses the request (a 4xx other than 401).
 
-    `status` is the HTTP status, `kind` the `type` of an RFC 9457 problem document (None for
-    other answers), `fields` what it says of single fields: name -> what is wrong.
+    `status` is the HTTP status and `kind` the `type` of an RFC 9457 problem document (None for
+    other answers). `fields` maps the name of each invalid field to its problem.
     """
 
     def __init__(
@@ -64,11 +66,22 @@ class Refused(ServiceError):
         self.kind, self.status, self.fields = kind, status, dict(fields or {})
 
 
-def open_client(base_url: str, **options: Any) -> httpx.Client:
+class Options(TypedDict, total=False):
+    """Options of a request, as `httpx.Client.stream` takes them."""
+
+    params: Mapping[str, object]
+    headers: Mapping[str, str]
+    json: object
+    content: bytes
+
+
+def open_client(
+    base_url: str, *, auth: httpx.Auth | None = None, headers: Mapping[str, str] | None = None
+) -> httpx.Client:
     """A client for one service and one set of credentials.
 
-    Proxy variables and .netrc are not read: credentials go to the service or nowhere.
-    The TLS context still honours SSL_CERT_FILE.
+    It ignores proxy variables and .netrc, so that credentials reach only the service. The TLS
+    context uses SSL_CERT_FILE if it is set.
     """
     return httpx.Client(
         base_url=base_url,
@@ -76,7 +89,8 @@ def open_client(base_url: str, **options: Any) -> httpx.Client:
         trust_env=False,
         verify=_tls(),
         follow_redirects=False,
-        **options,
+        auth=auth,
+        headers=headers,
     )
 
 
@@ -91,36 +105,37 @@ def ask(
     method: str,
     path: str,
     seconds: float = LIMIT_SECONDS,
-    **options: Any,
-) -> Any:
+    **options: Unpack[Options],
+) -> JsonObject:
     """Send one request and return the JSON answer.
 
     Args:
-        client: client with the service's base URL and credentials.
-        service: the service's name as the visitor knows it, for messages.
+        client: a client with the service's base URL and credentials.
+        service: the service's name on the page, for messages.
         method: HTTP method.
         path: path below the base URL, without a leading slash.
-        seconds: limit of the whole request, in seconds.
+        seconds: time limit of the whole request.
         options: passed to `httpx.Client.stream`.
 
     Raises:
         Slow: no complete answer within `seconds`.
-        Away: no answer, not JSON, or a 5xx.
+        Unavailable: no answer, not JSON, or a 5xx.
         SignInRefused: 401.
-        Refused: another 4xx, with the service's own explanation; or the answer is too large.
+        Refused: another 4xx, with the service's explanation; or the answer is too large.
     """
     status, content = _send(client, service, method, path, seconds, ANSWER_BYTES, **options)
     try:
-        return json.loads(content)
+        answer: JsonObject = json.loads(content)
     except ValueError:
-        raise Away(f"{service} answered with status {status}.", status) from None
+        raise Unavailable(f"{service} answered with status {status}.", status) from None
+    return answer
 
 
 def fetch(client: httpx.Client, service: str, path: str, limit: int) -> bytes:
-    """A file of at most `limit` bytes.
+    """The content of a file of at most `limit` bytes.
 
     Raises:
-        Slow, Away, SignInRefused, Refused: as `ask`; also Refused when the file is larger.
+        Slow, Unavailable, SignInRefused, Refused: as `ask`; also Refused if the file is larger.
     """
     return _send(client, service, "GET", path, LIMIT_SECONDS, limit)[1]
 
@@ -132,12 +147,12 @@ def _send(
     path: str,
     seconds: float,
     limit: int,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> tuple[int, bytes]:
-    """The status and body of an answer that is a success.
+    """The status and body of a successful answer.
 
-    The body is read piece by piece: httpx limits the time between two pieces only, so a service
-    that sends a byte now and then could hold a request for ever.
+    The body is read in chunks to limit the total time. httpx limits only the time between two
+    chunks, so a service that sends a byte now and then could hold a request forever.
     """
     end = time.monotonic() + seconds
     timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS))
@@ -147,15 +162,15 @@ def _send(
             for piece in response.iter_bytes():
                 content += piece
                 if len(content) > limit:
-                    raise Refused(f"{path} is larger than {limit >> 20} MiB, so it is not read.")
+                    raise Refused(f"{path} is larger than the limit of {limit >> 20} MiB.")
                 if time.monotonic() > end:
                     raise httpx.ReadTimeout("the whole answer takes too long")
     except (httpx.ConnectTimeout, httpx.PoolTimeout):
-        raise Away(f"{service} cannot be reached.") from None
+        raise Unavailable(f"{service} cannot be reached.") from None
     except httpx.TimeoutException:
         raise Slow(f"{service} did not answer within {seconds:g} s.") from None
     except httpx.HTTPError:
-        raise Away(f"{service} cannot be reached.") from None
+        raise Unavailable(f"{service} cannot be reached.") from None
     _check(response, bytes(content), service)
     return response.status_code, bytes(content)
 
@@ -165,35 +180,37 @@ def _check(response: httpx.Response, content: bytes, service: str) -> None:
         return
     status = response.status_code
     if status == 401:
-        raise SignInRefused(f"{service} does not accept these credentials.")
-    body = _json(content)
+        raise SignInRefused(f"{service} rejects these credentials.")
+    body = _json_object(content)
     explanation = _explanation(body)
     if response.is_client_error:
         raise Refused(
-            explanation or f"{service} refused: status {status}.",
-            body.get("type") if isinstance(body, dict) else None,
+            explanation or f"{service} refused the request with status {status}.",
+            body.get("type"),
             status,
             _fields(body),
         )
-    raise Away(
+    raise Unavailable(
         f"{service} answered with status {status}" + (f": {explanation}" if explanation else "."),
         status,
     )
 
 
-def _json(content: bytes) -> Any:
+def _json_object(content: bytes) -> JsonObject:
+    """The JSON object in the body of an error; empty if the body is something else."""
     try:
-        return json.loads(content)
+        body = json.loads(content)
     except ValueError:
-        return None
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
-def _errors(body: Any) -> Sequence[Mapping[str, Any]]:
-    errors = body.get("errors") if isinstance(body, dict) else None
+def _errors(body: JsonObject) -> Sequence[JsonObject]:
+    errors = body.get("errors")
     return [error for error in errors if isinstance(error, dict)] if errors else []
 
 
-def _fields(body: Any) -> dict[str, str]:
+def _fields(body: JsonObject) -> dict[str, str]:
     fields: dict[str, list[str]] = {}
     for error in _errors(body):
         if error.get("field") is not None:
@@ -201,14 +218,12 @@ def _fields(body: Any) -> dict[str, str]:
     return {name: "; ".join(details) for name, details in fields.items()}
 
 
-def _explanation(body: Any) -> str | None:
-    """The readable part of an error body, a line for each fault.
+def _explanation(body: JsonObject) -> str | None:
+    """The readable part of an error body, with one line per problem.
 
-    It may be a problem document of the model API, whose `errors` are `{row, field, detail}`,
+    The body is a problem document of the model API, whose `errors` are `{row, field, detail}`,
     MLflow's `{error_code, message}`, or Airflow's `{detail}`.
     """
-    if not isinstance(body, dict):
-        return None
     text = body.get("detail") or body.get("message") or body.get("title")
     lines = [str(text)] if text else []
     for error in _errors(body):

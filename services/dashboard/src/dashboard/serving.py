@@ -1,4 +1,4 @@
-"""A small client for Lastro's model API: what serves right now, and predictions."""
+"""A small client for Lastro's model API: the serving versions, and predictions."""
 
 from __future__ import annotations
 
@@ -6,27 +6,37 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Unpack
 from urllib.parse import quote, urlsplit
 
 from lastro_promotion import Report, alias_report
 
 from dashboard.fields import Field
-from dashboard.services import PATIENCE_SECONDS, Away, Refused, SignInRefused, ask, open_client
+from dashboard.services import (
+    LIMIT_SECONDS,
+    PATIENCE_SECONDS,
+    Options,
+    Refused,
+    SignInRefused,
+    Unavailable,
+    ask,
+    open_client,
+)
+from dashboard.untyped import Json, JsonObject
 
 SERVICE = "The model API"
 CHAMPION = "champion"
-"""The alias that is asked when a request names none."""
+"""The default alias of a prediction request."""
 
 COMPILED = ("numpy", "onnx", "treelite")
-"""Engines that are not the model's own library."""
+"""Engines other than the model's own library."""
 
 _NO_PROBABILITIES = "urn:model-api:no-probabilities"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a version does not serve although its alias names it."""
+    """Why a version does not serve although its alias points to it."""
 
     version: str
     reason: str
@@ -36,10 +46,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class ServedAlias:
-    """An alias as the API follows it: `wanted` is what it names, `serves` what answers (or None).
+    """An alias on one host of the API.
 
-    `since` is when that began to answer, `previous` what answered before, `report` what the host
-    says of the versions that it served under the alias.
+    The alias points to version `wanted`. Version `serves` (or None) answers since `since`; before
+    it, `previous` answered. `report` lists the versions that the host served under the alias.
     """
 
     name: str
@@ -55,9 +65,9 @@ class ServedAlias:
 class ServedVersion:
     """A version in the API's memory.
 
-    `engine` is what predicts (`numpy`, `onnx`, `treelite`, or the model's own library), `note` how
-    it compares with the original. `fields` are its columns, none where it takes tensors; `example`
-    is what the prediction API would be sent as `inputs`: rows, or tensors.
+    `engine` computes its predictions (`numpy`, `onnx`, `treelite`, or the model's own library) and
+    `note` says how they compare with the original's. `fields` are its columns, empty for a model of
+    tensors. `example` is a valid value of `inputs` in a prediction request: rows, or tensors.
     """
 
     number: str
@@ -65,25 +75,25 @@ class ServedVersion:
     engine: str
     note: str
     fields: tuple[Field, ...]
-    example: Any
+    example: Json
 
     @property
-    def row(self) -> Mapping[str, Any]:
-        """The example's first row, empty where it has no rows."""
+    def row(self) -> Mapping[str, Json]:
+        """The example's first row, or an empty one if it has no rows."""
         first = self.example[0] if isinstance(self.example, list) and self.example else None
         return first if self.fields and isinstance(first, dict) else {}
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model the API follows."""
+    """A model that the API follows."""
 
     name: str
     aliases: Mapping[str, ServedAlias]
     versions: Mapping[str, ServedVersion]
 
     def serving(self) -> dict[str, ServedVersion]:
-        """Alias -> the version that answers for it, `champion` first."""
+        """Alias -> the version that serves it, `champion` first."""
         found = {
             alias.name: version
             for alias in self.aliases.values()
@@ -98,10 +108,10 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Held:
-    """What one host of the API holds.
+    """The models that one host of the API has loaded.
 
-    `registry_error` tells why it cannot follow MLflow right now, `age` how long before this
-    answer it last did; None when it never has.
+    `registry_error` says why the host cannot poll MLflow right now. `age` is the time since its
+    last successful poll, None if it never had one.
     """
 
     models: tuple[ServedModel, ...]
@@ -111,12 +121,13 @@ class Held:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction, one item per input row, and the model that made it.
+    """The predictions, one per input row, and the model that made them.
 
-    `probabilities` maps a class to its probability for each row, None where the model tells none.
+    `probabilities` maps each class to its probability, one mapping per row; None if the model does
+    not provide probabilities.
     """
 
-    predictions: list[Any]
+    predictions: list[Json]
     probabilities: list[dict[str, float]] | None
     version: str
     alias: str | None
@@ -126,11 +137,12 @@ class Answer:
 class ModelApi:
     """The model API, called with the dashboard's bearer key.
 
-    The key opens every model: callers show a visitor only the models MLflow lets them see.
+    The key gives access to every model. Callers must show a visitor only the models that the
+    visitor may see in MLflow.
     """
 
     def __init__(self, url: str, key: str) -> None:
-        """Nothing is sent yet."""
+        """Send nothing yet."""
         self.host = urlsplit(url).netloc
         self._http = open_client(url, headers={"Authorization": f"Bearer {key}"})
 
@@ -139,24 +151,24 @@ class ModelApi:
         self._http.close()
 
     def ready(self) -> bool:
-        """Whether the API says it can predict.
+        """Whether the API reports that it is ready.
 
         Raises:
-            Away: no usable answer.
+            Unavailable: no usable answer.
         """
         try:
             self._ask("GET", "health/ready")
-        except Away as error:
+        except Unavailable as error:
             if error.status == 503:
                 return False
             raise
         return True
 
     def models(self) -> Held:
-        """What the API holds.
+        """The models that the API has loaded.
 
         Raises:
-            Away: no usable answer.
+            Unavailable: no usable answer.
         """
         answer = self._ask("GET", "models")
         polled = _time(answer["polled_at"])
@@ -166,17 +178,17 @@ class ModelApi:
             age=max(datetime.now(UTC) - polled, timedelta()) if polled else None,
         )
 
-    def predict(self, name: str, alias: str, inputs: Any) -> Answer:
-        """Predict, with probabilities where the model tells them.
+    def predict(self, name: str, alias: str, inputs: Json) -> Answer:
+        """Predict, with probabilities if the model provides them.
 
         Args:
             name: the registered model.
-            alias: which of its versions.
+            alias: the alias of the version that predicts.
             inputs: rows of named values, or tensors.
 
         Raises:
-            Refused: the API does not accept the input; the message and `fields` say why.
-            Away: no usable answer.
+            Refused: the API rejects the input; the message and `fields` say why.
+            Unavailable: no usable answer.
         """
         try:
             answer = self._predict(name, alias, inputs, probabilities=True)
@@ -193,35 +205,36 @@ class ModelApi:
             run_id=model["run_id"],
         )
 
-    def _predict(self, name: str, alias: str, inputs: Any, probabilities: bool) -> dict[str, Any]:
-        answer: dict[str, Any] = self._ask(
+    def _predict(self, name: str, alias: str, inputs: Json, probabilities: bool) -> JsonObject:
+        return self._ask(
             "POST",
             predict_path(name, alias),
             seconds=PATIENCE_SECONDS,
             params={"probabilities": "true"} if probabilities else {},
-            # Not httpx's `json=`, which refuses NaN and infinity: the API takes both.
+            # httpx's `json=` rejects NaN and infinity, which the API accepts.
             content=json.dumps({"inputs": inputs}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        return answer
 
-    def _ask(self, method: str, path: str, **options: Any) -> Any:
+    def _ask(
+        self, method: str, path: str, seconds: float = LIMIT_SECONDS, **options: Unpack[Options]
+    ) -> JsonObject:
         try:
-            return ask(self._http, SERVICE, method, path, **options)
+            return ask(self._http, SERVICE, method, path, seconds, **options)
         except SignInRefused:
-            raise Away(
-                f"{SERVICE} does not accept the dashboard's key: "
-                "MODEL_API_KEY differs from the API's own."
+            raise Unavailable(
+                f"{SERVICE} rejects the dashboard's key: "
+                "set MODEL_API_KEY to one of the API's keys."
             ) from None
 
 
 def predict_path(name: str, alias: str) -> str:
-    """Where a model is asked for predictions, below the API's URL."""
+    """The path for predictions of a model, below the API's URL."""
     path = f"models/{quote(name, safe='')}"
     return f"{path}/predict" if alias == CHAMPION else f"{path}/aliases/{quote(alias)}/predict"
 
 
-def _model(item: Mapping[str, Any], host: str) -> ServedModel:
+def _model(item: JsonObject, host: str) -> ServedModel:
     return ServedModel(
         name=item["name"],
         aliases={name: _alias(name, alias, host) for name, alias in item["aliases"].items()},
@@ -229,7 +242,7 @@ def _model(item: Mapping[str, Any], host: str) -> ServedModel:
     )
 
 
-def _alias(name: str, item: Mapping[str, Any], host: str) -> ServedAlias:
+def _alias(name: str, item: JsonObject, host: str) -> ServedAlias:
     failure = item["failure"]
     return ServedAlias(
         name=name,
@@ -245,7 +258,7 @@ def _alias(name: str, item: Mapping[str, Any], host: str) -> ServedAlias:
     )
 
 
-def _version(number: str, item: Mapping[str, Any]) -> ServedVersion:
+def _version(number: str, item: JsonObject) -> ServedVersion:
     inputs, known = item["signature"]["inputs"], item["categories"]
     named = [(str(column.get("name", place)), column) for place, column in enumerate(inputs)]
     tensors = any(column["type"] == "tensor" for _, column in named)

@@ -1,7 +1,7 @@
-"""One visitor's signed-in session in one tab: their clients, and how its pages read from services.
+"""A signed-in visitor's session in one tab: the clients, and how pages read from services.
 
-It is kept in `st.session_state` and nowhere else. What it has loaded is in the process's store of
-answers, under a key of its own, and goes when the tab closes.
+The session exists only in `st.session_state`. The answers that it loads are in the process's store,
+under the session's own key, and are dropped when the tab closes.
 """
 
 from __future__ import annotations
@@ -20,49 +20,53 @@ import streamlit as st
 
 from dashboard.airflow import Airflow
 from dashboard.answers import MIB, TOTAL_BYTES, Answer, Answers, TooLarge
-from dashboard.logins import Login, logins, returning
+from dashboard.login_cookie import returning
+from dashboard.logins import Login, logins
 from dashboard.prediction_log import PredictionLog
-from dashboard.services import Away, Refused, Slow
+from dashboard.services import Refused, Slow, Unavailable
 from dashboard.serving import ModelApi
 from dashboard.settings import Settings
 from dashboard.tracking import Tracking
 
 FRESH_SECONDS = 30.0
-"""How long an answer is shown without asking again."""
+"""How long an answer is shown before it is requested again."""
 
 PAUSE_SECONDS = 10.0
-"""How long a service that was away is not asked again, so that pages stay quick."""
+"""How long an unavailable service is not called again, so that pages stay fast."""
 
 WAIT_SECONDS = 1.5
-"""How long a page waits for an answer. The request goes on, and the page shows it when it comes."""
+"""How long a page waits for an answer. The request continues; the page shows a late answer."""
 
 AT_ONCE = 8
-"""Requests that a session sends to a service at the same time."""
+"""Most concurrent requests of a session to one service."""
 
 MOST_PENDING = 200
-"""Requests to a service that a session may have under way or waiting."""
+"""Most running and waiting requests of a session to one service."""
 
 _KEY = "lastro_session"
 
 ANSWERS = Answers()
-"""The store of this process."""
+"""The only store of this process."""
 
 
 class State(StrEnum):
-    """How a service has behaved towards this session, as every page tells it."""
+    """The state of a service in this session, the same on every part of a page."""
 
     HEALTHY = "healthy"
     SLOW = "slow"
-    AWAY = "away"
+    UNAVAILABLE = "unavailable"
 
 
 type Load[T] = tuple[str, Hashable, Callable[[], T]]
-"""What `Session.read` is given: service, key, load."""
+"""The arguments of `Session.read`: service, key, load."""
 
 
 @dataclass
 class _Pending:
-    """A request under way, or refused and not read yet; `began` by the session's clock."""
+    """A running request, or a failed one that no page has read yet.
+
+    `began` is a time of the session's clock.
+    """
 
     answer: Future[object]
     began: float
@@ -71,40 +75,40 @@ class _Pending:
 
 @dataclass(repr=False, eq=False)
 class Session:
-    """What a signed-in visitor has; `username` as MLflow spells it."""
+    """The clients and the state of a signed-in visitor; `username` as MLflow spells it."""
 
     username: str
     settings: Settings
     tracking: Tracking
     apis: tuple[ModelApi, ...]
-    """One for each host of the model API; the first is the one that predicts."""
+    """One client per host of the model API; the first one predicts."""
     airflow: Airflow | None = None
     log: PredictionLog | None = None
     login: Login | None = None
     ticket: str | None = None
-    """To be exchanged for the cookie by the page."""
+    """The page exchanges it for the cookie."""
     clock: Callable[[], float] = time.monotonic
     old: dict[str, datetime] = field(default_factory=dict)
-    """Services that did not answer in this run of the page -> age of the oldest answer shown."""
+    """Services that did not answer in this run of the page -> time of the oldest answer shown."""
     waits_for: set[str] = field(default_factory=set)
-    """Services whose answer this run of the page did not wait for any longer."""
-    told: int = 0
-    """How many problems this run of the page has told, each with a button of its own."""
+    """Services for which this run of the page stopped waiting."""
+    problems_shown: int = 0
+    """Number of problems that this run of the page has shown, each with its own button."""
     key: str = field(default_factory=lambda: secrets.token_hex(16))
-    """What the answers are kept under."""
+    """The key of this session's answers in the store."""
     _news: set[str] = field(default_factory=set)
-    """Services that have answered, or failed to, since the run of the page began."""
+    """Services with an answer or an error since this run of the page began."""
     _took: dict[str, float] = field(default_factory=dict)
-    """Service -> seconds that the slowest answer shown in this run took."""
+    """Service -> seconds of the slowest answer shown in this run."""
     _pending: dict[tuple[str, Hashable], _Pending] = field(default_factory=dict)
-    _away: dict[str, tuple[float, Away]] = field(default_factory=dict)
+    _unavailable: dict[str, tuple[float, Unavailable]] = field(default_factory=dict)
     _gates: dict[str, threading.Semaphore] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
         """Start a run of the page."""
         self.old.clear()
-        self.told = 0
+        self.problems_shown = 0
         self.waits_for.clear()
         self._took.clear()
         with self._lock:
@@ -112,41 +116,41 @@ class Session:
             for key, pending in list(self._pending.items()):
                 if pending.stale:
                     del self._pending[key]
-                # A refusal that came after the last run is read by this one, or dropped.
+                # An error that came after the last run is read by this run, or dropped.
                 pending.stale = pending.answer.done()
 
     def read[T](
         self, service: str, key: Hashable, load: Callable[[], T], seconds: float | None = None
     ) -> T:
-        """An answer not older than `FRESH_SECONDS`, or the kept one while the service is away.
+        """An answer not older than `FRESH_SECONDS`, or a kept one if the service is unavailable.
 
         Args:
-            service: the service's name as shown to the visitor.
-            key: what is asked; unique within the service.
-            load: asks the service. It runs in another thread and may not touch this session.
-            seconds: how long the page waits for it; `WAIT_SECONDS` unless given.
+            service: the service's name on the page.
+            key: identifies the request; unique within the service.
+            load: calls the service. It runs in another thread and must not use this session.
+            seconds: how long the page waits for the answer; `WAIT_SECONDS` by default.
 
         Raises:
-            Slow: there is no answer yet and nothing was kept. The request goes on.
-            Away: the service is away and nothing was kept.
-            ServiceError: any other refusal, as `load` raises it.
+            Slow: there is no answer yet and no kept one. The request continues.
+            Unavailable: the service is unavailable and there is no kept answer.
+            ServiceError: any other error that `load` raises.
         """
         kept = ANSWERS.get(self.key, (service, key))
         if kept and self._is_fresh(kept):
             return self._show(service, kept)  # type: ignore[return-value]
         try:
             return self._ask(service, key, load, seconds)
-        except Away:
+        except Unavailable:
             if kept is None:
                 raise
             self.old[service] = min(self.old.get(service, kept.at), kept.at)
             return kept.value  # type: ignore[return-value]
 
     def prefetch(self, loads: Iterable[Load[object]]) -> None:
-        """Ask for several answers at the same time; `read` then finds them, or raises at once.
+        """Request several answers in parallel; `read` then finds them, or raises immediately.
 
         Args:
-            loads: what `read` will be asked for.
+            loads: the arguments of the later calls of `read`.
         """
         begun = []
         for service, key, load in loads:
@@ -158,42 +162,45 @@ class Session:
         wait([answer for service, answer in begun if service not in self.waits_for], WAIT_SECONDS)
 
     def state(self, service: str) -> State:
-        """How the service has behaved in this run of the page."""
-        if service in self._away:
-            return State.AWAY
+        """The state of the service in this run of the page."""
+        if service in self._unavailable:
+            return State.UNAVAILABLE
         if service in self.waits_for or self._took.get(service, 0.0) > WAIT_SECONDS:
             return State.SLOW
         return State.HEALTHY
 
-    def problem(self, service: str) -> Away | None:
-        """Why the service is not asked for now, None where it is."""
-        until, error = self._away.get(service, (0.0, None))
+    def problem(self, service: str) -> Unavailable | None:
+        """Why the service is not called now; None if it is."""
+        until, error = self._unavailable.get(service, (0.0, None))
         return error if error is not None and self.clock() < until else None
 
     def took(self, service: str) -> float:
-        """Seconds that the slowest answer shown in this run took; 0.0 where none was shown."""
+        """Seconds of the slowest answer shown in this run; 0.0 if none was shown."""
         return self._took.get(service, 0.0)
 
     def has_news(self) -> bool:
-        """Whether a service that this run did not wait for has answered, or failed to."""
+        """Whether a service for which this run stopped waiting now has an answer or an error."""
         with self._lock:
             return bool(self._news & self.waits_for)
 
     def refresh(self, *services: str) -> None:
-        """Ask anew, these services or all; kept answers stay for when a service is away."""
-        for service in services or tuple(self._away):
-            self._away.pop(service, None)
+        """Have answers requested again, from these services or all.
+
+        Kept answers stay, to be shown if a service is unavailable.
+        """
+        for service in services or tuple(self._unavailable):
+            self._unavailable.pop(service, None)
         for asked in services or (None,):
             ANSWERS.expire(self.key, asked)
 
     def release(self) -> None:
-        """Give back what was loaded; what is asked for later is loaded again."""
+        """Drop all loaded answers; later reads request them again."""
         with self._lock:
             self._pending.clear()
             ANSWERS.forget(self.key)
 
     def close(self) -> None:
-        """Give back what was loaded, and close the connections."""
+        """Drop all loaded answers and close the connections."""
         self.release()
         for client in (self.tracking, *self.apis, self.airflow):
             if client is not None:
@@ -214,8 +221,9 @@ class Session:
         pending = self._start(service, key, load)
         if pending is None:
             self.waits_for.add(service)
-            raise Slow(f"{service} has many requests open. Wait for them to end.")
-        # One wait for each service and run: what comes next has had its time already.
+            raise Slow(f"{service} has too many open requests. Wait until some of them end.")
+        # A run of the page waits at most once for each service. Later requests have had that
+        # time already.
         limit = WAIT_SECONDS if seconds is None else seconds
         left = 0.0 if service in self.waits_for else pending.began + limit - self.clock()
         try:
@@ -234,9 +242,9 @@ class Session:
         return value  # type: ignore[return-value]
 
     def _start(self, service: str, key: Hashable, load: Callable[[], object]) -> _Pending | None:
-        """The request under way, which begins now if there is none; None when there are too many.
+        """The running request, started now if there is none; None if too many are open.
 
-        Each has a thread of its own, which ends with it: threads of a pool would live as long as
+        Each request has its own thread, which ends with it. Threads of a pool would live as long as
         the session, and Python would wait for them when the dashboard stops.
         """
         with self._lock:
@@ -263,18 +271,18 @@ class Session:
             with gate:
                 value = load()
             with self._lock:
-                # Released in the meantime: nobody would ever drop it.
+                # After a release in the meantime, nothing would ever drop this answer.
                 if self._pending.get(key) is pending:
                     ANSWERS.put(self.key, key, value, self.clock() - pending.began)
                     del self._pending[key]
-            self._away.pop(service, None)
+            self._unavailable.pop(service, None)
             settle = partial(pending.answer.set_result, value)
         except TooLarge:
-            error = Refused(f"The answer is larger than {TOTAL_BYTES // MIB} MiB.")
+            error = Refused(f"The answer of {service} is larger than {TOTAL_BYTES // MIB} MiB.")
             settle = partial(pending.answer.set_exception, error)
         except BaseException as error:
-            if isinstance(error, Away):
-                self._away[service] = (self.clock() + PAUSE_SECONDS, error)
+            if isinstance(error, Unavailable):
+                self._unavailable[service] = (self.clock() + PAUSE_SECONDS, error)
             settle = partial(pending.answer.set_exception, error)
         with self._lock:
             self._news.add(service)
@@ -282,13 +290,13 @@ class Session:
 
 
 def current() -> Session | None:
-    """This visitor's session, None before they sign in."""
+    """This visitor's session; None before the sign-in."""
     session: Session | None = st.session_state.get(_KEY)
     return session
 
 
 def resume(settings: Settings) -> Session | None:
-    """This tab's session while its login holds, or one for the login of the browser's cookie."""
+    """This tab's session if its login is valid, or a new one for the login of the cookie."""
     session = current()
     if session is not None:
         if session.login is None or logins().use(session.login):
@@ -300,12 +308,12 @@ def resume(settings: Settings) -> Session | None:
 
 
 def open_session(settings: Settings, login: Login, ticket: str | None = None) -> Session:
-    """Remember a verified login in this tab's session state.
+    """Open a session in this tab for a verified login.
 
     Args:
-        settings: where the services are.
-        login: what MLflow has accepted.
-        ticket: for the cookie, where the browser has none yet.
+        settings: the addresses of the services.
+        login: a login that MLflow has accepted.
+        ticket: for the cookie, if the browser has none yet.
     """
     session = st.session_state[_KEY] = Session(
         username=login.username,
@@ -322,22 +330,22 @@ def open_session(settings: Settings, login: Login, ticket: str | None = None) ->
 
 @st.cache_resource(scope="session", on_release=Session.release, show_spinner=False)
 def hold(key: str, _session: Session) -> Session:
-    """Have what a session has loaded given back as soon as its tab closes.
+    """Drop a session's answers as soon as its tab closes.
 
-    Streamlit keeps the session state of a closed tab for two minutes, in case it comes back.
+    Streamlit keeps the session state of a closed tab for two minutes, in case the tab reconnects.
     """
     return _session
 
 
 def leave() -> None:
-    """Forget this tab's session and everything that was loaded with it."""
+    """Close this tab's session and drop its answers."""
     if session := current():
         session.close()
     st.session_state.clear()
 
 
 def sign_out() -> None:
-    """End the login in every tab of the browser, and forget this tab's session."""
+    """End the login in every tab of the browser, and close this tab's session."""
     if (session := current()) and session.login:
         logins().end(session.login)
     leave()

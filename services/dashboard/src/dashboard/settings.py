@@ -1,4 +1,4 @@
-"""The dashboard's settings: its environment variables, checked once."""
+"""The dashboard's settings, read from environment variables and checked."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 
 
 class SettingsError(ValueError):
-    """A variable is missing or wrong; the message names it and the fix."""
+    """A variable is missing or invalid; the message names it and the fix."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the platform's services are, and where the dashboard listens.
+    """The addresses of the platform's services and of the dashboard.
 
-    URLs carry no trailing slash. `mlflow_public_url`, `model_api_public_url` and `airflow_url`
-    are links for the visitor's browser; the dashboard itself never calls them. Without
-    `airflow_api_url` or `prediction_log_url` the pages that need them say what to set.
+    URLs have no trailing slash. `mlflow_public_url`, `model_api_public_url` and `airflow_url`
+    are links for the visitor's browser; the dashboard never calls them. Without `airflow_api_url`
+    or `prediction_log_url`, the pages that need them say which variable to set.
     """
 
     mlflow_url: str
@@ -29,7 +29,7 @@ class Settings:
     port: int = 8501
     cookie_secret: str | None = field(default=None, repr=False)
     login_idle_hours: float = 8.0
-    """A login ends when no page of it has been used for so many hours."""
+    """Hours after which an unused login ends."""
     mlflow_public_url: str | None = None
     airflow_url: str | None = None
     model_api_public_url: str | None = None
@@ -47,17 +47,17 @@ class Settings:
         """Read the settings from environment variables.
 
         Raises:
-            SettingsError: a variable is missing or has a value that cannot work.
+            SettingsError: a variable is missing or invalid.
         """
         cookie_secret = env.get("DASHBOARD_COOKIE_SECRET") or None
         if cookie_secret is not None and len(cookie_secret) < 32:
             raise SettingsError(
-                "DASHBOARD_COOKIE_SECRET is too short: give at least 32 random characters."
+                "DASHBOARD_COOKIE_SECRET is too short: set it to at least 32 random characters."
             )
         key = _required(env, "MODEL_API_KEY", "the model API's bearer key")
         if not key.isascii() or any(character.isspace() for character in key):
             raise SettingsError(
-                "MODEL_API_KEY must be ASCII without blanks: it travels in an HTTP header."
+                "MODEL_API_KEY must be ASCII without blanks, because it is sent in an HTTP header."
             )
         model_api_url = _url(env, "MODEL_API_URL")
         airflow_api_url = _optional_url(env, "AIRFLOW_API_URL")
@@ -98,11 +98,11 @@ def _required(env: Mapping[str, str], name: str, what: str) -> str:
 
 
 def _url(env: Mapping[str, str], name: str) -> str:
-    return _checked_url(_required(env, name, "an address like http://10.0.1.10:5000"), name)
+    return _checked_url(_required(env, name, "an address such as http://10.0.1.10:5000"), name)
 
 
 def _urls(env: Mapping[str, str], name: str) -> list[str]:
-    """Addresses with blanks between them."""
+    """Addresses separated by blanks."""
     return [_checked_url(item, name) for item in env.get(name, "").split()]
 
 
@@ -113,7 +113,8 @@ def _log_url(env: Mapping[str, str], name: str) -> str | None:
     parts = urlsplit(value)
     if parts.scheme not in ("s3", "file") or (parts.scheme == "s3" and not parts.netloc):
         raise SettingsError(
-            f"{name} is {value!r}: give an address like s3://bucket/predictions (or file:///folder)."
+            f"{name} is {value!r}: set it to an address such as s3://bucket/predictions "
+            "or file:///folder."
         )
     return value
 
@@ -121,10 +122,12 @@ def _log_url(env: Mapping[str, str], name: str) -> str | None:
 def _checked_url(value: str, name: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"{name} is {value!r}: give an address that begins with http(s)://.")
+        raise SettingsError(
+            f"{name} is {value!r}: set it to an address that begins with http:// or https://."
+        )
     if parts.username or parts.password:
         raise SettingsError(
-            f"{name} holds credentials: remove them, each visitor signs in with their own."
+            f"{name} contains credentials: remove them. Visitors sign in with their own."
         )
     return value.rstrip("/")
 
@@ -136,7 +139,7 @@ def _optional_url(env: Mapping[str, str], name: str) -> str | None:
 def _port(env: Mapping[str, str], name: str, default: int) -> int:
     value = env.get(name) or str(default)
     if not value.isdecimal() or not 0 < int(value) < 65536:
-        raise SettingsError(f"{name} is {value!r}: give a port between 1 and 65535.")
+        raise SettingsError(f"{name} is {value!r}: set it to a port between 1 and 65535.")
     return int(value)
 
 
@@ -147,5 +150,7 @@ def _hours(env: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         hours = math.nan
     if not 0 < hours <= 168:
-        raise SettingsError(f"{name} is {value!r}: give a number of hours up to 168.")
+        raise SettingsError(
+            f"{name} is {value!r}: set it to a number of hours above 0 and up to 168."
+        )
     return hours

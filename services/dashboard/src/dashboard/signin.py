@@ -1,4 +1,4 @@
-"""The sign-in form: a visitor proves their MLflow login before anything is shown."""
+"""The sign-in form: MLflow must accept a visitor's login before anything is shown."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dashboard.ui import LOGO, plain
 
 @st.cache_resource
 def throttle() -> Throttle:
-    """The one throttle of this process."""
+    """The only throttle of this process."""
     return Throttle()
 
 
 @st.cache_resource
 def warm_up() -> None:
-    """Import what draws while the first visitor of this process still types: it takes seconds."""
+    """Import the plots, which takes seconds, while the first visitor of this process types."""
     threading.Thread(target=importlib.import_module, args=("dashboard.charts",)).start()
 
 
@@ -33,13 +33,13 @@ def log_in(settings: Settings, username: str, password: str) -> Login | str:
     """Verify a login against MLflow.
 
     Returns:
-        The login, or what to tell the visitor.
+        The login, or a message for the visitor.
     """
     username = username.strip()
     if not username or not password:
         return "Enter your MLflow username and password."
     if ":" in username:
-        return "A username cannot hold a colon."
+        return "A username cannot contain a colon."
     if wait := throttle().admit(username):
         return f"Too many failed attempts. Try again in {math.ceil(wait)} s."
     tracking = Tracking(settings.mlflow_url, username, password)
@@ -49,7 +49,7 @@ def log_in(settings: Settings, username: str, password: str) -> Login | str:
         return "Wrong username or password."
     except ServiceError as error:
         throttle().undecided(username)
-        state = "slow" if isinstance(error, Slow) else "away"
+        state = "slow" if isinstance(error, Slow) else "unavailable"
         return f"MLflow is {state}, so your login cannot be checked right now. {error}"
     finally:
         tracking.close()
@@ -61,7 +61,7 @@ def sign_in(settings: Settings, username: str, password: str) -> str | None:
     """Verify a login against MLflow and open the session.
 
     Returns:
-        None when signed in, else what to tell the visitor.
+        None after a successful sign-in, otherwise a message for the visitor.
     """
     login = log_in(settings, username, password)
     if isinstance(login, str):
@@ -71,9 +71,10 @@ def sign_in(settings: Settings, username: str, password: str) -> str | None:
 
 
 def page(settings: Settings, notice: str | None = None) -> None:
-    """Draw the form; on success the script starts over, signed in."""
+    """Draw the form; after a successful sign-in, run the script again."""
     warm_up()
-    # One element, the first of the page: a signed-in page replaces it before it asks any service.
+    # A single element, the first of the page, so that a signed-in page replaces it before it calls
+    # any service.
     with st.empty().container():
         _, middle, _ = st.columns([1, 1.1, 1])
         with middle:
@@ -83,7 +84,7 @@ def page(settings: Settings, notice: str | None = None) -> None:
 def _form(settings: Settings, notice: str | None) -> None:
     st.space("large")
     st.image(LOGO, width=190)
-    st.markdown("Models, experiments and what serves right now.")
+    st.markdown("Models, experiments and the serving versions.")
     if notice:
         st.info(plain(notice), icon=":material/info:")
     with st.form("sign_in", enter_to_submit=True):
@@ -98,6 +99,6 @@ def _form(settings: Settings, notice: str | None) -> None:
                 st.rerun()
             st.error(plain(problem), icon=":material/error:")
     st.caption(
-        "Use your MLflow login. It holds in every tab of this browser until you sign out, or "
-        f"{plain(f'{settings.login_idle_hours:g}')} hours after you last used it."
+        "Use your MLflow login. It is valid in every tab of this browser until you sign out or do "
+        f"not use it for {plain(f'{settings.login_idle_hours:g}')} hours."
     )

@@ -1,4 +1,4 @@
-"""A little patience for sign-in: each failure makes the same name wait longer."""
+"""A delay against guessed passwords: each failed sign-in makes the same name wait longer."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ REMEMBERED_NAMES = 5000
 class Throttle:
     """Counts failed attempts per name, for all visitors of this process.
 
-    An attempt counts as failed from the moment it is admitted until `succeeded` or `undecided`
-    says otherwise, so that guesses sent side by side gain nothing.
+    An admitted attempt counts as failed until `succeeded` or `undecided` is called, so that
+    parallel guesses gain nothing.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with no failures; `clock` gives seconds."""
+        """Start without failures; `clock` returns seconds."""
         self._clock = clock
         self._lock = threading.Lock()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def admit(self, name: str) -> float:
-        """0.0 if the attempt may go ahead now, else the seconds still to wait."""
+        """0.0 if the attempt may proceed now, otherwise the seconds left to wait."""
         with self._lock:
             count, blocked_until = self._failures.get(name, (0, 0.0))
             now = self._clock()
             if now < blocked_until:
                 return blocked_until - now
             count += 1
-            # Bounded, as the power would overflow after a thousand attempts.
+            # Without a bound, the power would overflow after a thousand attempts.
             doublings = min(count - FREE_ATTEMPTS, 60)
             wait = min(2.0**doublings, LONGEST_WAIT) if doublings > 0 else 0
             self._failures[name] = (count, now + wait)
@@ -48,7 +48,7 @@ class Throttle:
             self._failures.pop(name, None)
 
     def undecided(self, name: str) -> None:
-        """Take back the last attempt: the password was never checked."""
+        """Do not count the last attempt, because the password was never checked."""
         with self._lock:
             count, _ = self._failures.pop(name, (0, 0.0))
             if count > 1:

@@ -1,39 +1,47 @@
 """A small client for MLflow's REST API, bound to one visitor's login.
 
-MLflow's own client is not used on purpose: it shares one HTTP session among all callers of a
-process, takes credentials and time-outs from process-wide variables, and costs some 170 MB.
+MLflow's own client does not fit: it shares one HTTP session among all callers of a process, takes
+credentials and timeouts from process-wide variables, and needs 170 MB.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from dashboard.services import LIMIT_SECONDS, PATIENCE_SECONDS, Refused, ask, fetch, open_client
+from dashboard.services import (
+    LIMIT_SECONDS,
+    PATIENCE_SECONDS,
+    Options,
+    Refused,
+    ask,
+    fetch,
+    open_client,
+)
+from dashboard.untyped import JsonObject
 
 SERVICE = "MLflow"
 
 PAGE_RUNS = 100
-"""Runs read at a time: MLflow takes 0.1 s for them, and a second for a thousand."""
+"""Runs per page: MLflow needs 0.1 s for 100 runs, and a second for 1000."""
 
 NEWEST = "attributes.start_time DESC"
-"""MLflow's word for an order of runs."""
+"""MLflow's expression for the default order of runs."""
 
 HISTORY_POINTS = 300
-"""Points read per metric and run; MLflow samples longer histories."""
+"""Most points per metric and run; MLflow samples longer histories."""
 
 _PAGE = 1000
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment the visitor may read."""
+    """An experiment that the visitor may read."""
 
     id: str
     name: str
@@ -42,7 +50,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Run:
-    """A run with its last value of each metric."""
+    """A run with the last value of each metric."""
 
     id: str
     name: str
@@ -56,14 +64,14 @@ class Run:
     curves: frozenset[str]
     """Names of metrics that were logged at more than one step."""
     tags: dict[str, str]
-    """Without MLflow's own."""
+    """Without MLflow's internal tags."""
     datasets: tuple[str, ...]
     """Logged inputs, as `name (digest)`."""
     artifact_uri: str
 
     @property
     def seconds(self) -> float | None:
-        """Duration in seconds, None while it runs."""
+        """Duration in seconds; None while it runs."""
         if self.started is None or self.ended is None:
             return None
         return (self.ended - self.started).total_seconds()
@@ -71,7 +79,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunPage:
-    """Some runs, and the token that leads to the next ones; None at the end."""
+    """A page of runs, and the token of the next page; None on the last page."""
 
     runs: tuple[Run, ...]
     next_token: str | None
@@ -89,13 +97,13 @@ class RegisteredModel:
     tags: dict[str, str]
 
     def aliases_of(self, version: str) -> list[str]:
-        """Aliases that point at this version, in alphabetical order."""
+        """The aliases that point to this version, in alphabetical order."""
         return sorted(alias for alias, target in self.aliases.items() if target == version)
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered version; `source` is where its files are, as MLflow spells it."""
+    """A registered version; `source` is the address of its files in MLflow's notation."""
 
     name: str
     version: str
@@ -108,18 +116,18 @@ class ModelVersion:
 
 
 class Tracking:
-    """MLflow as one visitor sees it.
+    """MLflow, read with one visitor's login.
 
-    Every method may raise `Away`, `SignInRefused` or `Refused` of `dashboard.services`.
+    Every method may raise `Unavailable`, `SignInRefused` or `Refused` of `dashboard.services`.
     """
 
     def __init__(self, url: str, username: str, password: str) -> None:
-        """Keep the login in this object alone; nothing is sent yet.
+        """Keep the login only in this object, and send nothing yet.
 
         Args:
             url: MLflow's base URL.
-            username: MLflow login; basic authentication allows no colon in it.
-            password: its password.
+            username: an MLflow user; basic authentication allows no colon in the name.
+            password: the user's password.
         """
         self._http = open_client(
             url,
@@ -132,23 +140,23 @@ class Tracking:
         self._http.close()
 
     def check_login(self) -> str:
-        """The login's name as MLflow spells it.
+        """The username as MLflow spells it.
 
         Raises:
-            SignInRefused: wrong name or password.
-            Refused: this MLflow has no basic authentication, so nothing can be verified.
+            SignInRefused: wrong username or password.
+            Refused: this MLflow has no basic authentication, so it cannot verify a login.
         """
         try:
             answer = self._get("users/current", PATIENCE_SECONDS)
         except Refused:
             raise Refused(
                 "This MLflow server has no basic authentication: "
-                "nobody can sign in until it runs with `--app-name basic-auth`."
+                "start it with `--app-name basic-auth` so that visitors can sign in."
             ) from None
         return str(answer["user"]["username"])
 
     def experiments(self) -> list[Experiment]:
-        """Active experiments, the one updated last first."""
+        """Active experiments, the most recently updated first."""
         body = {"view_type": "ACTIVE_ONLY", "order_by": ["last_update_time DESC"]}
         return [
             Experiment(item["experiment_id"], item["name"], _time(item.get("last_update_time")))
@@ -163,17 +171,17 @@ class Tracking:
         token: str | None = None,
         limit: int = PAGE_RUNS,
     ) -> RunPage:
-        """Active runs, one page of them.
+        """A page of active runs.
 
         Args:
-            experiment_ids: where to look; none gives no runs.
+            experiment_ids: the experiments to search; without any there are no runs.
             query: MLflow's search syntax, such as `metrics.accuracy > 0.9`; empty for all.
-            order_by: MLflow's word for the order; runs without the metric come last.
-            token: of the page before; None for the first page.
+            order_by: MLflow's expression for the order; runs without the metric come last.
+            token: `next_token` of the previous page; None for the first page.
             limit: most runs to return, at most 1000.
 
         Raises:
-            Refused: MLflow cannot read the query; the message says why.
+            Refused: MLflow cannot parse the query; the message says why.
         """
         if not experiment_ids:
             return RunPage((), None)
@@ -194,7 +202,7 @@ class Tracking:
         return _run(self._get("runs/get", run_id=run_id)["run"])
 
     def history(self, run_ids: Sequence[str], metric: str) -> list[tuple[str, int, float]]:
-        """(run id, step, value) of a metric, in the order of steps, sampled when long."""
+        """(run id, step, value) of a metric in the order of steps; long histories are sampled."""
         answer = self._get(
             "metrics/get-history-bulk-interval",
             run_ids=list(run_ids),
@@ -216,7 +224,7 @@ class Tracking:
         ]
 
     def registered_model(self, name: str) -> RegisteredModel:
-        """One registered model, as it is now."""
+        """One registered model."""
         answer = self._get("registered-models/get", PATIENCE_SECONDS, name=name)
         return _registered_model(answer["registered_model"])
 
@@ -224,7 +232,7 @@ class Tracking:
         """Point an alias at a version.
 
         Raises:
-            Refused: the visitor may not, or there is no such version.
+            Refused: the visitor has no permission, or the version does not exist.
         """
         self._write("registered-models/alias", name=model, alias=alias, version=version)
 
@@ -232,7 +240,7 @@ class Tracking:
         """Set a tag of a registered model.
 
         Raises:
-            Refused: the visitor may not, or MLflow cannot hold the value.
+            Refused: the visitor has no permission, or MLflow cannot store the value.
         """
         self._write("registered-models/set-tag", name=model, key=key, value=value)
 
@@ -240,14 +248,14 @@ class Tracking:
         """Delete a tag of a registered model.
 
         Raises:
-            Refused: the visitor may not.
+            Refused: the visitor has no permission.
         """
         path = "api/2.0/mlflow/registered-models/delete-tag"
         ask(self._http, SERVICE, "DELETE", path, json={"name": model, "key": key})
 
     def versions(self, model: str) -> list[ModelVersion]:
         """A model's versions, newest first."""
-        # Between quotes MLflow has no escape; but a list it reads as Python does.
+        # MLflow has no escape for quotes in a string, but parses a list like Python.
         name = json.dumps(model, ensure_ascii=False)
         query = {"filter": f"name IN ({name})", "order_by": ["version_number DESC"]}
         return [
@@ -265,16 +273,16 @@ class Tracking:
         ]
 
     def artifact(self, run: Run, path: str, limit: int) -> bytes | None:
-        """A file of a run through MLflow's own store, None when there is none.
+        """An artifact of a run, read through MLflow; None if it does not exist.
 
         Args:
-            run: whose artifact it is.
-            path: below the run's artifacts, such as `reference/reference.parquet`.
-            limit: bytes it may have at most.
+            run: the run.
+            path: the path below the run's artifacts, such as `reference/reference.parquet`.
+            limit: most bytes of the artifact.
 
         Raises:
-            Refused: the visitor may not read it, it is larger than `limit`, or MLflow does not
-                hand out the run's artifacts.
+            Refused: the visitor has no permission, the artifact is larger than `limit`, or MLflow
+                does not serve the run's artifacts.
         """
         try:
             return fetch(self._http, SERVICE, _artifact_path(run.artifact_uri, path), limit)
@@ -283,22 +291,21 @@ class Tracking:
                 return None
             raise
 
-    def _get(self, path: str, seconds: float = LIMIT_SECONDS, **query: Any) -> Any:
+    def _get(self, path: str, seconds: float = LIMIT_SECONDS, **query: object) -> JsonObject:
         return ask(self._http, SERVICE, "GET", f"api/2.0/mlflow/{path}", seconds, params=query)
 
     def _write(self, path: str, **body: str) -> None:
         ask(self._http, SERVICE, "POST", f"api/2.0/mlflow/{path}", PATIENCE_SECONDS, json=body)
 
     def _pages(
-        self, method: str, path: str, key: str, query: dict[str, Any], limit: int = _PAGE
-    ) -> Iterator[dict[str, Any]]:
-        where = "json" if method == "POST" else "params"
+        self, method: str, path: str, key: str, query: JsonObject, limit: int = _PAGE
+    ) -> Iterator[JsonObject]:
         token, left = None, limit
         while left > 0:
             page = (
                 query | {"max_results": min(left, _PAGE)} | ({"page_token": token} if token else {})
             )
-            sent: dict[str, Any] = {where: page}
+            sent: Options = {"json": page} if method == "POST" else {"params": page}
             answer = ask(self._http, SERVICE, method, f"api/2.0/mlflow/{path}", **sent)
             items = answer.get(key, [])
             yield from items
@@ -314,12 +321,14 @@ def _time(milliseconds: int | str | None) -> datetime | None:
 def _artifact_path(uri: str, path: str) -> str:
     scheme, _, place = uri.partition(":/")
     if scheme != "mlflow-artifacts":
-        raise Refused(f"MLflow does not hand out files of {uri}: it lies outside its own store.")
+        raise Refused(
+            f"MLflow does not serve files of {uri}: it is outside MLflow's artifact store."
+        )
     place = place.lstrip("/")
     return f"api/2.0/mlflow-artifacts/artifacts/{quote(f'{place}/{path}')}"
 
 
-def _registered_model(item: Mapping[str, Any]) -> RegisteredModel:
+def _registered_model(item: JsonObject) -> RegisteredModel:
     return RegisteredModel(
         name=item["name"],
         description=item.get("description", ""),
@@ -332,7 +341,7 @@ def _registered_model(item: Mapping[str, Any]) -> RegisteredModel:
     )
 
 
-def _run(item: dict[str, Any]) -> Run:
+def _run(item: JsonObject) -> Run:
     info, data = item["info"], item.get("data", {})
     metrics = data.get("metrics", [])
     return Run(

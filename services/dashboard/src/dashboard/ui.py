@@ -1,4 +1,4 @@
-"""Small pieces every page uses: escaping, times, links, empty states."""
+"""Parts that every page uses: escaping, times, links, empty states."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])")
 
 
 def plain(text: object) -> str:
-    """Text from a service or a visitor, made safe for an element that reads Markdown."""
+    """Text from a service or a visitor, escaped for an element that renders Markdown."""
     return _MARKDOWN.sub(r"\\\1", str(text))
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
-    """`3 min ago` and the like; a dash when unknown."""
+    """A time such as `3 min ago`; a dash if unknown."""
     if moment is None:
         return "-"
     seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
@@ -45,22 +45,27 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def counted(count: int, what: str) -> str:
+    """A count with its noun: `1 model`, `2,000 models`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def metrics_line(metrics: dict[str, float], limit: int = 3) -> str:
-    """The first metrics by name in one line: `accuracy 0.962 · f1_macro 0.954`."""
+    """The first metrics by name on one line: `accuracy 0.962 · f1_macro 0.954`."""
     shown = [f"{name} {number(value)}" for name, value in sorted(metrics.items())]
     more = [f"+{len(shown) - limit}"] if len(shown) > limit else []
     return " · ".join(shown[:limit] + more) or "-"
 
 
 def run_link(settings: Settings, experiment_id: str, run_id: str) -> str | None:
-    """Address of a run in MLflow's own interface, None when no public address is set."""
+    """The address of a run in MLflow's web interface; None without a public address."""
     if not settings.mlflow_public_url:
         return None
     return f"{settings.mlflow_public_url}/#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}"
 
 
 def version_link(settings: Settings, model: str, version: str) -> str | None:
-    """Address of a model version in MLflow's own interface, None when no address is set."""
+    """The address of a version in MLflow's web interface; None without a public address."""
     if not settings.mlflow_public_url:
         return None
     return (
@@ -69,7 +74,7 @@ def version_link(settings: Settings, model: str, version: str) -> str | None:
 
 
 def duration(seconds: float | None) -> str:
-    """`12.5 s`, `3 min 20 s` or `2 h 5 min`; a dash when unknown."""
+    """A duration such as `12.5 s`, `3 min 20 s` or `2 h 5 min`; a dash if unknown."""
     if seconds is None:
         return "-"
     if seconds < 60:
@@ -79,20 +84,20 @@ def duration(seconds: float | None) -> str:
 
 
 def dag_run_link(settings: Settings, dag: str, run: str) -> str | None:
-    """Address of a DAG run in Airflow's own interface, None when no address is set."""
+    """The address of a DAG run in Airflow's web interface; None without a public address."""
     if not settings.airflow_url:
         return None
     return f"{settings.airflow_url}/dags/{quote(dag, safe='')}/runs/{quote(run, safe='')}"
 
 
 def heading(title: str, subtitle: str) -> None:
-    """A page's title and one line on what it is for."""
+    """A page's title, and its purpose in one line."""
     st.title(title, anchor=False)
     st.caption(subtitle)
 
 
 def empty(title: str, next_step: str, icon: str = ":material/inbox:") -> None:
-    """An empty state: what is missing and what to do next (`next_step` is Markdown)."""
+    """An empty state: the missing thing and the next step (`next_step` is Markdown)."""
     with st.container(border=True, horizontal_alignment="center"):
         st.space("small")
         st.markdown(f"#### {icon} {title}", text_alignment="center")
@@ -100,12 +105,12 @@ def empty(title: str, next_step: str, icon: str = ":material/inbox:") -> None:
         st.space("small")
 
 
-def away(problem: Exception | str) -> None:
-    """Say that a service cannot be used right now, with a button to try again.
+def unavailable(problem: Exception | str) -> None:
+    """Show that a service is unavailable or slow, with a button to try again.
 
     Args:
-        problem: the error, or what it says. A slow service is told apart from one that is away:
-            the page shows its answer when it comes.
+        problem: the error, or its message. For a slow service, the text says that the page shows
+            the answer when it arrives.
     """
     session = current()
     slow = isinstance(problem, Slow)
@@ -113,17 +118,19 @@ def away(problem: Exception | str) -> None:
         slow = session is not None and any(problem.startswith(s) for s in session.waits_for)
     with st.container(border=True, horizontal_alignment="center"):
         st.space("small")
-        title = ":material/hourglass_top: Still loading" if slow else ":material/cloud_off: Away"
+        title = (
+            ":material/hourglass_top: Still loading" if slow else ":material/cloud_off: Unavailable"
+        )
         st.markdown(f"#### {title}", text_alignment="center")
         next_step = (
-            "The page shows it when it comes."
+            "The page shows the answer when it arrives."
             if slow
-            else "Try again in a moment, or tell whoever runs Lastro."
+            else "Try again in a moment, or tell the operator of Lastro."
         )
         st.markdown(f"{plain(problem)} {next_step}", text_alignment="center")
         if session is not None:
-            session.told += 1
-            key = f"try_again_{session.told}"
+            session.problems_shown += 1
+            key = f"try_again_{session.problems_shown}"
             if st.button("Try again", icon=":material/refresh:", key=key):
                 session.refresh()
                 st.rerun()
@@ -131,31 +138,31 @@ def away(problem: Exception | str) -> None:
 
 
 def not_set(title: str, *variables: str) -> None:
-    """An empty state: a page needs settings that the dashboard does not have."""
+    """An empty state: the page needs settings that are not set."""
     names = " and ".join(f"`{name}`" for name in variables)
     empty(
         title,
-        f"Set {names} in the dashboard's environment, or ask whoever runs Lastro.",
+        f"Set {names} in the dashboard's environment, or ask the operator of Lastro.",
         icon=":material/settings:",
     )
 
 
 def failed_load(model: ServedModel) -> None:
-    """Say which versions the model API could not load, why, and what goes on serving."""
+    """Show which versions the model API could not load, why, and which versions serve."""
     for alias, failure in model.failures():
         serves = alias.serves
-        rest = f"Version {serves} goes on serving." if serves else "None serves."
+        rest = f"Version {serves} still serves." if serves else "No version serves."
         tried = f", tried {failure.attempts} times" if failure.attempts > 1 else ""
         st.error(
-            f"**{plain(model.name)}: {plain(alias.name)} names version {plain(failure.version)}, "
-            f"which could not be loaded.** {plain(rest)}\n\n"
+            f"**{plain(model.name)}: {plain(alias.name)} points to version "
+            f"{plain(failure.version)}, which could not be loaded.** {plain(rest)}\n\n"
             f"{plain(failure.reason)} ({ago(failure.at)}{tried})",
             icon=":material/error:",
         )
 
 
 def engine_badge(version: ServedVersion) -> None:
-    """What predicts, with how it compares to the original as the tooltip."""
+    """The engine that predicts; the tooltip says how it compares with the original."""
     compiled = version.engine in COMPILED
     st.badge(
         f"{plain(version.engine)}, {'compiled' if compiled else 'native'}",

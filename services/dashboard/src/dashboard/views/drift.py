@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 import numpy as np
@@ -12,11 +10,13 @@ import streamlit as st
 
 from dashboard import board, charts, drift
 from dashboard.drift import Feature, Verdict
-from dashboard.prediction_log import HELD_OUT, MAX_DAYS, PREDICTION, Sample
+from dashboard.drift.reference import Reference, logged_reference
+from dashboard.drift.window import Window
+from dashboard.prediction_log import MAX_DAYS, Sample
 from dashboard.services import Refused, ServiceError
 from dashboard.serving import ServedVersion
 from dashboard.session import Session, current
-from dashboard.ui import away, empty, heading, not_set, plain
+from dashboard.ui import counted, empty, heading, not_set, plain, unavailable
 
 WINDOWS = {
     "Last hour": timedelta(hours=1),
@@ -25,54 +25,12 @@ WINDOWS = {
     "Custom": None,
 }
 PLOTS = 9
-"""Columns drawn; the others can be chosen."""
+"""Number of columns drawn by default."""
 
 _COLORS = {Verdict.DRIFTED: "orange", Verdict.STABLE: "green", Verdict.UNTESTED: "gray"}
 _MARKS = {Verdict.DRIFTED: "▲", Verdict.STABLE: "✔", Verdict.UNTESTED: "○"}
 _NAMED = 5
-"""Columns that the verdict names."""
-
-_STEPS = [timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=3), timedelta(days=1)]
-_BUCKETS = (4, 40)
-_ROWS_OF_A_BUCKET = 300
-
-
-@dataclass(frozen=True)
-class Window:
-    """From `start` to before `end`."""
-
-    start: datetime
-    end: datetime
-
-    def before(self) -> Window:
-        """The window of the same length that ends where this one starts."""
-        return Window(self.start - (self.end - self.start), self.start)
-
-    def buckets(self, rows: int) -> pd.DatetimeIndex:
-        """Edges of equal parts, for drift over time: the finest that so many rows fill."""
-        low, high = _BUCKETS
-        wanted = max(low, min(high, rows // _ROWS_OF_A_BUCKET))
-        length = self.end - self.start
-        step = next((step for step in _STEPS if length / step <= wanted), _STEPS[-1])
-        if length / step < low:
-            step = length / low
-        first = pd.Timestamp(self.start).floor("min")
-        return pd.date_range(first, pd.Timestamp(self.end) + step, freq=step, inclusive="left")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The data to compare with, and what to call them.
-
-    `predictions` says what predictions are compared with, as a sentence; empty where nothing
-    needs to be said. `requests` is None where rows are independent.
-    """
-
-    columns: Mapping[str, pd.Series]
-    label: str
-    rows: int
-    predictions: str = ""
-    requests: np.ndarray | None = None
+"""Number of columns that the verdict names."""
 
 
 def page(session: Session) -> None:
@@ -84,7 +42,7 @@ def page(session: Session) -> None:
     board.prepare(session)
     serving = board.serving(session)
     if serving.problem:
-        away(serving.problem)
+        unavailable(serving.problem)
         return
     models = {name: model for name, model in serving.models.items() if model.serving()}
     if not models:
@@ -111,7 +69,7 @@ def page(session: Session) -> None:
     try:
         _compare(session, name, served[alias], window)
     except ServiceError as error:
-        away(str(error))
+        unavailable(str(error))
     except ValueError as error:
         st.warning(plain(error), icon=":material/date_range:")
 
@@ -125,7 +83,7 @@ def _window() -> Window | None:
         key="drift_window",
         persist_state="session",
     )
-    # To the minute, so that what was read is found again.
+    # Rounded to the minute, so that a kept answer is found again.
     now = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     if length := WINDOWS[chosen]:
         return Window(now - length, now)
@@ -151,8 +109,8 @@ def _compare(session: Session, name: str, version: ServedVersion, window: Window
     if recent.rows.empty:
         empty(
             "No predictions in this window",
-            f"Version {plain(version.number)} logged none: choose a longer window, "
-            "or come back later.",
+            f"Version {plain(version.number)} logged none. Choose a longer window, or try again "
+            "later.",
             ":material/query_stats:",
         )
         return
@@ -170,8 +128,8 @@ def _compare(session: Session, name: str, version: ServedVersion, window: Window
 def _reference(
     session: Session, name: str, version: ServedVersion, window: Window
 ) -> Reference | None:
-    """The reference; None, with the reason on the page, where there is none."""
-    problem = "its run logged no reference data"
+    """The reference, or None if there is none; the page then shows the reason."""
+    problem = "Its run logged no reference data."
     try:
         logged = board.reference(session, version.run_id)
     except Refused as error:
@@ -182,13 +140,13 @@ def _reference(
     earlier = board.predictions(session, name, version.number, before.start, before.end)
     st.info(
         f"Version {plain(version.number)} is compared with its own earlier predictions "
-        f"({before.start:%d %b %H:%M} to {before.end:%d %b %H:%M} UTC): {plain(problem)}.",
+        f"({before.start:%d %b %H:%M} to {before.end:%d %b %H:%M} UTC). {plain(problem)}",
         icon=":material/info:",
     )
     if earlier.rows.empty:
         empty(
             "Not tested: no earlier predictions",
-            f"Log `{board.REFERENCE}` with the run that trains the model, or come back later.",
+            f"Log `{board.REFERENCE}` with the run that trains the model, or try again later.",
             ":material/query_stats:",
         )
         return None
@@ -196,33 +154,8 @@ def _reference(
     return Reference(columns, "earlier predictions", len(earlier.rows), requests=earlier.requests)
 
 
-def logged_reference(logged: pd.DataFrame) -> Reference:
-    """The reference of a run: all its rows for the inputs, held-out ones for the predictions.
-
-    A model knows the rows that it was trained on better than new ones, so its predictions on
-    them differ from those on new data even where nothing has changed.
-    """
-    columns = {str(column): logged[column] for column in logged.columns if column != HELD_OUT}
-    if PREDICTION not in columns:
-        return Reference(columns, "training data", len(logged))
-    held_out = (
-        logged[HELD_OUT].isin([True])
-        if HELD_OUT in logged.columns
-        else pd.Series(False, index=logged.index)
-    )
-    if held_out.any():
-        columns[PREDICTION] = logged.loc[held_out, PREDICTION]
-        said = f"Predictions are compared with those on {held_out.sum():,} held-out rows."
-    else:
-        said = (
-            "The reference has no held-out rows: predictions are compared with those on the "
-            "training rows, which a model knows better than new ones."
-        )
-    return Reference(columns, "training data", len(logged), said)
-
-
 def _verdict(features: list[Feature]) -> None:
-    """One sentence on all columns; green only where every column was tested."""
+    """Show one sentence on all columns; green only if every column was tested."""
     drifted, untested = (
         [f for f in features if f.verdict is verdict]
         for verdict in (Verdict.DRIFTED, Verdict.UNTESTED)
@@ -259,7 +192,7 @@ def _untested(features: list[Feature], untested: list[Feature]) -> str:
 
 
 def _columns(count: int) -> str:
-    return board.counted(count, "column")
+    return counted(count, "column")
 
 
 def _names(features: list[Feature]) -> str:
@@ -275,7 +208,7 @@ def _sentence(reasons: list[str]) -> str:
     if not reasons:
         return "The log has no columns."
     first = plain(reasons[0][:1].upper() + reasons[0][1:])
-    return f"{first}." if len(reasons) == 1 else f"{first}; the table has the other reasons."
+    return f"{first}." if len(reasons) == 1 else f"{first}. The table has the other reasons."
 
 
 def _table(features: list[Feature]) -> None:
@@ -306,11 +239,11 @@ def _table(features: list[Feature]) -> None:
             "psi": column.NumberColumn(
                 "PSI",
                 format="%.2f",
-                help="Population stability index: the size of a change of the values.",
+                help="Population stability index: how much the values changed.",
             ),
             "p": column.TextColumn(
                 "Adjusted p",
-                help="The smallest p-value of its checks, corrected for all checks of all "
+                help="The smallest p-value of the column's checks, corrected for all checks of all "
                 "columns by Holm's method.",
             ),
             "missing_before": column.NumberColumn("Missing before", format="percent"),
@@ -328,21 +261,21 @@ def _p(value: float) -> str:
 
 
 def _about(reference: Reference, recent: Sample) -> None:
-    rows = board.counted(len(recent.rows), "logged row")
+    rows = counted(len(recent.rows), "logged row")
     if recent.files_read < recent.files or len(recent.rows) < recent.logged:
         rows = (
-            f"An even sample of {rows}, drawn from {recent.logged:,} in {recent.files_read} of "
+            f"An even sample of {rows} out of {recent.logged:,} in {recent.files_read} of "
             f"{recent.files} files"
         )
     requests = len(np.unique(recent.requests))
-    batches = f" of {board.counted(requests, 'request')}" if requests < len(recent.rows) else ""
+    batches = f" of {counted(requests, 'request')}" if requests < len(recent.rows) else ""
     st.caption(
-        f"{rows}{batches}, against {reference.rows:,} rows of {reference.label}. "
+        f"{rows}{batches}, compared with {reference.rows:,} rows of {reference.label}. "
         f"{reference.predictions} "
         f"A column has drifted if a change is significant (adjusted p below "
-        f"{drift.SIGNIFICANCE}) and large: a PSI of {drift.CHANGE} above what chance gives, or "
-        f"{drift.SHARE:.0%} more rows that are missing, outside the reference's range or new to "
-        "it. Rows of one request count as fewer where they are alike."
+        f"{drift.SIGNIFICANCE}) and large: a PSI of {drift.CHANGE} more than expected by chance, "
+        f"or {drift.SHARE:.0%} more rows that are missing, outside the reference's range, or new "
+        "to it. Similar rows of one request count as fewer rows."
     )
 
 
@@ -367,7 +300,9 @@ def _over_time(
     made = {check.name for bucket in buckets for check in bucket.feature.checks}
     views = [view for view in charts.DRIFT_VIEWS if view in made]
     if not views:
-        st.caption("Not tested: every part of this window has too few rows. Choose a longer one.")
+        st.caption(
+            "Not tested: every part of this window has too few rows. Choose a longer window."
+        )
         return
     view = what.segmented_control(
         "Shown",
@@ -381,10 +316,10 @@ def _over_time(
         charts.over_time(buckets, view), alt=f"{charts.DRIFT_VIEWS[view]} of {name} over time"
     )
     untested = sum(b.feature.verdict is Verdict.UNTESTED for b in buckets)
-    said = f" {untested} of {len(buckets)} have too few rows to be tested." if untested else ""
+    said = f" {untested} of {len(buckets)} have too few rows for a test." if untested else ""
     st.caption(
         f"Each point compares {_length(buckets)} with the {plain(reference.label)} (UTC). The "
-        f"dashed line is where drift begins.{said}"
+        f"dashed line is the limit of drift.{said}"
     )
 
 
@@ -402,7 +337,7 @@ def _plots(features: list[Feature], labels: tuple[str, str]) -> None:
         return
     st.subheader("Values", anchor=False)
     if len(names) > PLOTS:
-        names = st.multiselect("Columns drawn", names, default=names[:PLOTS], key="drift_plots")
+        names = st.multiselect("Columns to draw", names, default=names[:PLOTS], key="drift_plots")
     st.markdown(
         f':color[■]{{foreground="{charts.SAMPLE_COLORS[0]}"}} {plain(labels[0])} &ensp; '
         f':color[■]{{foreground="{charts.SAMPLE_COLORS[1]}"}} {plain(labels[1])}'

@@ -17,7 +17,7 @@ from dashboard.ui import empty, heading, plain, run_link
 
 MAX_COMPARED = 10
 DIFFERS = "rgba(207, 116, 32, 0.2)"
-"""Behind parameters that differ; it lets the page's own colour through, light or dark."""
+"""Background of parameters that differ; transparent, to work on light and dark pages."""
 
 SHOWN_METRICS = 6
 SHOWN_AXES, SHOWN_AXES_METRICS = 4, 3
@@ -32,7 +32,7 @@ def page(session: Session) -> None:
     experiments = board.experiments(session)
     if not experiments:
         empty(
-            "No experiments you may see",
+            "No experiments that you may see",
             "Trigger the `wine` DAG in Airflow, or ask an MLflow admin for read permission.",
             ":material/science:",
         )
@@ -93,7 +93,7 @@ def _find(
     try:
         found = _page(session, experiment.id, query, order_by)
     except Refused as error:
-        st.error(f"MLflow cannot read this search: {plain(error)}", icon=":material/error:")
+        st.error(f"MLflow cannot parse this search: {plain(error)}", icon=":material/error:")
         return experiment, None, True
     return experiment, found, bool(query)
 
@@ -118,7 +118,7 @@ def _orders(metrics: Iterable[str]) -> dict[str, str]:
 
 
 def _page(session: Session, experiment: str, query: str, order_by: str) -> RunPage:
-    """The page of runs the visitor has turned to; another search starts at its first."""
+    """The current page of runs; a new search starts at the first page."""
     search = (experiment, query, order_by)
     if st.session_state.get(_TOKENS, (None,))[0] != search:
         st.session_state[_TOKENS] = (search, [None])
@@ -127,7 +127,7 @@ def _page(session: Session, experiment: str, query: str, order_by: str) -> RunPa
 
 
 def _last_used(session: Session, experiments: list[Experiment]) -> int:
-    """Index of the experiment with the newest run, the first one when nothing ever ran."""
+    """The index of the experiment with the newest run; 0 without runs."""
     newest = {run.experiment_id for run in board.recent_runs(session)[:1]}
     return next((i for i, item in enumerate(experiments) if item.id in newest), 0)
 
@@ -161,7 +161,7 @@ def _table(session: Session, found: RunPage) -> list[Run]:
         **{f"metrics.{key}": column.NumberColumn(key, format="%.4g") for key in metrics},
         **{f"params.{key}": column.TextColumn(key, help="Parameter") for key in params},
     }
-    # A selection is row numbers: the key ties it to exactly these rows in this order.
+    # A selection consists of row numbers: the key ties it to exactly these rows in this order.
     rows = hashlib.sha256("".join(run.id for run in runs).encode()).hexdigest()[:16]
     event = st.dataframe(
         table,
@@ -182,7 +182,7 @@ def _pager(found: RunPage) -> None:
     before = (len(tokens) - 1) * PAGE_RUNS
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         count = f"{before + 1} to {before + len(found.runs)}" if before else f"{len(found.runs)}"
-        more = ", there are more" if found.next_token else ""
+        more = ", more on the next page" if found.next_token else ""
         st.caption(f"Runs: {count}{more}", width="stretch")
         if not before and not found.next_token:
             return
@@ -214,10 +214,10 @@ def _compare(session: Session, runs: list[Run], chosen: list[Run]) -> None:
         "Metrics": lambda: _metrics(chosen),
         "Parameters": lambda: _params(chosen),
         "Parallel coordinates": lambda: _parallel(runs, chosen),
-        "One against another": lambda: _scatter(runs, chosen),
+        "Scatter plot": lambda: _scatter(runs, chosen),
         "Learning curves": lambda: _curves(session, chosen),
     }
-    # Only the open one is drawn, and asks MLflow.
+    # Only the open tab is drawn and sends requests to MLflow.
     tabs = st.tabs(list(views), key="experiments_view", on_change="rerun")
     for tab, draw in zip(tabs, views.values(), strict=True):
         if tab.open:
@@ -241,13 +241,13 @@ def _metrics(chosen: list[Run]) -> None:
 
 
 def _parallel(runs: list[Run], chosen: list[Run]) -> None:
-    """Of the selected runs where there are two, else of all on this page of the table."""
+    """Draw the selected runs if there are two or more, otherwise all on this page of the table."""
     shown = chosen if len(chosen) > 1 else runs
     metrics = [f"metrics.{key}" for key in _by_frequency(run.metrics for run in shown)]
     params = [f"params.{key}" for key in _by_frequency(run.params for run in shown)]
     varied = [key for key in params if len({charts.value(run, key) for run in shown} - {None}) > 1]
     if not metrics or len(shown) < 2:
-        st.caption("It takes two runs with metrics to draw them along axes.")
+        st.caption("Parallel coordinates need at least two runs with metrics.")
         return
     left, right = st.columns([4, 1])
     axes = left.multiselect(
@@ -262,9 +262,9 @@ def _parallel(runs: list[Run], chosen: list[Run]) -> None:
     complete = [run for run in shown if all(charts.value(run, key) is not None for key in drawn)]
     if len(drawn) < 2 or not complete:
         st.caption(
-            "No run has a value on every axis: remove some."
+            "No run has a value on every axis. Remove some axes."
             if len(drawn) > 1
-            else "Choose two axes or more."
+            else "Choose at least two axes."
         )
         return
     st.altair_chart(
@@ -274,7 +274,7 @@ def _parallel(runs: list[Run], chosen: list[Run]) -> None:
     which = "selected runs" if shown is chosen else "runs on this page of the table"
     st.caption(
         f"{len(complete)} of {len(shown)} {which} have a value on every axis. Yellow lines are "
-        f"low in {plain(_short(color))}, blue ones high."
+        f"low in {plain(_short(color))}, blue lines are high."
     )
 
 
@@ -289,8 +289,8 @@ def _scatter(runs: list[Run], chosen: list[Run]) -> None:
         st.caption("These runs have fewer than two metrics.")
         return
     left, right = st.columns(2)
-    x = left.selectbox("Across", names, index=0, key="scatter_x")
-    y = right.selectbox("Up", names, index=1, key="scatter_y")
+    x = left.selectbox("Horizontal axis", names, index=0, key="scatter_x")
+    y = right.selectbox("Vertical axis", names, index=1, key="scatter_y")
     st.altair_chart(charts.scatter(runs, x, y, chosen), alt=f"{y} against {x}")
 
 
@@ -315,21 +315,21 @@ def _params(chosen: list[Run]) -> None:
         )
     )
     if len(chosen) > 1:
-        st.caption(f"{int(differs.sum())} of {len(names)} parameters differ; they stand on top.")
+        st.caption(f"{int(differs.sum())} of {len(names)} parameters differ. They are at the top.")
 
 
 def _curves(session: Session, chosen: list[Run]) -> None:
     if not chosen:
-        _select_some("to see metrics along their steps")
+        _select_some("to see their metrics by step")
         return
     names = sorted(set().union(*(run.curves for run in chosen)))
     if not names:
-        st.caption("The selected runs logged each metric once: there is no curve to draw.")
+        st.caption("The selected runs logged each metric only once, so there are no curves.")
         return
     metric = st.selectbox("Metric", names, key="curve_metric")
     with_curve = tuple(run.id for run in chosen if metric in run.curves)
     points = board.history(session, with_curve, metric)
-    st.altair_chart(charts.curves(points, chosen, metric), alt=f"{metric} along steps")
+    st.altair_chart(charts.curves(points, chosen, metric), alt=f"{metric} by step")
 
 
 def _select_some(why: str) -> None:

@@ -1,4 +1,4 @@
-"""Models: registered versions, which one serves, and who may move an alias and did."""
+"""Models: registered versions, the serving one, and promotions."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from dashboard.ui import (
 )
 
 VERSIONS_WITH_METRICS = 20
-"""Each costs one request."""
+"""Limited because each costs one request."""
 
 FOLLOW_SECONDS = 90
-"""How long the page waits for a moved alias to take effect before it lets the visitor go on."""
+"""How long the page follows a moved alias until it takes effect."""
 
 _CHANGE, _FOLLOWED = "models_change", "models_followed"
 
@@ -74,7 +74,7 @@ def page(session: Session) -> None:
         _confirm(session, change)
 
 
-# ---- what serves, and the buttons that change it ----------------------------------------------
+# ---- the serving versions, and the buttons that change them ------------------------------------
 
 
 def _aliases(
@@ -105,9 +105,9 @@ def _alias(
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"#### {plain(alias)}", width="content")
         if target:
-            st.badge(f"names v{plain(target)}", color="gray")
+            st.badge(f"points to v{plain(target)}", color="gray")
         if problem:
-            st.badge("what serves is unknown", color="orange")
+            st.badge("serving version unknown", color="orange")
         elif state and state.serves:
             st.badge(f"serves v{plain(state.serves)}", color="green", icon=":material/check:")
             if served and state.serves in served.versions:
@@ -117,7 +117,7 @@ def _alias(
     if problem:
         st.caption(plain(problem))
     elif state is None:
-        st.caption("Promote a version: the model API then loads it within seconds.")
+        st.caption("Promote a version. The model API then loads it within seconds.")
     elif state.failure:
         st.caption(f":red[Version {plain(state.failure.version)} could not be loaded.]")
     elif state.wanted != state.serves:
@@ -129,11 +129,11 @@ def _alias(
 
 
 def _reports(session: Session, name: str, alias: str) -> tuple[Report, ...]:
-    """What the hosts say of an alias; those that cannot be reached say nothing."""
+    """The reports on an alias from the hosts that can be reached."""
     found = []
     for api in session.apis:
         with suppress(ServiceError):
-            held: Held = session.read(board.api_name(api, session), "models", api.models)
+            held: Held = session.read(*board.loaded_models(api, session))
             of_model = next((m.aliases for m in held.models if m.name == name), {})
             if (served := of_model.get(alias)) and served.report:
                 found.append(served.report)
@@ -146,7 +146,7 @@ def _buttons(
     model: RegisteredModel,
     versions: list[ModelVersion],
     where: DeltaGenerator,
-    beside: DeltaGenerator,
+    next_to_it: DeltaGenerator,
 ) -> None:
     now = model.aliases.get(alias)
     others = [v.version for v in versions if v.version != now]
@@ -161,7 +161,7 @@ def _buttons(
     reports = _reports(session, model.name, alias)
     target = promotion.rollback_target(model, alias, reports, {v.version for v in versions})
     back = target.version
-    with beside.container(horizontal=True, gap="small"):
+    with next_to_it.container(horizontal=True, gap="small"):
         if st.button(
             "Promote",
             key=f"promote_{alias}",
@@ -193,9 +193,9 @@ def _confirm(session: Session, change: Change) -> None:
         f"**{plain(before)}** to **version {plain(change.after)}**."
     )
     st.caption(
-        f"The model API loads version {plain(change.after)} beside what serves and then switches: "
-        "no request is dropped, and if it cannot be loaded, what serves now goes on. "
-        f"The history will name you, {plain(session.username)}."
+        f"The model API loads version {plain(change.after)} next to the serving version and then "
+        "switches, without dropping a request. If it cannot load the version, the current one "
+        f"continues to serve. The history will show your name, {plain(session.username)}."
     )
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Cancel", key="cancel_change"):
@@ -205,7 +205,7 @@ def _confirm(session: Session, change: Change) -> None:
     if not confirmed:
         return
     try:
-        with st.spinner("Asking MLflow"):
+        with st.spinner("Moving the alias"):
             promotion.apply(session.tracking, change, session.username)
     except SignInRefused:
         _forget_change()
@@ -221,7 +221,7 @@ def _confirm(session: Session, change: Change) -> None:
 
 
 def _follow(session: Session, name: str) -> None:
-    """Show how a moved alias takes effect, until it has or the visitor has waited enough."""
+    """Follow a moved alias until it takes effect or `FOLLOW_SECONDS` have passed."""
     change, began = st.session_state[_FOLLOWED][name]
     waited = session.clock() - began
     settled = _outcome(session, change) or waited > FOLLOW_SECONDS
@@ -238,18 +238,18 @@ def _follow(session: Session, name: str) -> None:
             if outcome or session.clock() - began > FOLLOW_SECONDS:
                 st.rerun()
         outcome = outcome or _outcome(session, change)
-        said = f"**{plain(change.alias)}** names **version {plain(change.after)}** now"
+        said = f"**{plain(change.alias)}** now points to **version {plain(change.after)}**"
         if outcome == "serves":
-            st.success(f"{said}, and it serves.", icon=":material/check_circle:")
+            st.success(f"{said}, which serves.", icon=":material/check_circle:")
         elif outcome == "failed":
-            st.error(f"{said}, but it could not be loaded.", icon=":material/error:")
+            st.error(f"{said}, which could not be loaded.", icon=":material/error:")
         elif settled:
             st.warning(
-                f"{said}, but the model API has not taken it up in {FOLLOW_SECONDS} s.",
+                f"{said}, but the model API has not loaded it within {FOLLOW_SECONDS} s.",
                 icon=":material/hourglass_disabled:",
             )
         else:
-            st.info(f"{said}. The model API loads it…", icon=":material/hourglass_top:")
+            st.info(f"{said}. The model API is loading it…", icon=":material/hourglass_top:")
         if settled:
             st.button("Dismiss", key="dismiss_followed", on_click=forget, type="tertiary")
 
@@ -257,7 +257,7 @@ def _follow(session: Session, name: str) -> None:
 
 
 def _outcome(session: Session, change: Change) -> str | None:
-    """`serves`, `failed`, or None while it is neither."""
+    """The outcome of a move: `serves`, `failed`, or None while it is undecided."""
     served = board.serving(session).models.get(change.model)
     alias = served.aliases.get(change.alias) if served else None
     if alias is None:
@@ -299,7 +299,7 @@ def _versions(
             "aliases": column.ListColumn("Aliases"),
             "created": column.DatetimeColumn("Created", format="D MMM YYYY, HH:mm"),
             "status": column.TextColumn("Status", width="small"),
-            "run": column.TextColumn("From run", help="The run that made it"),
+            "run": column.TextColumn("From run", help="The run that logged the version"),
             "run_link": column.LinkColumn("", display_text="Run", width="small"),
             "dataset": column.TextColumn("Dataset", help="Name and digest of the training data"),
             "tags": column.ListColumn("Tags"),
@@ -361,17 +361,17 @@ def _history(model: RegisteredModel) -> None:
     ]
     st.subheader("Who promoted what", anchor=False)
     if not moves:
-        st.caption("No promotion was recorded yet.")
+        st.caption("No promotion is recorded yet.")
         return
     column = st.column_config
     st.dataframe(
-        # Times are of seconds: of two in the same one, the later entry is the later move.
+        # Times have a resolution of seconds. Within a second, the later entry is the later move.
         pd.DataFrame(moves[::-1]).sort_values("at", ascending=False, kind="stable"),
         hide_index=True,
         column_config={
             "alias": column.TextColumn("Alias"),
             "version": column.TextColumn("To version"),
-            "what": column.TextColumn("What"),
+            "what": column.TextColumn("Action"),
             "by": column.TextColumn("By"),
             "at": column.DatetimeColumn("When", format="D MMM YYYY, HH:mm:ss"),
         },

@@ -1,4 +1,4 @@
-"""Overview: which versions serve, how the services are, what ran last."""
+"""Overview: the serving versions, the health of the services, the latest runs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from dashboard import board
-from dashboard.board import Health
-from dashboard.services import Away
+from dashboard import board, health
+from dashboard.health import Health
+from dashboard.services import Unavailable
 from dashboard.serving import CHAMPION, ServedAlias, ServedModel
 from dashboard.session import Session, State, current
 from dashboard.tracking import RegisteredModel, Run
 from dashboard.ui import (
     ago,
-    away,
     empty,
     engine_badge,
     failed_load,
@@ -24,6 +23,7 @@ from dashboard.ui import (
     number,
     plain,
     run_link,
+    unavailable,
 )
 
 METRICS_PER_MODEL = 3
@@ -32,25 +32,25 @@ SERVICES_PER_ROW = 5
 
 def page(session: Session) -> None:
     """Draw the page."""
-    heading("Overview", "Which model versions serve, how the services are, and what ran last.")
+    heading("Overview", "Serving model versions, health of the services, and latest runs.")
     serving = board.serving(session)
     _failures(serving)
     services = st.container()
     _section("Models", lambda: _models(session, serving))
     _section("Latest runs", lambda: _latest_runs(session))
-    # Last, so that the cards tell what the sections met.
+    # Last, so that the cards show the outcome of the requests of all sections.
     with services:
         _services(session, serving)
 
 
 def _section(title: str, draw: Callable[[], None]) -> None:
-    """Draw a section; where its service does not answer, the others are still drawn."""
+    """Draw a section; if its service does not answer, the page continues."""
     st.subheader(title, anchor=False)
     with st.container():
         try:
             draw()
-        except Away as error:
-            away(error)
+        except Unavailable as error:
+            unavailable(error)
 
 
 def _failures(serving: board.Serving) -> None:
@@ -58,8 +58,8 @@ def _failures(serving: board.Serving) -> None:
         failed_load(served)
     if serving.registry_error:
         st.warning(
-            "The model API cannot follow MLflow right now: what serves goes on, a moved alias "
-            "takes effect later. The reason is in the model API's log.",
+            "The model API cannot poll MLflow right now. It continues to serve its versions; moved "
+            "aliases take effect later. The log of the model API has the reason.",
             icon=":material/sync_problem:",
         )
 
@@ -70,13 +70,14 @@ def _services(session: Session, serving: board.Serving) -> None:
         for model in serving.models.values()
         for version in model.serving().values()
     }
-    found = [*board.health(session), board.log_health(session, sorted(served), serving.problem)]
+    log = health.of_prediction_log(session, sorted(served), serving.problem)
+    found = [*health.of_services(session), log]
     for start in range(0, len(found), SERVICES_PER_ROW):
         row = found[start : start + SERVICES_PER_ROW]
         columns = st.columns(len(row) if start == 0 else SERVICES_PER_ROW)
-        for column, health in zip(columns, row, strict=False):
+        for column, card in zip(columns, row, strict=False):
             with column.container(border=True, height="stretch", gap="xsmall"):
-                _service(health)
+                _service(card)
 
 
 def _service(health: Health) -> None:
@@ -103,7 +104,7 @@ def _models(session: Session, serving: board.Serving) -> None:
     models = board.registered_models(session)
     if serving.problem:
         st.warning(
-            f"What serves right now is unknown. {plain(serving.problem)}",
+            f"The serving versions are unknown right now. {plain(serving.problem)}",
             icon=":material/cloud_off:",
         )
     if not models:
@@ -117,7 +118,7 @@ def _models(session: Session, serving: board.Serving) -> None:
     runs = {}
     try:
         runs = _runs(session, models, serving)
-    except Away as error:
+    except Unavailable as error:
         problem = error
     for model in sorted(models, key=lambda model: model.name not in serving.models):
         with st.container(border=True):
@@ -127,7 +128,7 @@ def _models(session: Session, serving: board.Serving) -> None:
 def _runs(
     session: Session, models: list[RegisteredModel], serving: board.Serving
 ) -> dict[str, Run | None]:
-    """Model -> the run whose metrics stand for it."""
+    """Model -> the run whose metrics represent it."""
     board.prepare_versions(session, (model.name for model in models))
     run_ids = {model.name: _run_id(session, model, serving) for model in models}
     runs = board.known_runs(session, run_ids.values())
@@ -135,7 +136,7 @@ def _runs(
 
 
 def _run_id(session: Session, model: RegisteredModel, serving: board.Serving) -> str | None:
-    """The run of the version whose metrics stand for the model."""
+    """The run of the version whose metrics represent the model."""
     served = serving.models.get(model.name)
     champion = served.serving().get(CHAMPION) if served else None
     version = champion.number if champion else model.aliases.get(CHAMPION)
@@ -144,7 +145,7 @@ def _run_id(session: Session, model: RegisteredModel, serving: board.Serving) ->
 
 
 def _model(
-    model: RegisteredModel, serving: board.Serving, run: Run | None, problem: Away | None
+    model: RegisteredModel, serving: board.Serving, run: Run | None, problem: Unavailable | None
 ) -> None:
     served = serving.models.get(model.name)
     name, aliases, metrics = st.columns([2, 4, 2.6], vertical_alignment="center")
@@ -165,10 +166,10 @@ def _model(
                     st.badge("unknown", color="orange")
         else:
             st.badge("does not serve", color="gray")
-            st.caption(f"Set the alias **{CHAMPION}** to a version to have it served.")
+            st.caption(f"Point the alias **{CHAMPION}** to a version to serve it.")
     with metrics:
         if problem:
-            st.caption(f"Its metrics are not known yet. {plain(problem)}")
+            st.caption(f"The metrics are not known yet. {plain(problem)}")
         else:
             _metrics(run)
 
@@ -184,7 +185,9 @@ def _alias(served: ServedModel, alias: ServedAlias) -> None:
         if alias.failure:
             st.badge(f"v{plain(alias.failure.version)} failed", color="red")
         elif alias.wanted != alias.serves:
-            st.badge(f"loads v{plain(alias.wanted)}", color="blue", icon=":material/hourglass_top:")
+            st.badge(
+                f"loading v{plain(alias.wanted)}", color="blue", icon=":material/hourglass_top:"
+            )
         if version:
             engine_badge(version)
         if alias.since:
@@ -193,7 +196,7 @@ def _alias(served: ServedModel, alias: ServedAlias) -> None:
 
 def _metrics(run: Run | None) -> None:
     if run is None or not run.metrics:
-        st.caption("Its run has no metrics." if run else "No metrics.")
+        st.caption("The run logged no metrics." if run else "No metrics.")
         return
     shown = sorted(run.metrics.items())[:METRICS_PER_MODEL]
     for column, (key, value) in zip(st.columns(METRICS_PER_MODEL), shown, strict=False):

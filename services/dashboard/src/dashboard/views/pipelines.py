@@ -1,4 +1,4 @@
-"""Pipelines: the DAG runs of Airflow and the states of their tasks."""
+"""Pipelines: Airflow's DAG runs and the states of their tasks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dashboard import board, charts
 from dashboard.airflow import RUNS, DagRun
 from dashboard.services import ServiceError
 from dashboard.session import Session, current
-from dashboard.ui import ago, away, dag_run_link, duration, empty, heading, not_set, plain
+from dashboard.ui import ago, dag_run_link, duration, empty, heading, not_set, plain, unavailable
 
 
 def page(session: Session) -> None:
     """Draw the page."""
-    heading("Pipelines", "Runs of the DAGs in Airflow, and how their tasks went.")
+    heading("Pipelines", "DAG runs in Airflow, and the outcome of their tasks.")
     if session.airflow is None or not session.settings.airflow_username:
         not_set(
             "Airflow is not set up here",
@@ -28,12 +28,12 @@ def page(session: Session) -> None:
     try:
         runs = board.dag_runs(session)
     except ServiceError as error:
-        away(error)
+        unavailable(error)
         return
     if not runs:
         empty(
             "No pipeline has run yet",
-            "Trigger a DAG in Airflow: its runs appear here.",
+            "Trigger a DAG in Airflow. Its runs appear here.",
             ":material/account_tree:",
         )
         return
@@ -101,12 +101,10 @@ def _tasks(session: Session, run: DagRun) -> None:
     try:
         tasks = board.tasks(session, run)
     except ServiceError as error:
-        st.warning(
-            f"Its tasks are not known right now. {plain(error)}", icon=":material/cloud_off:"
-        )
+        st.warning(f"The tasks are unknown right now. {plain(error)}", icon=":material/cloud_off:")
         return
     if not tasks:
-        st.caption("It has no tasks.")
+        st.caption("This run has no tasks.")
         return
     if any(task.started for task in tasks):
         st.altair_chart(charts.gantt(tasks), alt="When each task ran, coloured by its state")

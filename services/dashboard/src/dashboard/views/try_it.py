@@ -1,4 +1,4 @@
-"""Try it: a form made from the served model's signature, and what its aliases predict."""
+"""Try it: a form made from the served model's signature, and the predictions of its aliases."""
 
 from __future__ import annotations
 
@@ -6,45 +6,46 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import board, charts
 from dashboard.fields import Field, Kind, options, same, shown, to_row
 from dashboard.services import Refused, ServiceError
 from dashboard.serving import CHAMPION, Answer, ServedVersion, predict_path
 from dashboard.session import Session, current
-from dashboard.ui import away, empty, engine_badge, heading, plain
+from dashboard.ui import empty, engine_badge, heading, plain, unavailable
+from dashboard.untyped import Json
 
 COLUMNS = 4
 
 NO_VALUE = "(no value)"
 FORM = "try_form_"
-"""What the keys of the fields begin with."""
+"""Prefix of the keys of the fields."""
 
 _LAST = "try_it_last"
-"""The last form sent, its inputs and what was answered."""
+"""The last form sent, its inputs and the answers."""
 
 _PLACEHOLDERS = {Kind.MOMENT: "2026-11-24T06:00:00"}
 
 type Outcome = Answer | ServiceError
-"""What an alias answered, or why it did not."""
+"""The answer of an alias, or the error."""
 
 
 def page(session: Session) -> None:
     """Draw the page."""
-    heading("Try it", "Send one input row to a served model and see what it predicts.")
+    heading("Try it", "Send one input row to a served model and see its prediction.")
     serving = board.serving(session)
     if serving.problem:
-        away(serving.problem)
+        unavailable(serving.problem)
         return
     models = {name: model for name, model in serving.models.items() if model.serving()}
     if not models:
         empty(
             "No model serves yet",
-            f"Trigger the `wine` DAG in Airflow, or set the alias **{CHAMPION}** to a "
-            "version in MLflow: the model API then loads it within seconds.",
+            f"Trigger the `wine` DAG in Airflow, or point the alias **{CHAMPION}** to a version in "
+            "MLflow. The model API then loads it within seconds.",
             ":material/play_circle:",
         )
         return
@@ -55,7 +56,7 @@ def page(session: Session) -> None:
     if len(aliases) > 1:
         aliases = (
             right.pills(
-                "Alias: choose two to compare them",
+                "Alias (choose two to compare)",
                 aliases,
                 selection_mode="multi",
                 default=aliases[:1],
@@ -68,11 +69,11 @@ def page(session: Session) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
             f"Version {plain(first.number)} serves as {plain(aliases[0])}. "
-            "The form holds the example logged with it.",
+            "The form contains its logged example.",
             width="content",
         )
         engine_badge(first)
-    # No name can make the key of one version begin like the key of another.
+    # The length of the name ensures that no key is a prefix of another version's key.
     key = f"{len(name)}_{name}_{first.number}_"
     _forget_other_forms(key)
     inputs, slots = _form(key, first) if first.fields else _json_form(key, first)
@@ -96,8 +97,8 @@ def page(session: Session) -> None:
 # ---- the form ---------------------------------------------------------------------------------
 
 
-def _form(key: str, version: ServedVersion) -> tuple[list[Any] | None, dict[str, Any]]:
-    """The row to send (None unless the visitor has just sent one), and a place below each field."""
+def _form(key: str, version: ServedVersion) -> tuple[Json, dict[str, DeltaGenerator]]:
+    """The rows to send (None until the visitor sends the form), and a place below each field."""
     fields, example = version.fields, version.row
     values, slots = {}, {}
     with st.form(f"try_{key}"):
@@ -119,8 +120,8 @@ def _form(key: str, version: ServedVersion) -> tuple[list[Any] | None, dict[str,
     return (None if problems else [row]), slots
 
 
-def _json_form(key: str, version: ServedVersion) -> tuple[Any, dict[str, Any]]:
-    """As `_form`, for a model that takes tensors: they are entered as JSON."""
+def _json_form(key: str, version: ServedVersion) -> tuple[Json, dict[str, DeltaGenerator]]:
+    """Like `_form`, for a model of tensors, which are entered as JSON."""
     with st.form(f"try_{key}"):
         example = json.dumps(version.example)
         text = st.text_area("Inputs (JSON)", example, height=200, key=f"{FORM}{key}inputs")
@@ -135,34 +136,38 @@ def _json_form(key: str, version: ServedVersion) -> tuple[Any, dict[str, Any]]:
         return None, {}
 
 
-def _field(field: Field, example: Any, key: str) -> Any:
-    """The text entered or the option chosen; `to_row` says what it means."""
+def _field(field: Field, example: Json, key: str) -> Json:
+    """The text entered or the option chosen, for `to_row`."""
     label = plain(field.name) + ("" if field.required else " (optional)")
-    common: dict[str, Any] = {"key": key, "help": f"Type: {field.type}", "persist_state": "session"}
+    common = {"key": key, "help": f"Type: {field.type}", "persist_state": "session"}
     if field.kind in (Kind.BOOLEAN, Kind.CHOICE):
         choices = options(field, example)
-        return st.selectbox(
+        entered: Json = st.selectbox(
             label,
             choices,
             index=next((i for i, choice in enumerate(choices) if same(choice, example)), None),
             format_func=_names(choices),
             **common,
         )
+        return entered
     text = shown(field, example)
     if field.kind is Kind.JSON:
-        return st.text_area(f"{label} (JSON)", text, **common)
-    if "\n" in text or "\r" in text:
-        return st.text_area(label, text, **common)
-    return st.text_input(label, text, placeholder=_PLACEHOLDERS.get(field.kind), **common)
+        entered = st.text_area(f"{label} (JSON)", text, **common)
+    elif "\n" in text or "\r" in text:
+        entered = st.text_area(label, text, **common)
+    else:
+        entered = st.text_input(label, text, placeholder=_PLACEHOLDERS.get(field.kind), **common)
+    return entered
 
 
-def _named(name: Callable[[Any], str], choice: Any) -> str:
+def _named(name: Callable[[Json], str], choice: Json) -> str:
     return NO_VALUE if choice is None else name(choice)
 
 
-def _names(choices: list[Any]) -> Callable[[Any], str]:
-    """How to show choices, so that no two look alike: Streamlit tells them apart by this."""
-    for name in (str, json.dumps):
+def _names(choices: list[Json]) -> Callable[[Json], str]:
+    """A function that gives each choice a unique name, by which Streamlit identifies it."""
+    ways: tuple[Callable[[Json], str], ...] = (str, json.dumps)
+    for name in ways:
         named = [name(choice) for choice in choices if choice is not None]
         if len(set(named)) == len(named) and NO_VALUE not in named:
             return partial(_named, name)
@@ -170,21 +175,21 @@ def _names(choices: list[Any]) -> Callable[[Any], str]:
 
 
 def _forget_other_forms(key: str) -> None:
-    """Keep what was entered for one version: the form of each one visited adds up otherwise."""
+    """Keep the entries for one version only, so that forms do not accumulate in the session."""
     for name in list(st.session_state):
         other = isinstance(name, str) and name.startswith(FORM) and not name.startswith(FORM + key)
         if other:
             del st.session_state[name]
 
 
-def _mark(slots: Mapping[str, Any], problems: Mapping[str, str]) -> None:
+def _mark(slots: Mapping[str, DeltaGenerator], problems: Mapping[str, str]) -> None:
     for field, problem in problems.items():
         if field in slots:
             slots[field].caption(f":red[:material/error: {plain(problem)}]")
 
 
 def _predict(
-    session: Session, name: str, aliases: Sequence[str], inputs: Any
+    session: Session, name: str, aliases: Sequence[str], inputs: Json
 ) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     with st.spinner("Predicting"):
@@ -201,11 +206,14 @@ def _predict(
 
 def _show(alias: str, outcome: Outcome) -> None:
     if isinstance(outcome, ServiceError):
-        st.error(f"**No prediction of {plain(alias)}.**", icon=":material/error:")
+        st.error(f"**No prediction from {plain(alias)}.**", icon=":material/error:")
         st.markdown("\n".join(f"- {plain(line)}" for line in str(outcome).splitlines()))
         return
     if not outcome.predictions:
-        st.info(f"**{plain(alias)} predicted nothing:** no row was sent.", icon=":material/info:")
+        st.info(
+            f"**No prediction from {plain(alias)}:** the request had no row.",
+            icon=":material/info:",
+        )
         return
     st.metric("Prediction", _value(outcome.predictions[0]))
     run = f", run {outcome.run_id[:8]}" if outcome.run_id else ""
@@ -216,11 +224,11 @@ def _show(alias: str, outcome: Outcome) -> None:
         )
 
 
-def _value(value: Any) -> str:
+def _value(value: Json) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _curl(session: Session, name: str, alias: str, inputs: Any) -> None:
+def _curl(session: Session, name: str, alias: str, inputs: Json) -> None:
     url = session.settings.model_api_public_url or session.settings.model_api_url
     body = json.dumps({"inputs": inputs})
     with st.expander("The same from a shell", icon=":material/terminal:"):
@@ -232,7 +240,7 @@ def _curl(session: Session, name: str, alias: str, inputs: Any) -> None:
             language="bash",
             wrap_lines=True,
         )
-        st.caption("Set `MODEL_API_KEY` to a key of yours.")
+        st.caption("Set `MODEL_API_KEY` to your own key.")
 
 
 if __name__ == "__main__" and (session := current()):
