@@ -152,6 +152,9 @@ def molecule() -> Iterator[Command]:
 def platform() -> Iterator[Command]:
     """The whole platform end to end, in the environment `test`; then a host's first boot."""
     yield platform_tests("test", "access", "end_to_end", "first_boot")
+    # In a process of its own, which begins with an empty environment. All its tests are long.
+    if os.environ.get("LASTRO_FULL"):
+        yield platform_tests("test", "upgrade")
 
 
 def pipeline() -> Iterator[Command]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import catalogue
 import pytest
+import yaml
 from wiring import (
     CONTRACT,
     DOMAIN_CONTRACT,
@@ -200,3 +201,13 @@ def test_a_contract_of_an_earlier_version_says_what_to_do(tmp_path: Path) -> Non
     status, lines = play_lines(inventory_of(tmp_path, before), PLAYBOOKS / "login.yml")
     assert status != 0
     assert "is older than this checkout. Run `make up` first" in " ".join(" ".join(lines).split())
+
+
+def test_every_group_of_a_play_is_declared() -> None:
+    # Ansible warns of any other while it has no hosts, also where a play adds them on demand.
+    declared = yaml.safe_load((PROJECT / "inventory/common/localhost.yml").read_text())
+    known = {"localhost", "platform", *catalogue.ROLES, *declared}
+    books = (yaml.safe_load(file.read_text()) for file in sorted(PLAYBOOKS.glob("**/*.yml")))
+    plays = [play for book in books if isinstance(book, list) for play in book if "hosts" in play]
+    named = {play["hosts"].partition("[")[0] for play in plays}
+    assert {name for name in named if "{{" not in name} - known == set()

@@ -131,19 +131,21 @@ class Platform:
 
     Attributes:
         environment: its name, as in inventory/<environment>.
+        checkout: where it was made from.
     """
 
     environment: str
+    checkout: Path = PROJECT
 
     # ---- commands ------------------------------------------------------------------------------
     def run(self, *argv: str, check: bool = True, timeout: float = 1800) -> str:
-        """Run a command in the project and return its output.
+        """Run a command in the checkout and return its output.
 
         Its headings are shown as they come, also while pytest captures the rest.
         """
         process = subprocess.Popen(
             argv,
-            cwd=PROJECT,
+            cwd=self.checkout,
             # `make verify` runs tests as well, which do not belong to this run.
             env={name: text for name, text in os.environ.items() if name != "LASTRO_TIMELINE"},
             stdout=subprocess.PIPE,
@@ -196,7 +198,7 @@ class Platform:
     @property
     def contract(self) -> dict[str, Any]:
         """Terraform's output `platform`."""
-        path = PROJECT / f"inventory/{self.environment}/group_vars/all/platform.json"
+        path = self.checkout / f"inventory/{self.environment}/group_vars/all/platform.json"
         return json.loads(path.read_text())["platform"]
 
     @cached_property
@@ -204,7 +206,7 @@ class Platform:
         """The variables of each host in the inventory."""
         output = subprocess.run(
             ["ansible-inventory", "-i", f"inventory/{self.environment}", "--list"],
-            cwd=PROJECT,
+            cwd=self.checkout,
             check=True,
             capture_output=True,
             text=True,
@@ -238,13 +240,13 @@ class Platform:
     @cached_property
     def one_machine(self) -> bool:
         """Whether this environment's hosts are containers of this machine."""
-        folder = PROJECT / f"inventory/{self.environment}/group_vars/all"
+        folder = self.checkout / f"inventory/{self.environment}/group_vars/all"
         return (folder / "01_one_machine.yml").exists()
 
     @property
     def ssh_config(self) -> Path:
         """How hosts in AWS are reached; `make access` writes it."""
-        return PROJECT / f".lastro/{self.environment}/ssh_config"
+        return self.checkout / f".lastro/{self.environment}/ssh_config"
 
     def host(self, service: str) -> testinfra.host.Host:
         """A shell on the first host of a service, as root."""
@@ -333,7 +335,7 @@ class Platform:
     @property
     def edge_authorities(self) -> str | None:
         """The authorities of the edge's certificates; None for the public ones."""
-        file = PROJECT / f".lastro/{self.environment}/edge-ca.pem"
+        file = self.checkout / f".lastro/{self.environment}/edge-ca.pem"
         return str(file) if file.exists() else None
 
     def visit(
@@ -362,7 +364,7 @@ class Platform:
     def aws(self, service: str, **config: Any) -> Any:
         """A boto3 client with the credentials of the person who runs the tests."""
         options: dict[str, Any] = {"config": botocore.config.Config(**config)}
-        file = PROJECT / f".lastro/{self.environment}/aws.env"
+        file = self.checkout / f".lastro/{self.environment}/aws.env"
         if file.exists():
             values = dict(line.split("=", 1) for line in file.read_text().splitlines())
             options |= {
@@ -413,7 +415,7 @@ class Platform:
         address, port = self.reach("mlflow", self.database_address, at["port"])
         options = {
             "sslmode": "verify-full",
-            "sslrootcert": str(PROJECT / f".lastro/{self.environment}/database-ca.pem"),
+            "sslrootcert": str(self.checkout / f".lastro/{self.environment}/database-ca.pem"),
             "hostaddr": address,
             **options,
         }
@@ -522,3 +524,24 @@ class Platform:
         return self.mlflow(
             "GET", "registered-models/alias", params={"name": model, "alias": "champion"}
         ).json()["model_version"]["version"]
+
+    def memory(self) -> dict[str, object]:
+        """The data that must survive restarts and upgrades, by what it is."""
+        runs = {"experiment_ids": ["1"], "max_results": 100}
+        artifacts = self.contract["buckets"]["artifacts"]
+        # Other folders hold predictions, which are added as they are made.
+        objects = self.aws("s3").list_objects_v2(Bucket=artifacts, Prefix="mlflow/")["Contents"]
+        dag_runs = self.airflow("GET", "dags/wine/dagRuns").json()["dag_runs"]
+        return {
+            "runs": sorted(
+                run["info"]["run_id"]
+                for run in self.mlflow("POST", "runs/search", json=runs).json()["runs"]
+            ),
+            "champion": self.champion(),
+            "artifacts": sorted((item["Key"], item["ETag"]) for item in objects),
+            "DAG runs": sorted(run["dag_run_id"] for run in dag_runs),
+            "hosts": {
+                name: (host["instance_id"], host["private_ip"])
+                for name, host in self.contract["hosts"].items()
+            },
+        } | {f"secret {service}": self.secret(service) for service in self.contract["secrets"]}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from typing import Any
 
 import pytest
 import requests
-from lastro_platform import PROJECT, FirstUp, Platform, listeners, wait_for
+from checkouts import copy_project
+from lastro_platform import PROJECT, FirstUp, Platform, listeners, wait_for, wait_until
 from published_dags import Dags, dag_source, ended, stopping, task_of, until
 
 SERVICES = ("airflow", "mlflow", "model_api")
@@ -293,10 +293,7 @@ class TestReconfiguration:
     def test_a_release_whose_page_raises_is_taken_back(
         self, platform: Platform, tmp_path: Path
     ) -> None:
-        tracked = ["git", "ls-files", "-z", "ansible", "services", "locks"]
-        for name in subprocess.check_output(tracked, cwd=PROJECT, text=True).split("\0")[:-1]:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, tmp_path / name)
+        copy_project(tmp_path)
         (tmp_path / ".venv").symlink_to(PROJECT / ".venv")
         page = tmp_path / "services/dashboard/src/dashboard/views/models.py"
         page.write_text(page.read_text() + "\nraise RuntimeError\n")
@@ -311,8 +308,17 @@ class TestReconfiguration:
         assert "Models raises" in output
         assert self._dashboard(platform)["release"] == before
         login = "admin", platform.secret("mlflow")["admin_password"]
-        answer = platform.ask("dashboard", "/health/ready", auth=login)
-        assert answer.text == "Ready: every page can be drawn"
+
+        def answer() -> str:
+            # Its process has just been started.
+            try:
+                return platform.ask("dashboard", "/health/ready", auth=login).text
+            except requests.ConnectionError as error:
+                return str(error)
+
+        wait_until(
+            "the dashboard to be ready", answer, lambda text: text.startswith("Ready: every page")
+        )
 
     @staticmethod
     def _configure_dashboard(platform: Platform, **settings: Any) -> str:
@@ -555,30 +561,7 @@ def container_runs(name: str) -> bool:
     "how", ["kill -9 of everything", pytest.param("down", marks=pytest.mark.full)]
 )
 def test_all_data_and_services_come_back(platform: Platform, brought_back: None, how: str) -> None:
-    def memory() -> dict[str, object]:
-        """All that must outlive it."""
-        runs = platform.mlflow(
-            "POST", "runs/search", json={"experiment_ids": ["1"], "max_results": 100}
-        ).json()["runs"]
-        # Without the predictions, which arrive at any time.
-        objects = platform.aws("s3").list_objects_v2(
-            Bucket=platform.contract["buckets"]["artifacts"], Prefix="mlflow/"
-        )["Contents"]
-        return {
-            "runs": sorted(run["info"]["run_id"] for run in runs),
-            "champion": platform.champion(),
-            "artifacts": sorted((item["Key"], item["ETag"]) for item in objects),
-            "dag runs": sorted(
-                run["dag_run_id"]
-                for run in platform.airflow("GET", "dags/wine/dagRuns").json()["dag_runs"]
-            ),
-            "secrets": {
-                service: platform.secret(service) for service in platform.contract["secrets"]
-            },
-            "hosts": platform.contract["hosts"],
-        }
-
-    before = memory()
+    before = platform.memory()
     if how == "down":
         platform.make("down")
         assert [name for name in containers(platform) if container_runs(name)] == []
@@ -586,7 +569,7 @@ def test_all_data_and_services_come_back(platform: Platform, brought_back: None,
         subprocess.run(["podman", "kill", "--signal=KILL", *containers(platform)], check=True)
     output = platform.make("up")
     assert "A prediction" in output
-    assert memory() == before
+    assert platform.memory() == before
     # The services of an unchanged host are left alone, also if it has just been started.
     configured = output[output.index("Configuring the hosts") :]
     assert not re.search(r"^changed ", configured, re.M)

@@ -25,6 +25,7 @@ import pytest
 import requests
 import yaml
 from actions import Actions, Event, JobFailed
+from checkouts import commit, copy_project, git
 from github_api import GitHub
 from lastro_platform import PROJECT, Platform, wait_for
 from published_dags import Dags, dag_source, ended, ran_on, run_path, stopping, task_of, until
@@ -38,18 +39,6 @@ TESTED = frozenset({"lint", "test", "molecule"})
 MAIN = Event("push")
 
 
-def git(*arguments: str, folder: Path) -> str:
-    """Run git as somebody."""
-    who = ["-c", "user.name=Ana", "-c", "user.email=ana@example.com"]
-    command = ["git", "-C", str(folder), *who, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def commit(origin: Path, message: str) -> None:
-    git("add", "--all", folder=origin)
-    git("commit", "--quiet", "--message", message, folder=origin)
-
-
 def root_credentials(platform: Platform) -> dict[str, str]:
     """The environment variables of an administrator of the account."""
     lines = (PROJECT / f".lastro/{ENVIRONMENT}/aws.env").read_text().splitlines()
@@ -60,18 +49,7 @@ def root_credentials(platform: Platform) -> dict[str, str]:
 def origin(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This checkout as a repository in which the environment is one in AWS."""
     folder = tmp_path_factory.mktemp("origin") / "ml"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=PROJECT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in listed.stdout.splitlines():
-        if os.path.lexists(PROJECT / name):
-            copy = folder / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, copy, follow_symlinks=False)
+    copy_project(folder)
     variables = folder / f"inventory/{ENVIRONMENT}/group_vars/all"
     (variables / "01_one_machine.yml").unlink()
     (variables / "01_aws.yml").symlink_to("../../../common/aws.yml")

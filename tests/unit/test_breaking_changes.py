@@ -16,8 +16,8 @@ VERSION = SETTINGS["lastro_version"]
 NEWEST = CHANGES[-1]["version"]
 
 
-def run(folder: Path, acknowledged: str = "") -> tuple[int, str]:
-    """Run the tasks of a host with its configuration in a folder; return status and output."""
+def run(folder: Path, acknowledged: str = "", hosts: str = "lastro,") -> tuple[int, str]:
+    """Run the tasks of hosts configured in folders of their names; return status and output."""
     tasks = (PROJECT / "ansible/playbooks/tasks/acknowledge.yml").read_text()
     # The tests need no root.
     tasks = re.sub(r"^    (owner|group): root\n", "", tasks, flags=re.MULTILINE)
@@ -25,12 +25,12 @@ def run(folder: Path, acknowledged: str = "") -> tuple[int, str]:
         "lastro_project_dir": str(PROJECT),
         "lastro_environment": "prod",
         "lastro_version": VERSION,
-        "lastro_version_file": str(folder / "lastro/version"),
+        "lastro_version_file": str(folder / "{{ inventory_hostname }}/version"),
         "lastro_acknowledged": acknowledged,
     }
     book = [
         {
-            "hosts": "localhost",
+            "hosts": "all",
             "connection": "local",
             "gather_facts": False,
             "vars": variables,
@@ -38,15 +38,15 @@ def run(folder: Path, acknowledged: str = "") -> tuple[int, str]:
         }
     ]
     (folder / "play.yml").write_text(yaml.safe_dump(book))
-    return play("localhost,", folder / "play.yml")
+    return play(hosts, folder / "play.yml")
 
 
-def configured(folder: Path, version: str | None) -> Path:
+def configured(folder: Path, version: str | None, host: str = "lastro") -> Path:
     """Leave the files of a version on a host; None: the first versions, which recorded none."""
-    (folder / "lastro").mkdir()
+    (folder / host).mkdir()
     if version:
-        (folder / "lastro/version").write_text(f"{version}\n")
-    return folder / "lastro/version"
+        (folder / host / "version").write_text(f"{version}\n")
+    return folder / host / "version"
 
 
 def test_a_new_host_is_configured_and_knows_its_version_at_once(tmp_path: Path) -> None:
@@ -64,12 +64,23 @@ def test_a_host_of_an_earlier_version_stays_as_it_is_and_says_what_to_do(
     file = configured(tmp_path, version)
     status, output = run(tmp_path, acknowledged)
     assert status != 0
-    assert "was configured by version 0.1.0 of Lastro. Nothing was changed." in output
+    assert "was configured by version 0.1.0 of Lastro. No host was changed." in output
     for change in CHANGES[-1]["changes"]:
         assert " ".join(change["what"].split()) in output
         assert " ".join(change["do"].split()) in output
     assert f"make up ENV=prod ACKNOWLEDGE={NEWEST}" in output
     assert file.exists() == bool(version)
+
+
+def test_one_host_of_an_earlier_version_stops_all_with_one_list(tmp_path: Path) -> None:
+    configured(tmp_path, None, "old")
+    configured(tmp_path, VERSION, "current")
+    status, output = run(tmp_path, hosts="new,old,current,")
+    assert status != 0
+    assert "old was configured by version 0.1.0 of Lastro. No host was changed." in output
+    assert "current was configured" not in output
+    assert output.count(f"ACKNOWLEDGE={NEWEST}, for example") == 1
+    assert not (tmp_path / "new").exists()
 
 
 def test_acknowledged_changes_do_not_stop_it(tmp_path: Path) -> None:

@@ -144,3 +144,28 @@ def test_processes_of_a_task_may_use_every_core(strategy: str, tmp_path: Path) -
     assert status == 0, lines
     cores = len(os.sched_getaffinity(0))
     assert sum(f"may use {cores}" in line for line in lines) == 2, lines
+
+
+def test_a_module_of_a_collection_runs_without_a_warning(tmp_path: Path) -> None:
+    playbook = tmp_path / "play.yml"
+    # As the role databases asks whether a login works: on a new platform it does not.
+    playbook.write_text("""
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Log in where nothing listens
+      community.postgresql.postgresql_query:
+        login_host: 127.0.0.1
+        login_port: 1
+        login_db: mlflow
+        query: SELECT 1
+      register: login
+      failed_when: false
+    - name: Show the answer
+      ansible.builtin.debug:
+        msg: "the module answers {{ login.msg }}"
+""")
+    status, lines = play_lines("one,", playbook, "--connection=local")
+    assert status == 0, lines
+    assert any("the module answers" in line and "refused" in line for line in lines), lines
+    assert not any("WARNING" in line for line in lines), lines

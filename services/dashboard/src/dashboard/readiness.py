@@ -60,24 +60,33 @@ class _Browser:
 
 
 async def _draw(pages: Iterable[str], cookie: str | None) -> list[str]:
-    """Draw pages in a new session; return the faults found, at most one per page."""
+    """Draw pages at the same time, each in its own session.
+
+    Returns:
+        The faults found, in the order of the pages.
+    """
+    # One after another they take twice as long: most of the time they wait for services.
+    drawn = await asyncio.gather(*(_draw_page(page, cookie) for page in pages))
+    return [fault for faults in drawn for fault in faults]
+
+
+async def _draw_page(page: str, cookie: str | None) -> list[str]:
+    """Draw one page; return the faults found, at most one."""
     runtime = Runtime.instance()
-    cookies = {login_cookie.cookie_name(_ORIGIN): cookie} if cookie else {}
+    browser = _Browser({login_cookie.cookie_name(_ORIGIN): cookie} if cookie else {})
+    session = runtime.connect_session(browser, user_info={})
     faults = []
-    for page in pages:
-        browser = _Browser(cookies)
-        session = runtime.connect_session(browser, user_info={})
-        try:
-            message = BackMsg()
-            message.rerun_script.page_name = "" if page == START else page
-            runtime.handle_backmsg(session, message, client=browser)
-            await asyncio.wait_for(browser.finished.wait(), PAGE_SECONDS)
-        except TimeoutError:
-            faults.append(f"{PAGES[page][0]} takes longer than {PAGE_SECONDS:.0f} s")
-        finally:
-            runtime.close_session(session)
-        if browser.raised:
-            faults.append(f"{PAGES[page][0]} raises {browser.raised[0]}")
+    try:
+        message = BackMsg()
+        message.rerun_script.page_name = "" if page == START else page
+        runtime.handle_backmsg(session, message, client=browser)
+        await asyncio.wait_for(browser.finished.wait(), PAGE_SECONDS)
+    except TimeoutError:
+        faults.append(f"{PAGES[page][0]} takes longer than {PAGE_SECONDS:.0f} s")
+    finally:
+        runtime.close_session(session)
+    if browser.raised:
+        faults.append(f"{PAGES[page][0]} raises {browser.raised[0]}")
     return faults
 
 
@@ -95,7 +104,7 @@ def _given_login(request: Request) -> tuple[str, str] | None:
 
 class _Readiness:
     def __init__(self) -> None:
-        # Concurrent requests would draw the same pages: one session at a time is enough.
+        # Concurrent requests would draw the same pages: one look at a time is enough.
         self._one_at_a_time = asyncio.Lock()
 
     async def answer(self, request: Request) -> Response:
