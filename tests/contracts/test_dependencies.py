@@ -113,6 +113,24 @@ def test_the_versions_that_roles_install_have_a_lock_that_pins_them() -> None:
         assert locked(LOCKS / role / f"{version}.txt")[package] == Version(version)
 
 
+@pytest.mark.parametrize("role", ["mlflow", "airflow"])
+def test_a_role_installs_the_newest_version_that_has_a_lock(role: str) -> None:
+    defaults = yaml.safe_load((PROJECT / f"ansible/roles/{role}/defaults/main.yml").read_text())
+    newest = max(Version(path.stem) for path in (LOCKS / role).glob("*.txt"))
+    assert Version(str(defaults[f"{role}_version"])) == newest, (
+        f"update {role}_version, or the lock"
+    )
+
+
+def test_tests_can_be_installed_into_the_environment_of_airflow() -> None:
+    tests = locked(LOCKS / "test.txt")
+    [lock] = (LOCKS / "airflow").glob("*.txt")
+    airflow = locked(lock)
+    shared = tests.keys() & airflow.keys()
+    differ = {name for name in shared if tests[name] != airflow[name]}
+    assert not differ, "run lastro-ops lock --upgrade-package for each of these"
+
+
 def test_models_are_read_by_the_versions_that_wrote_them() -> None:
     writer, reader = locked(LOCKS / "pipelines.txt"), locked(LOCKS / "model_api.txt")
     for package in ("mlflow-skinny", "scikit-learn", "skops", "numpy", "pandas"):

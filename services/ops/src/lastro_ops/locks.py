@@ -68,19 +68,23 @@ def locks(root: Path) -> Iterator[Lock]:
         if dependencies and project != ops and lock not in services:
             services.append(lock)
             yield Lock((project,), lock)
-    # Added to the environment of any service for its tests.
-    yield Lock(("locks/test.in",), "locks/test.txt", constraints=tuple(services))
+    # One lock for each version that a host may run; in bench/, one for each server that ours is
+    # compared with.
+    airflow = []
+    for file in sorted(root.glob("locks/*/*.in")):
+        source = str(file.relative_to(root))
+        lock = f"{source.removesuffix('.in')}.txt"
+        if file.parent.name == "airflow":
+            airflow.append(lock)
+        yield Lock((source,), lock)
+    # Added to the environment of any service for its tests, and to Airflow's.
+    yield Lock(("locks/test.in",), "locks/test.txt", constraints=(*services, *airflow))
 
     # The type checker, with the libraries whose types it reads, in the versions that run on hosts.
     yield Lock(("locks/types.in",), "locks/types.txt", CONTROLLER, (*services, "locks/test.txt"))
 
     # The emulator of the tests of least privilege; no service runs with it.
     yield Lock(("locks/ministack.in",), "locks/ministack.txt")
-    # One lock for each version that a host may run; in bench/, one for each server that ours is
-    # compared with.
-    for file in sorted(root.glob("locks/*/*.in")):
-        source = str(file.relative_to(root))
-        yield Lock((source,), f"{source.removesuffix('.in')}.txt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
