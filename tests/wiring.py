@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
@@ -30,6 +31,23 @@ from catalogue import SECRETS as SECRET_KEYS
 
 # Lookups are found from here on.
 init_plugin_loader()
+
+# The same thousand expressions come with each contract. To compile them is half of the work, and
+# nothing of it depends on the values.
+_compile = jinja2.Environment.compile
+_compiled: dict[tuple[type, str], Any] = {}
+
+
+def _compile_once(self: jinja2.Environment, source: Any, *args: Any, **more: Any) -> Any:
+    if args or more or not isinstance(source, str):
+        return _compile(self, source, *args, **more)
+    key = type(self), str(source)
+    if key not in _compiled:
+        _compiled[key] = _compile(self, source)
+    return _compiled[key]
+
+
+jinja2.Environment.compile = _compile_once
 
 PROJECT = Path(__file__).parents[1]
 ROLES = PROJECT / "ansible" / "roles"
