@@ -1,4 +1,4 @@
-"""The prediction log: what is offered here is written by a process as in production."""
+"""The prediction log, with a real writing process as in production."""
 
 import errno
 import json
@@ -99,7 +99,7 @@ class Host:
 
     @contextmanager
     def writing(self, **changes: Any) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the writing process until the block ends, if it has not ended by itself."""
+        """Run the writing process until the block ends, unless it has already ended."""
         values = {"url": self.url, "flush_seconds": 0.3} | changes
         environment = {f"MODEL_API_PREDICTION_LOG_{k.upper()}": str(v) for k, v in values.items()}
         environment["MODEL_API_STATE_DIRECTORY"] = str(self.folder)
@@ -122,11 +122,11 @@ class Host:
         log.offer(name, "1", "champion", "request-1", body, json.dumps(answer).encode())
 
     def send(self, log: PredictionLog, *rows: dict[str, Any], name: str = "sum %") -> None:
-        """Offer rows until they are taken."""
+        """Offer rows until they are accepted."""
         _until_taken(log, lambda: self.offer(log, *rows, name=name))
 
     def rows(self) -> list[dict[str, Any]]:
-        """What is written, by any reader of Parquet that knows Hive's partitions."""
+        """Return the written rows, read by a Parquet reader that knows Hive's partitions."""
         return self.table().to_pylist() if self.files() else []
 
     def table(self) -> pa.Table:
@@ -140,7 +140,7 @@ class Host:
 
 
 def _until_taken(log: PredictionLog, offer: Callable[[], None]) -> None:
-    """Offer one record until it is taken: the socket holds ten that the writer has yet to read."""
+    """Offer one record until it is accepted: the socket holds ten unread ones."""
     before = log.sent
     eventually(lambda: offer() or log.sent > before)
 
@@ -163,7 +163,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     return process.wait(timeout=120)
 
 
-# ---- what is written ----------------------------------------------------------------------------
+# ---- written records ----------------------------------------------------------------------------
 
 
 def test_predictions_are_in_s3_with_the_types_of_the_signature(
@@ -171,10 +171,10 @@ def test_predictions_are_in_s3_with_the_types_of_the_signature(
 ) -> None:
     emulator.make_bucket("artifacts")
     host.url = "s3://artifacts/predictions"
-    # The process has no key: it is an instance's, whose role gives it credentials.
+    # The process has no key: as on an instance, the role gives it credentials.
     host.environment = emulator.be_an_instance()
     before = datetime.now(UTC)
-    # It would wait for an hour: what is left is written when it is told to stop.
+    # It would wait for an hour, so the remaining records are written when it is told to stop.
     with host.writing(flush_seconds=3600) as process:
         log = PredictionLog(host.settings())
         host.send(log, ROW, ROW | {"width": None}, name="wine")
@@ -222,7 +222,7 @@ def test_predictions_are_in_s3_with_the_types_of_the_signature(
     assert {row["model"] for row in host.rows()} == {"wine", "sum %"}
 
 
-def test_what_waits_long_enough_or_is_enough_is_written(host: Host) -> None:
+def test_records_are_written_after_a_time_or_a_number(host: Host) -> None:
     log = PredictionLog(host.settings())
     with host.writing(flush_seconds=0.5):
         host.send(log, {"a": 1.0})
@@ -274,7 +274,7 @@ def test_predictions_of_any_type_are_kept(host: Host) -> None:
     ],
     ids=["empty", "empty inside", "empty in lists", "deep", "deep objects", "wide"],
 )
-def test_answers_that_no_reader_of_parquet_takes_are_json(host: Host, prediction: Any) -> None:
+def test_answers_that_readers_of_parquet_refuse_are_json(host: Host, prediction: Any) -> None:
     log = PredictionLog(host.settings())
     writer = Writer(host.settings(flush_seconds=3600))
     body = b'{"inputs":[{"a":1.0}]}'
@@ -292,7 +292,7 @@ def test_answers_keyed_by_ids_take_no_memory_for_each_id_in_each_row(host: Host)
     answers = [{f"user-{row}-{i}": 0.5 for i in range(ids)} for row in range(rows)]
     before = pa.total_allocated_bytes()
     array = tables._inferred(answers)
-    # An array of objects has 8 bytes for each of 8,000 ids in each of 400 rows: 25 MB.
+    # An array of objects takes 8 bytes for each of 8,000 ids in each of 400 rows: 25 MB.
     assert pa.total_allocated_bytes() - before < 1_000_000
     assert [json.loads(text) for text in array.to_pylist()] == answers
     writer = Writer(host.settings(flush_seconds=3600))
@@ -308,7 +308,7 @@ def test_only_its_own_user_may_send(host: Host) -> None:
         assert stat.S_IMODE(host.settings().socket.stat().st_mode) == 0o600
 
 
-# ---- what goes wrong ----------------------------------------------------------------------------
+# ---- failures -----------------------------------------------------------------------------------
 
 
 def test_without_a_url_nothing_is_offered(host: Host) -> None:
@@ -317,7 +317,7 @@ def test_without_a_url_nothing_is_offered(host: Host) -> None:
     assert (log.enabled, log.offered) == (False, 0)
 
 
-def test_a_log_that_is_not_there_or_not_read_is_counted_and_found_again(host: Host) -> None:
+def test_records_for_a_missing_or_full_socket_are_counted_until_it_works_again(host: Host) -> None:
     log = PredictionLog(host.settings())
     host.offer(log, {"a": 1.0})
     assert dict(log.dropped) == {"absent": 1}
@@ -329,7 +329,7 @@ def test_a_log_that_is_not_there_or_not_read_is_counted_and_found_again(host: Ho
     assert log.sent + log.dropped["full"] == 10_000
     host.offer(log, {"a": 1.0})
     assert log.dropped["absent"] == 2
-    # The file of a process that was killed is in nobody's way.
+    # The socket file of a killed process does not block a new one.
     with host.writing():
         eventually(lambda: host.offer(log, {"a": 2.0}) or host.rows())
     with host.writing():
@@ -364,7 +364,7 @@ def test_no_more_than_the_sample_and_the_bound_are_sent(host: Host) -> None:
         assert log.sent + log.dropped.total() == 1000
 
 
-def test_while_s3_is_away_the_newest_wait_and_one_line_says_so(
+def test_during_an_outage_of_s3_the_newest_records_wait_and_one_line_says_so(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator = Emulator(tmp_path / "aws", free_port())
@@ -383,9 +383,11 @@ def test_while_s3_is_away_the_newest_wait_and_one_line_says_so(
                 monkeypatch.setenv(name, value)
             eventually(lambda: "again" in host.output.read_text())
             assert stop(process) == 0
-        numbers = [row["a"] for row in host.rows()]
-        assert 0 < len(numbers) < 500
-        assert sorted(numbers) == [float(n) for n in range(1000 - len(numbers), 1000)]
+        numbers = {int(row["a"]) for row in host.rows()}
+        # Older records may be among them, from a file that was being uploaded when S3 came back.
+        newest = next(count for count in range(1001) if 999 - count not in numbers)
+        assert newest > 100
+        assert len(numbers) < 500
         assert host.output.read_text().count("cannot be written to") == 1
     finally:
         emulator.stop()
@@ -395,7 +397,7 @@ def test_a_fault_of_the_writing_loop_costs_no_record(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = Writer(host.settings(flush_seconds=0.05))
-    group, faults = writer._tables.group, [RuntimeError("a fault that nobody thought of")] * 2
+    group, faults = writer._tables.group, [RuntimeError("an unforeseen fault")] * 2
 
     def failing(raw: dict[int, bytes]) -> Any:
         if faults:
@@ -426,7 +428,7 @@ def test_a_reader_never_finds_a_file_that_is_being_written(
     move = LocalFileSystem.move
 
     class Watched:
-        """The writer's file system; it looks as a reader does before a file gets its name."""
+        """The writer's file system; it reads the folder, as a reader would, before each rename."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(writer_files, name)
@@ -443,7 +445,7 @@ def test_a_reader_never_finds_a_file_that_is_being_written(
     assert [row["a"] for row in host.rows()] == [1.0]
 
 
-def test_what_parquet_cannot_hold_costs_its_own_version_only(
+def test_a_table_that_parquet_cannot_hold_affects_only_its_version(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_table = pq.write_table
@@ -473,12 +475,13 @@ def test_a_group_that_cannot_be_uploaded_blocks_and_loses_no_other(
         [name] = [name for name in ("sum%20%25", "wine") if f"model={name}/" in path]
         tried.append(name)
         if name in stuck:
-            # Not an OSError: whatever it is, it is that group's own.
+            # Not an OSError: any error counts only for its group.
             raise ValueError("no such name here")
         put(system, path, content)
 
     monkeypatch.setattr(storage, "put", failing)
-    # Of the group that is stuck, more records than fit: none may make room for them but its own.
+    # More records of the stuck group than fit: only the group's own records may be dropped for
+    # them.
     writer = Writer(host.settings(flush_seconds=0.05, flush_records=5, max_bytes=8_000))
     thread = threading.Thread(target=writer.run)
     thread.start()
@@ -492,14 +495,14 @@ def test_a_group_that_cannot_be_uploaded_blocks_and_loses_no_other(
                 host.send(log, ROW, name="wine")
                 eventually(lambda n=before: writer.written > n)
         assert writer.written == 5
-        # Tried ever more seldom, and never in the way.
+        # Retried less and less often, and never in the way.
         assert tried.count("sum%20%25") < 20
         assert caplog.text.count("records of 'sum %', version 1, cannot be uploaded") == 1
-        # S3 itself may seem to be away while nothing else has been uploaded, and only then.
+        # S3 itself may seem unreachable only until another group has been uploaded.
         assert caplog.text.count("cannot be written to") <= 1
         stuck.clear()
     finally:
-        # What waits is tried once more.
+        # The waiting records are tried once more.
         writer.stop()
         thread.join()
     rows = host.rows()
@@ -511,7 +514,7 @@ def test_a_group_that_cannot_be_uploaded_blocks_and_loses_no_other(
 
 
 class EndingSocket:
-    """A socket whose reading ends the thread without an error that is caught."""
+    """A socket whose read ends the thread with an error that is not caught."""
 
     def recv(self, size: int) -> bytes:
         raise SystemExit
@@ -537,11 +540,11 @@ class DeafSocket:
         return self._records.pop()
 
 
-def test_a_writer_that_can_receive_no_more_writes_what_it_has_and_ends(host: Host) -> None:
+def test_a_writer_that_can_no_longer_receive_writes_its_records_and_ends(host: Host) -> None:
     writer = Writer(host.settings(flush_seconds=3600))
     host.send(PredictionLog(host.settings()), {"a": 1.0})
     record = writer._socket.recv(2**20)
-    # What nobody reads any more fills up: telling the receiver to end must not wait for room.
+    # An unread socket fills up: telling the receiver to end must not wait for room.
     sender = PredictionLog(host.settings())
     while not sender.dropped["full"]:
         host.offer(sender, {"a": 2.0})
@@ -566,7 +569,7 @@ def test_a_socket_that_cannot_be_removed_costs_no_record(host: Host) -> None:
     assert [row["a"] for row in host.rows()] == [1.0]
 
 
-def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) -> None:
+def test_undecodable_records_affect_no_others_and_are_not_quoted(host: Host) -> None:
     log = PredictionLog(host.settings())
     answer = b'{"predictions":[1]}'
 
@@ -596,7 +599,7 @@ def test_what_cannot_be_decoded_costs_itself_only_and_is_not_quoted(host: Host) 
     assert "s3cret" not in output
 
 
-def test_predictions_are_logged_whichever_release_has_prepared_their_version(host: Host) -> None:
+def test_predictions_are_logged_for_versions_of_any_release(host: Host) -> None:
     for name, release in (("wine", 1), ("sum %", "of another time")):
         manifest = host.folder / "prepared" / name / "manifest.json"
         written = json.loads(manifest.read_text())
