@@ -9,19 +9,25 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 import warnings
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import mlflow.pyfunc
+import models
 from mlflow.pyfunc import scoring_server
+from model_api.common.runners import read_statuses
+from model_api.common.state import Alias, Model, Prepared, State, StateFolder
 from model_api.http.app import create_app
-from model_api.model.version import open_version
+from model_api.model.version import Version, open_confined
 from model_api.preparing.prepare import prepare_downloaded
 from models import MODELS
-from serving import KEY, MemoryStore, make_settings
+from serving import KEY, MemoryStore, make_settings, runners
 
 # Compiled models are compared with the original to this.
 TOLERANCE = 1e-5
@@ -72,7 +78,14 @@ class Servers:
     def __init__(self, folder: Path) -> None:
         self._runner = asyncio.Runner()
         self._mlflow = {}
-        versions = []
+        self._open = ExitStack()
+        state, directory = StateFolder(folder / "state"), folder / "runners"
+        state.make()
+        # A runner has no module of the tests.
+        cloudpickle.register_pickle_by_value(models)
+        versions: list[Version] = []
+        known = State()
+        now = datetime.now(UTC)
         for name, save in MODELS.items():
             save(folder / name)
             with warnings.catch_warnings():
@@ -80,15 +93,29 @@ class Servers:
                 self._mlflow[name] = scoring_server.init(
                     mlflow.pyfunc.load_model(str(folder / name))
                 )
-                prepared = folder / f"{name}-prepared"
+                prepared = state.prepared / name
                 prepare_downloaded(folder / name, prepared, name=name, version="1", run_id=None)
-                versions.append(open_version(prepared))
+                # As a worker does: code of a model runs in its runner only.
+                versions.append(open_confined(prepared))
+            known.models[name] = Model(
+                created=1,
+                latest=1,
+                aliases={"champion": Alias("1", now)},
+                versions={"1": Prepared(f"prepared/{name}", "compat")},
+            )
+        state.write(known)
+        self._open.enter_context(runners(state.path, directory))
+        natives = {version.folder.name for version in versions if version.elsewhere}
+        while {n for n, its in read_statuses(directory).items() if its.state == "ready"} < natives:
+            time.sleep(0.1)
         self.signatures = {version.name: version.manifest["signature"] for version in versions}
-        self._ours = create_app(make_settings(folder), MemoryStore(*versions))  # type: ignore[arg-type]
+        settings = make_settings(folder, runners_directory=directory)
+        self._ours = create_app(settings, MemoryStore(*versions))  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """End the event loop."""
+        """End the event loop and the runners."""
         self._runner.close()
+        self._open.close()
 
     def mlflow(self, request: Request) -> Reply:
         """Return the answer of MLflow's scoring server."""

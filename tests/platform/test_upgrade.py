@@ -39,7 +39,7 @@ class Upgraded(Platform):
 
 @dataclass(frozen=True)
 class Use:
-    """What people have made of the platform before the upgrade.
+    """The work that people have done of the platform before the upgrade.
 
     Attributes:
         password: of the colleague ana.

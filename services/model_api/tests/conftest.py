@@ -1,4 +1,4 @@
-"""What the tests share: real servers, and patience."""
+"""Shared by the tests: real servers, and waiting for conditions."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ import pytest
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 300) -> Any:
-    """Return the condition's first true value; fail if it has none within the time."""
+    """Return the condition's first true value; fail if there is none within the time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
@@ -31,13 +31,13 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-# A connection for each request, so that any worker may answer. A client for each request would do
-# that as well, and take ten times as long: it loads the system's certificates.
+# One connection per request, so that any worker may answer. One client per request would take ten
+# times as long, because it loads the system's certificates.
 HTTP = httpx.Client(timeout=20, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def answers(url: str) -> bool:
-    """Tell whether the URL answers 200."""
+    """Tell whether the URL returns 200."""
     try:
         return HTTP.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
@@ -45,7 +45,7 @@ def answers(url: str) -> bool:
 
 
 class Process:
-    """A server process; ``url`` is where it listens."""
+    """A server process that listens at ``url``."""
 
     def __init__(self, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.url = url
@@ -57,7 +57,7 @@ class Process:
 def running(
     command: list[str], environment: dict[str, str], folder: Path, port: int, health: str
 ) -> Iterator[Process]:
-    """Run a server until the block ends; wait for its health path first."""
+    """Run a server until the block ends; first wait for its health path."""
     log = folder / f"{port}.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -77,7 +77,7 @@ def running(
             time.sleep(0.1)
         yield server
     finally:
-        # The whole group: MLflow's command starts its workers as processes of their own.
+        # The whole group, because MLflow's command starts its workers as separate processes.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

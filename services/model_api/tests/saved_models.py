@@ -1,4 +1,4 @@
-"""Small models as MLflow saves them, one of each kind, for the tests to prepare and to serve."""
+"""Small models as MLflow saves them, one of each kind, which the tests prepare and serve."""
 
 import logging
 import warnings
@@ -34,15 +34,15 @@ MIXED = X[["alcohol", "hue", "proline"]].assign(origin=np.array(["north", "south
 
 
 class Length(PythonModel):
-    """Tells how long texts are; takes a parameter."""
+    """Returns the lengths of texts; takes a parameter."""
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[float]:
-        """Return one number a row."""
+        """Return one number per row."""
         return [len(text) * params["factor"] for text in model_input["text"]]
 
 
 class Everything(PythonModel):
-    """Answers with a frame, from columns of the types that no other model here takes."""
+    """Answers with a frame, from columns of types that no other model here takes."""
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Return two columns."""
@@ -55,7 +55,7 @@ class Everything(PythonModel):
 
 
 class Wrong(PythonModel):
-    """Answers with one number, however many rows come."""
+    """Answers with one number for any number of rows."""
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[float]:
         """Return one number."""
@@ -63,7 +63,7 @@ class Wrong(PythonModel):
 
 
 def save(folder: Path, model: Any, example: Any, signature: Any = ..., **options: Any) -> Path:
-    """Save a model as MLflow does; its signature is inferred unless given."""
+    """Save a model as MLflow does; infer its signature unless given."""
     module = type(model).__module__
     flavor: Any = mlflow.sklearn
     if isinstance(model, PythonModel):

@@ -1,18 +1,23 @@
-"""What the tests of the HTTP side share: a store in memory, and the real server before it."""
+"""Shared by the tests of the HTTP side: a store in memory, served by the real server."""
 
+import ctypes
 import json
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-# prometheus_client looks for it when it is imported.
+# prometheus_client reads it on import.
 os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="model-api-metrics-"))
 
 import httpx2 as httpx
@@ -40,7 +45,7 @@ _alone = threading.Lock()
 
 
 class MemoryVersion:
-    """A version whose answers a test gives; by default it adds its two inputs."""
+    """A version with answers from a test; by default it adds its two inputs."""
 
     run_id = "a" * 32
     engine = "test"
@@ -79,7 +84,7 @@ class MemoryVersion:
             raise self.blame(batch, error)  # noqa: B904
 
     def blame(self, batch: Batch, error: Exception) -> Exception:
-        """Return a problem of all rows for a value, else the error."""
+        """Return an error of all rows for a ValueError, otherwise the error itself."""
         if not isinstance(error, ValueError):
             return error
         detail = f"the model refuses it: {error}"
@@ -87,9 +92,9 @@ class MemoryVersion:
         return InvalidRows(errors, len(errors))
 
     def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
-        """Return the members of the answer, or raise what the test's function does."""
+        """Return the members of the answer, or raise the error of the test's function."""
         if probabilities and self.classes is None:
-            raise NoProbabilities("it tells none")
+            raise NoProbabilities("it provides none")
         members = b'"predictions":' + msgspec.json.encode(self._answer(batch))
         if probabilities:
             row = {str(name): 1 / len(self.classes or ()) for name in self.classes or ()}
@@ -97,15 +102,15 @@ class MemoryVersion:
         return members
 
     def by_original(self, batch: Batch) -> bool:
-        """Return that there is no other that answers."""
+        """Return False: there is no original."""
         return False
 
     def answer(self, batch: Batch) -> list[Any]:
-        """Return what the test's function answers."""
+        """Return the answer of the test's function."""
         return self._answer(batch)
 
     def original(self) -> Any:
-        """Return an original that answers nothing else."""
+        """Raise, because there is no original."""
         raise ValueError("the test has no original model")
 
     def metadata(self) -> Model:
@@ -114,11 +119,11 @@ class MemoryVersion:
         return Model(signature=ModelSignature.from_dict(signature))
 
     def seconds(self, rows: int) -> float:
-        """Return the time that it claims to take."""
+        """Return the seconds given by the test."""
         return self._seconds
 
     def describe(self) -> dict[str, Any]:
-        """Return what `GET /models` shows of it."""
+        """Return its entry in `GET /models`."""
         return {"engine": self.engine, "example": self.example}
 
 
@@ -134,7 +139,7 @@ class MemoryStore:
 
     @property
     def ready(self) -> bool:
-        """Whether there is no reason not to be."""
+        """Whether no test has set a reason against it."""
         return self.not_ready_reason is None
 
     loading = False
@@ -161,7 +166,7 @@ class MemoryStore:
         raise NotLoaded(f"version {number} of {name!r} is being prepared: retry later")
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return what the real one does."""
+        """Return the same structure as the real store."""
         models: dict[str, dict[str, Any]] = {}
         for (name, alias), version in sorted(self.aliases.items()):
             model = models.setdefault(name, {"name": name, "aliases": {}, "versions": {}})
@@ -179,10 +184,10 @@ class MemoryStore:
 
 
 def write_keys(path: Path, *entries: dict[str, Any]) -> Path:
-    """Write the keys as the role does: beside, then renamed."""
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(entries or [{"name": "tests", "key": KEY}]))
-    beside.replace(path)
+    """Write the keys as the role does: to another file, then renamed."""
+    partial = path.with_suffix(".new")
+    partial.write_text(json.dumps(entries or [{"name": "tests", "key": KEY}]))
+    partial.replace(path)
     return path
 
 
@@ -191,7 +196,9 @@ def make_settings(folder: Path, **changes: Any) -> Settings:
     keys = folder / "keys.json"
     if not keys.exists():
         write_keys(keys)
-    return Settings(keys_file=keys, runtime_directory=folder, **changes)
+    # The tests' versions run in this process.
+    defaults: dict[str, Any] = {"runners_directory": None}
+    return Settings(keys_file=keys, runtime_directory=folder, **defaults | changes)
 
 
 @contextmanager
@@ -216,7 +223,7 @@ def served(
 def _listening(app: Any) -> Iterator[httpx.Client]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        # From here on a client is not refused, only kept waiting.
+        # From here on, clients are not refused but have to wait.
         listener.listen()
         config = uvicorn.Config(
             app,
@@ -239,6 +246,38 @@ def _listening(app: Any) -> Iterator[httpx.Client]:
             assert not thread.is_alive()
 
 
+@contextmanager
+def runners(state: Path, directory: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the process that manages the runners of a state, until the block ends.
+
+    Args:
+        state: the folder of the state.
+        directory: the directory of the sockets; its path must be short.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    variables = {
+        "MODEL_API_STATE_DIRECTORY": str(state),
+        "MODEL_API_RUNNERS_DIRECTORY": str(directory),
+    }
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "model_api.runners"],
+            env=os.environ | variables | environment,
+            stderr=log,
+            start_new_session=True,
+            # Tests that are killed leave no runners behind (PR_SET_PDEATHSIG).
+            preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL),
+        )
+    try:
+        while not (directory / "runners.json").exists():
+            assert process.poll() is None, (directory / "log").read_text()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def metric(client: httpx.Client, name: str, **labels: str) -> float:
     """Return the sum of the samples with these labels."""
     total = 0.0
@@ -250,7 +289,7 @@ def metric(client: httpx.Client, name: str, **labels: str) -> float:
 
 
 def send_raw(client: httpx.Client, data: bytes, more: bytes = b"", wait: float = 0) -> bytes:
-    """Send bytes, and others later; return what comes back until the server has no more to say."""
+    """Send bytes, then more later; return the received bytes until the server closes."""
     with socket.create_connection((client.base_url.host, client.base_url.port), 20) as connection:
         connection.sendall(data)
         if more:

@@ -1,4 +1,4 @@
-"""The HTTP contract, through real connections, on a store in memory."""
+"""The HTTP contract, over real connections, with a store in memory."""
 
 import logging
 import re
@@ -33,7 +33,7 @@ def fail(batch: Any) -> list[Any]:
 
 
 def fill(store: MemoryStore) -> MemoryStore:
-    """Give a store the versions of the tests, and nothing else."""
+    """Fill a store with the tests' versions, and nothing else."""
     store.__init__(  # type: ignore[misc]
         MemoryVersion("3", classes=["low", "high"]),
         MemoryVersion(name="refusing", answer=refuse),
@@ -59,7 +59,7 @@ def service(
 
 @pytest.fixture
 def filled(service: tuple[httpx.Client, MemoryStore]) -> MemoryStore:
-    """The store of the service that `client` asks."""
+    """The store of the service that `client` uses."""
     return fill(service[1])
 
 
@@ -103,7 +103,7 @@ def test_predictions_name_the_model(client: httpx.Client, body: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("last", ["predict", "invocations"])
-def test_any_alias_and_any_version_can_be_asked(
+def test_any_alias_and_any_version_answers(
     client: httpx.Client, filled: MemoryStore, path: str, alias: str, version: str, last: str
 ) -> None:
     filled.aliases["sum", "challenger"] = MemoryVersion("4")
@@ -130,12 +130,12 @@ def test_an_alias_that_moves_is_followed_by_the_next_request(
         ("probabilities=0", False),
     ],
 )
-def test_probabilities_are_told_on_demand(client: httpx.Client, query: str, told: bool) -> None:
+def test_probabilities_are_returned_on_demand(client: httpx.Client, query: str, told: bool) -> None:
     answer = client.post(f"{PREDICT}?{query}", json=[ROW]).json()
     assert answer.get("probabilities") == ([{"low": 0.5, "high": 0.5}] if told else None)
 
 
-def test_the_list_tells_what_serves(client: httpx.Client, filled: MemoryStore) -> None:
+def test_the_list_shows_the_serving_versions(client: httpx.Client, filled: MemoryStore) -> None:
     filled.failure = {"version": "9", "reason": "no such artifact", "attempts": 2, "at": "..."}
     listing = client.get("/models").json()
     assert [model["name"] for model in listing["models"]] == ["failing", "refusing", "sum"]
@@ -171,7 +171,7 @@ def test_it_is_ready_when_the_store_is(client: httpx.Client, filled: MemoryStore
     "header",
     [None, "Bearer", "Bearer wrong", "Basic YTpi", "Bearer \xe9", f"Bearer {KEY[:-1]}", KEY],
 )
-def test_nothing_is_told_without_a_key(
+def test_nothing_is_revealed_without_a_key(
     client: httpx.Client, method: str, path: str, header: str | None
 ) -> None:
     del client.headers["Authorization"]
@@ -242,7 +242,7 @@ def test_megabytes_of_garbage_are_answered(client: httpx.Client, declared: bool)
     assert client.post(PREDICT, json=[ROW]).status_code == 200
 
 
-def test_what_the_model_refuses_is_no_fault_of_the_service(client: httpx.Client) -> None:
+def test_rows_that_the_model_refuses_are_a_client_error(client: httpx.Client) -> None:
     answer = client.post("/models/refusing/predict", json=[ROW])
     assert answer.status_code == 422
     assert answer.json()["type"] == "urn:model-api:invalid-rows"
@@ -261,7 +261,7 @@ def test_what_the_model_refuses_is_no_fault_of_the_service(client: httpx.Client)
         ({}, 200, None),
     ],
 )
-def test_only_json_is_taken(
+def test_only_json_is_accepted(
     client: httpx.Client, headers: dict, status: int, word: str | None
 ) -> None:
     answer = client.post(PREDICT, content=b'[{"a": 1, "n": 2}]', headers=headers)
@@ -287,7 +287,7 @@ def test_only_json_is_taken(
         ("POST", "/models/refusing/predict?probabilities=true", 422, "no-probabilities"),
     ],
 )
-def test_what_is_not_there_is_a_problem_too(
+def test_an_unknown_path_or_model_is_a_problem_document(
     client: httpx.Client, method: str, path: str, status: int, kind: str
 ) -> None:
     content = b'[{"a": 1, "n": 2}]' if method == "POST" else None
@@ -301,7 +301,7 @@ def test_what_is_not_there_is_a_problem_too(
         assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_what_is_no_http_is_a_problem_too(client: httpx.Client) -> None:
+def test_a_request_that_is_not_http_gets_a_problem_document(client: httpx.Client) -> None:
     received = send_raw(client, b"what\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in received
@@ -322,7 +322,7 @@ def test_a_fault_of_the_model_leaks_nothing(
     assert not any("123.456" in str(vars(record)) for record in caplog.records)
 
 
-def test_a_client_that_goes_away_is_no_failure(
+def test_a_client_that_disconnects_is_not_a_failure(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
@@ -330,7 +330,7 @@ def test_a_client_that_goes_away_is_no_failure(
     address = (client.base_url.host, client.base_url.port)
 
     def lines() -> list[Any]:
-        # A request is logged after its answer: there may be one of the test before.
+        # A request is logged after its answer, so the previous test's last line may be here.
         fields = [(record, getattr(record, "fields", {})) for record in caplog.records]
         return [record for record, f in fields if f.get("request_id") == "gone"]
 
@@ -393,14 +393,14 @@ def test_unknown_names_make_no_series(client: httpx.Client) -> None:
     assert metric(client, "model_api_requests_total", model="", status="404") >= 2
 
 
-def test_failures_leave_a_line_and_successes_none(
+def test_failures_are_logged_and_successes_are_not(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="model_api.requests"):
         client.post(PREDICT, json=[ROW])
         assert not caplog.records
         client.post(PREDICT, json=[{"a": 123.456}], headers={"x-request-id": "that-one"})
-        # After the answer.
+        # The line follows the answer.
         eventually(lambda: caplog.records)
     [record] = caplog.records
     fields = record.fields

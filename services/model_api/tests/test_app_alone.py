@@ -1,7 +1,7 @@
-"""The HTTP side where a test has an app to itself: limits, keys, timers, what is logged.
+"""Tests of the HTTP side that need their own app: limits, keys, timers, logs.
 
-The gauges of all apps of a process are the same cells of the same files, as in production a process
-has one app: a second one would overwrite what the first one says.
+All apps of a process share the gauges' files, because in production a process has one app: a second
+app would overwrite the first one's values.
 """
 
 import gc
@@ -40,7 +40,7 @@ LONG = "/models/long/predict"
 
 
 class Hold:
-    """A prediction that takes until it is let go, at the end of the block at the latest."""
+    """A prediction that waits for its release, at the latest at the end of the block."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -69,7 +69,7 @@ def own_client(tmp_path: Path, store: MemoryStore) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_host_that_is_about_to_stop_is_not_ready_and_answers(
+def test_a_host_about_to_stop_is_not_ready_but_answers(
     own_client: httpx.Client, tmp_path: Path
 ) -> None:
     assert own_client.get("/health/ready").status_code == 200
@@ -106,7 +106,7 @@ def test_keys_are_exchanged_without_a_restart(
     assert "short" not in line.message.replace(str(tmp_path), "")
 
 
-def test_a_key_may_ask_so_often_and_no_more(tmp_path: Path, store: MemoryStore) -> None:
+def test_a_key_is_limited_to_its_rate(tmp_path: Path, store: MemoryStore) -> None:
     write_keys(
         tmp_path / "keys.json",
         {"name": "slow", "key": KEY, "requests_per_second": 0.01, "burst": 3},
@@ -125,7 +125,7 @@ def test_a_key_may_ask_so_often_and_no_more(tmp_path: Path, store: MemoryStore) 
         assert metric(client, "model_api_requests_total", key="slow", status="200") == 3
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path, store: MemoryStore) -> None:
+def test_a_body_that_never_arrives_times_out(tmp_path: Path, store: MemoryStore) -> None:
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
     with served(tmp_path, store, body_seconds=0.3) as client:
         received = send_raw(client, f"{head}Content-Length: 20\r\n\r\n[{{".encode())
@@ -170,7 +170,7 @@ def test_a_connection_that_completes_no_request_is_closed(
                     break
                 answer += chunk
                 continue
-            # More often than uvicorn closes what is idle.
+            # More often than uvicorn closes idle connections.
             with suppress(ConnectionError):
                 connection.sendall(dribble)
         else:
@@ -210,7 +210,7 @@ def test_an_answer_may_take_longer_than_a_head(
 
 @contextmanager
 def asking(client: httpx.Client, times: int, hold: Hold) -> Iterator[list[int]]:
-    """Ask for long predictions, each in a thread; yield the list that their statuses go into."""
+    """Request long predictions, each in a thread; yield the list that collects their statuses."""
     statuses: list[int] = []
 
     def ask() -> None:
@@ -228,17 +228,17 @@ def asking(client: httpx.Client, times: int, hold: Hold) -> Iterator[list[int]]:
             asker.join()
 
 
-def test_a_long_prediction_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_long_prediction_blocks_no_other_request(tmp_path: Path) -> None:
     hold = Hold()
     store = MemoryStore(MemoryVersion(), MemoryVersion(name="long", answer=hold, seconds=1))
     with served(tmp_path, store) as client, asking(client, 1, hold):
         assert client.post(PREDICT, json=[ROW]).status_code == 200
 
 
-def test_what_is_too_much_is_told_to_come_back(tmp_path: Path) -> None:
+def test_a_full_queue_answers_retry_later(tmp_path: Path) -> None:
     hold = Hold()
     store = MemoryStore(MemoryVersion(name="long", answer=hold, seconds=1))
-    # However long this takes: what waits is answered, and not given up.
+    # The limit is long, so that the waiting request is answered and does not time out.
     with served(tmp_path, store, threads=1, queue=1, prediction_seconds=600) as client:
         with asking(client, 2, hold) as statuses:
             eventually(lambda: metric(client, "model_api_predictions_waiting") == 1)
@@ -263,7 +263,7 @@ def test_requests_beyond_the_concurrency_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "row"), [(LONG, ROW), ("/models/long/invocations", ROW | {"a": "1.5"})]
 )
-def test_a_prediction_that_takes_too_long_is_given_up(
+def test_a_prediction_that_takes_too_long_times_out(
     tmp_path: Path, path: str, row: dict[str, Any]
 ) -> None:
     hold = Hold()
@@ -274,7 +274,7 @@ def test_a_prediction_that_takes_too_long_is_given_up(
         assert answer.json()["type"] == "urn:model-api:prediction-timeout"
 
 
-def test_every_request_leaves_a_line_on_demand(
+def test_every_request_is_logged_on_demand(
     tmp_path: Path, store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
@@ -285,7 +285,7 @@ def test_every_request_leaves_a_line_on_demand(
     assert [r.fields["status"] for r in caplog.records if r.fields["path"] == PREDICT] == [200]
 
 
-def test_refusals_that_cost_their_senders_nothing_leave_few_lines(
+def test_repeated_refusals_leave_few_lines(
     tmp_path: Path, store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_keys(
@@ -323,10 +323,8 @@ def test_predictions_are_offered_to_the_log(tmp_path: Path, store: MemoryStore) 
     ]
 
 
-def test_a_worker_that_is_just_making_its_file_does_not_break_the_metrics(
-    tmp_path: Path, store: MemoryStore
-) -> None:
-    # prometheus_client makes a file first, and then gives it its size.
+def test_an_empty_file_does_not_break_the_metrics(tmp_path: Path, store: MemoryStore) -> None:
+    # prometheus_client first creates a file, and then sets its size.
     empty = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"counter_{2**22}.db"
     with served(tmp_path, store) as client:
         empty.touch()
@@ -338,10 +336,10 @@ def test_a_worker_that_is_just_making_its_file_does_not_break_the_metrics(
 
 
 class Users(PythonModel):
-    """Looks its input up elsewhere, and remembers the input example: as feature stores do."""
+    """Looks up its input elsewhere and caches the input example, as feature stores do."""
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> list[float]:
-        """Wait for a user that is new."""
+        """Wait if the user is new."""
         return [0.0 if user == "known" else elsewhere([]) for user in model_input["user"]]
 
 
@@ -366,7 +364,7 @@ def prepared(folder: Path, kind: str) -> Version:
 
 
 @pytest.mark.parametrize("kind", ["pyfunc", "logistic"])
-def test_a_model_that_waits_holds_up_nobody_whatever_its_example_took(
+def test_a_model_that_waits_blocks_no_other_request(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = prepared(tmp_path, kind)
@@ -374,7 +372,7 @@ def test_a_model_that_waits_holds_up_nobody_whatever_its_example_took(
     with served(tmp_path, MemoryStore(version)) as client:  # type: ignore[arg-type]
         if kind != "pyfunc":
             body = json.loads(version.manifest["request"])
-            # It was measured as fast, and is so until it has once been slow.
+            # It was measured as fast, and counts as fast until it is slow once.
             monkeypatch.setattr(version._engine, "predict", Slow(version._engine.predict))
             assert client.post("/models/users/predict", json=body).status_code == 200
             monkeypatch.setattr(version._engine, "predict", elsewhere)
@@ -421,7 +419,7 @@ def end(batch: Any) -> list[Any]:
 
 def test_a_version_is_freed_once_the_store_drops_it(tmp_path: Path, store: MemoryStore) -> None:
     answers = {"add": None, "refuse": refuse, "fail": fail}
-    # Without the collector of cycles, which comes by when it likes: a version is large.
+    # Without the garbage collector, which runs at any time: a version is large.
     gc.collect()
     gc.disable()
     try:
@@ -452,14 +450,14 @@ def test_a_model_that_ends_its_process_ends_only_its_request(tmp_path: Path) -> 
 
 
 def failing_at_first[**P, T](method: Callable[P, T], times: int) -> Callable[P, T]:
-    """Return a method that raises so many times before it does what it did."""
+    """Return a method that first raises this many times, and then works."""
     left = times
 
     def failing(*args: P.args, **kwargs: P.kwargs) -> T:
         nonlocal left
         if left:
             left -= 1
-            raise RuntimeError("a fault that nobody thought of")
+            raise RuntimeError("an unforeseen fault")
         return method(*args, **kwargs)
 
     return failing
@@ -476,7 +474,7 @@ def test_keys_are_read_again_after_a_fault_of_the_timer(
         eventually(lambda: client.get("/models").status_code == 200)
 
 
-def test_gauges_go_on_after_a_fault_of_the_timer(
+def test_gauges_continue_after_a_fault_of_the_timer(
     tmp_path: Path,
     store: MemoryStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -489,6 +487,6 @@ def test_gauges_go_on_after_a_fault_of_the_timer(
         eventually(lambda: metric(client, "model_api_keys_file_broken") == 1)
     lines = [r.message for r in caplog.records if "sampling the gauges" in r.message]
     assert lines == [
-        "sampling the gauges: failed, will be tried again",
+        "sampling the gauges: failed, will be retried",
         "sampling the gauges: works again, failed 2 times",
     ]

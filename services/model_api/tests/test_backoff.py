@@ -1,4 +1,4 @@
-"""How long is waited before another try."""
+"""The wait before a retry."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""MLflow's own clients, with nothing changed but the URL and its credentials."""
+"""MLflow's own clients, with only the URL and the credentials changed."""
 
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -23,7 +23,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def scoring_client(client: httpx.Client, key: str = KEY) -> ScoringServerClient:
-    """Return the client of MLflow's scoring server: it takes a host and a port, no URL."""
+    """Return the client of MLflow's scoring server, which takes a host and a port, not a URL."""
     url = client.base_url
     return ScoringServerClient(f"anybody:{key}@{url.host}", f"{url.port}/models/sum")
 

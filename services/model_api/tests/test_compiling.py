@@ -1,7 +1,7 @@
-"""What is compiled answers as the original does, whatever the rows; what is not on the list is not.
+"""Compiled models answer as the original does; models that are not listed are not compiled.
 
-Each entry of the list has its property here: rows of every kind, and for each either the original's
-answer, or a refusal where the original refuses.
+Each entry of the list has a property test here: for rows of every kind, the compiled model gives
+the original's answer, or refuses if the original refuses.
 """
 
 import json
@@ -87,7 +87,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 RANDOM = np.random.default_rng(5)
 ROWS = 240
 WORDS = np.array(["Porto", "porto", "Évora", "東京", "مرحبا", "", "a", "a b"])
-# Trained on these; columns of each type, some with gaps.
+# The training data: columns of each type, some with gaps.
 FRAME = pd.DataFrame(
     {
         "a": RANDOM.normal(size=ROWS),
@@ -128,7 +128,7 @@ WHOLE = [0, 1, -1, -999, 2**24 + 1, 2**31, 2**53, 2**53 + 1, 2**60 + 2**36 + 1, 
          2**63 - 1, -(2**63)]  # fmt: skip
 
 
-def beside(value: float) -> list[float]:
+def neighbours(value: float) -> list[float]:
     narrow = np.float32(value)
     with np.errstate(over="ignore"):
         return [
@@ -153,8 +153,8 @@ def values_of(name: str, required: bool, edges: list[float]) -> st.SearchStrateg
         values = st.sampled_from(usual) | st.sampled_from(WHOLE) | st.integers(-(2**63), 2**63 - 1)
     else:
         usual = [float(v) for v in FRAME[name].dropna()[:50]] + list(edges)
-        values = st.sampled_from(usual).flatmap(lambda v: st.sampled_from(beside(v)))
-        # Mostly usual ones: a row with one that is refused shows nothing else.
+        values = st.sampled_from(usual).flatmap(lambda v: st.sampled_from(neighbours(v)))
+        # Mostly usual values: a row with a refused value tests nothing else.
         values = values | values | st.sampled_from(usual) | st.sampled_from(ODD)
         if kind == "float":
             values = values.map(lambda v: float(np.float32(v)))
@@ -180,7 +180,7 @@ def compiled(model: Any, layout: Layout, folder: Path) -> Engine:
 
 
 def assert_alike(engine: Engine, model: Any, batch: Batch) -> None:
-    """Fail unless the engine answers as the model does, or refuses what the model refuses."""
+    """Fail unless the engine answers as the model does, or both refuse."""
     frame = batch.frame()
     try:
         known = answer(model, frame)
@@ -202,12 +202,12 @@ def assert_alike(engine: Engine, model: Any, batch: Batch) -> None:
 
 
 def answer(model: Any, frame: pd.DataFrame) -> Any:
-    """Return what MLflow answers."""
+    """Return MLflow's answer."""
     return model.predict(xgboost.DMatrix(frame) if type(model) is xgboost.Booster else frame)
 
 
 def assert_near(found: np.ndarray, known: np.ndarray) -> None:
-    """Sums of large numbers that cancel each other keep only the bits of the largest."""
+    """Fail unless the sums are near, with the precision of the largest number in them."""
     usual = np.abs(known[np.isfinite(known)]).max(initial=1)
     np.testing.assert_allclose(found, known, rtol=1e-6, atol=1e-7 * usual)
 
@@ -242,7 +242,7 @@ NUMBERS = "a b"
 
 
 def scaled(*steps: Any, columns: str = NUMBERS, last: Any = None) -> tuple[Any, str]:
-    # A deep tree shows the last bit of what it takes.
+    # A deep tree makes the last bit of its input visible.
     model = make_pipeline(*steps, last or DecisionTreeRegressor(random_state=0))
     return model.fit(FRAME[columns.split()], NUMBER), columns
 
@@ -356,7 +356,7 @@ def test_a_compiled_step_computes_what_the_original_does(name: str, tmp_path: Pa
 
 
 def rows_alike(engine: Any, model: Pipeline, batch: Batch) -> None:
-    """Fail unless the predictor takes the same rows, to the last bit."""
+    """Fail unless the predictor gets the same rows, to the last bit."""
     try:
         known = model[:-1].transform(batch.frame())
         if type(model[-1]) is Pipeline:
@@ -398,7 +398,7 @@ MODELS: dict[str, Callable[[], tuple[Any, str]]] = {
     "elastic-cv": lambda: fitted(ElasticNetCV(alphas=2, cv=2), NUMBER),
     "tree": lambda: fitted(DecisionTreeClassifier(random_state=0, max_depth=4), THREE),
     "tree-regressor": lambda: fitted(DecisionTreeRegressor(random_state=0), NUMBER, "a o"),
-    # Few trees, whose votes often tie.
+    # Few trees, so that votes often tie.
     "forest": lambda: fitted(RandomForestClassifier(6, random_state=0, n_jobs=2), TWO, "a b n"),
     "forest-3": lambda: fitted(
         RandomForestClassifier(6, random_state=0, max_depth=3), THREE, "f g"
@@ -455,7 +455,7 @@ def core(objective: str, target: Any, columns: str, **parameters: Any) -> tuple[
 
 
 def tied() -> tuple[Any, str]:
-    """Return a forest whose two classes differ by the last bit of a sum in 64 bits."""
+    """Return a forest whose two classes differ by the last bit of a 64-bit sum."""
     model, columns = fitted(RandomForestClassifier(4, random_state=0), TWO)
     rows = FRAME[["a", "b"]].to_numpy(np.float32)[:10]
     model.estimators_ = [
@@ -467,7 +467,7 @@ def tied() -> tuple[Any, str]:
     return model, columns
 
 
-# Of ten, those of each tree for the first class.
+# Each tree's votes, out of ten, for the first class.
 VOTES = (1, 2, 9, 8)
 MODELS |= {
     "forest-tied": tied,
@@ -496,11 +496,11 @@ def test_a_compiled_model_answers_as_the_original_does(name: str, tmp_path: Path
     assert_property(*predicts(name), tmp_path, 90)
 
 
-# ---- what is not on the list ---------------------------------------------------------------------
+# ---- models that are not listed ------------------------------------------------------------------
 
 
 class Stricter(LogisticRegression):
-    """Answers otherwise than the class that it is made of."""
+    """Answers differently from its base class."""
 
     def predict(self, X: Any) -> Any:
         """Return the first class for all rows."""
@@ -546,7 +546,7 @@ OTHERS: dict[str, Callable[[], tuple[Any, str]]] = {
     "threshold": lambda: fitted(
         FixedThresholdClassifier(LogisticRegression(), threshold=0.8), (TWO == "yes") * 1
     ),
-    # Wrappers, whatever they hold.
+    # Wrappers around any model.
     "grid": lambda: fitted(GridSearchCV(LogisticRegression(), {"C": [1]}, cv=2), TWO),
     "calibrated": lambda: fitted(CalibratedClassifierCV(LogisticRegression(), cv=2), TWO),
     "voting": lambda: fitted(
@@ -561,7 +561,7 @@ OTHERS: dict[str, Callable[[], tuple[Any, str]]] = {
     "function": lambda: scaled(FunctionTransformer(np.square)),
     "other-pipeline": lambda: fitted(OtherPipeline([("a", LogisticRegression())]), TWO),
     "frames": lambda: scaled(StandardScaler().set_output(transform="pandas")),
-    # Text is split and compared by rules of each library.
+    # Each library has its own rules for splitting and comparing text.
     "count": lambda: text(CountVectorizer(lowercase=False)),
     "count-usual": lambda: text(CountVectorizer()),
     "count-letters": lambda: text(CountVectorizer(token_pattern=r"(?u)\b\w+\b")),
@@ -643,7 +643,7 @@ OTHERS: dict[str, Callable[[], tuple[Any, str]]] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_is_not_on_the_list_is_not_compiled(name: str, tmp_path: Path) -> None:
+def test_a_model_that_is_not_listed_is_not_compiled(name: str, tmp_path: Path) -> None:
     model, columns = OTHERS[name]()
     with pytest.raises(NotCompiled):
         convert(model, decoder(columns).layout, tmp_path)
@@ -656,7 +656,7 @@ def test_a_patched_class_is_not_compiled(tmp_path: Path, monkeypatch: pytest.Mon
         convert(model, decoder(columns).layout, tmp_path)
 
 
-def test_a_parameter_that_a_newer_release_brings_is_not_compiled() -> None:
+def test_a_parameter_of_a_newer_release_is_not_compiled() -> None:
     rules, _ = NUMBER_STEPS[StandardScaler]
     check(StandardScaler(), rules)
     with pytest.raises(NotCompiled, match="with_std=True"):
@@ -666,7 +666,7 @@ def test_a_parameter_that_a_newer_release_brings_is_not_compiled() -> None:
 @pytest.mark.parametrize(
     ("columns", "optional"), [("flag a n", ""), ("n m", "m"), ("flag a", "flag"), ("t a", "")]
 )
-def test_columns_that_a_frame_holds_as_objects_are_not_compiled(
+def test_columns_that_a_frame_stores_as_objects_are_not_compiled(
     columns: str, optional: str, tmp_path: Path
 ) -> None:
     names = columns.split()
@@ -675,7 +675,7 @@ def test_columns_that_a_frame_holds_as_objects_are_not_compiled(
         convert(model, decoder(columns, optional).layout, tmp_path)
 
 
-# ---- the libraries themselves, by a shorter way --------------------------------------------------
+# ---- the libraries' own cores --------------------------------------------------------------------
 
 
 def missing() -> tuple[Any, str]:
@@ -717,7 +717,7 @@ def test_the_core_of_a_booster_answers_as_the_model_does(name: str, tmp_path: Pa
         (make_pipeline(StandardScaler(), Stricter()), "a b", False),
     ],
 )
-def test_an_array_is_a_frame_only_to_steps_that_look_at_numbers(
+def test_an_array_replaces_a_frame_only_for_steps_that_use_numbers(
     model: Any, columns: str, same: bool
 ) -> None:
     assert array_will_do(model, decoder(columns).layout) == same
@@ -738,7 +738,7 @@ def ask(folder: Path, body: Any) -> Any:
     return json.loads(b"{%b}" % version.predict(batch))["predictions"]
 
 
-def test_parameters_reach_what_answers(tmp_path: Path) -> None:
+def test_parameters_reach_the_answering_engine(tmp_path: Path) -> None:
     model = xgboost.XGBRegressor(n_estimators=4, objective="reg:logistic").fit(X, TARGET > 0)
     signature = infer_signature(X[:4], model.predict(X[:4]), params={"output_margin": False})
     manifest = prepared(tmp_path, model, X[:4], signature)
@@ -750,7 +750,7 @@ def test_parameters_reach_what_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.2, 60])
-def test_a_conversion_that_fails_costs_the_engine_and_not_the_version(
+def test_a_failed_conversion_costs_the_engine_and_not_the_version(
     seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def convert(*given: Any) -> Any:
@@ -775,7 +775,7 @@ def test_a_failed_conversion_says_why() -> None:
         within(60, fail)
 
 
-def test_what_an_imputer_replaces_is_no_unknown_category(tmp_path: Path) -> None:
+def test_a_value_that_an_imputer_replaces_is_not_an_unknown_category(tmp_path: Path) -> None:
     frame = pd.DataFrame({"job": ["clerk", "smith", "?", "baker"] * 25, "age": np.arange(100.0)})
     imputed = make_pipeline(
         SimpleImputer(missing_values="?", strategy="most_frequent"), OneHotEncoder()
@@ -791,7 +791,7 @@ def test_what_an_imputer_replaces_is_no_unknown_category(tmp_path: Path) -> None
         ask(tmp_path, [{"job": "pilot", "age": 3.0}])
 
 
-def test_a_wrapped_encoder_refuses_what_it_has_not_seen(tmp_path: Path) -> None:
+def test_a_wrapped_encoder_refuses_unseen_values(tmp_path: Path) -> None:
     frame = FRAME[["t", "a"]]
     inner = make_pipeline(
         make_column_transformer((OrdinalEncoder(), ["t"]), remainder="passthrough"), Ridge()

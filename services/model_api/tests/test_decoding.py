@@ -1,4 +1,4 @@
-"""Request bodies against a signature: every format, every type, everything that can be wrong."""
+"""Request bodies checked against a signature: every format, type and fault."""
 
 import base64
 import json
@@ -65,7 +65,7 @@ def decode(decoder: Decoder, body: Any, most: int = MOST) -> Batch:
 def refusal(decoder: Decoder, body: Any, most: int = MOST) -> Problem:
     with pytest.raises(RequestError) as refused:
         decode(decoder, body, most)
-    # A problem is an answer: whatever it quotes must be writable.
+    # A problem is an answer, so its quotes must be writable.
     json.dumps(refused.value.members, allow_nan=False).encode()
     refused.value.detail.encode()
     return from_request_error(refused.value)
@@ -79,7 +79,7 @@ def only_error(decoder: Decoder, body: Any) -> dict[str, Any]:
     return error
 
 
-# ---- what is right ------------------------------------------------------------------------------
+# ---- valid bodies -------------------------------------------------------------------------------
 
 
 @st.composite
@@ -97,7 +97,7 @@ def tables(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(VALUES)) -> tuple[Any
 
 
 def bodies(columns: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the rows in every format that there is."""
+    """Return the rows in every format."""
     names = [c["name"] for c in columns]
     lists = [[row[name] for name in names] for row in rows]
     sparse = [{n: v for n, v in row.items() if v is not None} for row in rows]
@@ -144,7 +144,7 @@ def test_every_format_holds_the_same_rows(table: tuple[Any, Any]) -> None:
             assert [list(map(type, row)) for row in found] == [
                 list(map(type, row)) for row in known
             ]
-            # The slow way takes whatever the fast one takes.
+            # The slow way accepts everything that the fast one accepts.
             assert [
                 tuple(r) for r in Explainer(decoder, MOST).whole(written.encode()).tuples()
             ] == known
@@ -201,7 +201,7 @@ def test_the_prediction_log_gets_json(table: tuple[Any, Any]) -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from("ab"), inner),
     )
 )
-def test_whatever_json_comes_is_read_or_refused(document: Any) -> None:
+def test_any_json_is_read_or_refused(document: Any) -> None:
     decoder = Decoder([column("double", "a"), column("string", "b", required=False)])
     shapes = (document, [document], {"inputs": document}, {"dataframe_split": document})
     for body in shapes:
@@ -272,7 +272,7 @@ def test_columns_are_refused_as_rows_are(rows: list[dict[str, Any]]) -> None:
         try:
             return decode(decoder, body).columns()
         except RequestError as problem:
-            # Those after the last that is shown are counted by row.
+            # Further faults are counted by row.
             shown = problem.members["errors"]
             return shown, len(shown) < 20 and problem.members["count"]
 
@@ -282,7 +282,7 @@ def test_columns_are_refused_as_rows_are(rows: list[dict[str, Any]]) -> None:
 
 @settings(max_examples=examples(100), deadline=None)
 @given(st.binary())
-def test_whatever_bytes_come_are_refused(body: bytes) -> None:
+def test_any_other_bytes_are_refused(body: bytes) -> None:
     decoder = Decoder([column("double", "a")])
     for written in (body, b'[{"a":' + body + b"}]", b'{"inputs":' + body + b"}"):
         try:
@@ -291,7 +291,7 @@ def test_whatever_bytes_come_are_refused(body: bytes) -> None:
             assert from_request_error(problem).status in (400, 413, 422)
 
 
-# ---- what is wrong ------------------------------------------------------------------------------
+# ---- invalid bodies -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_long_list_of_faults_is_cut_but_counted() -> None:
     assert len(problem.members["errors"][0]["detail"]) < 120
 
 
-def test_a_name_that_is_nearly_right_is_recognised() -> None:
+def test_a_similar_name_is_suggested() -> None:
     decoder = Decoder([column("double", name) for name in ("malic_acid", "hue", "Ash content")])
     row = {"malic_acid": 1, "hue": 1, "Ash content": 1}
     for wrong, meant in (
@@ -396,7 +396,7 @@ NUMBERS = [column("double", name) for name in WIDE]
 
 
 def cpu(decoder: Decoder, body: bytes) -> float:
-    """Return the least CPU time that reading a body takes, of some tries."""
+    """Return the lowest CPU time of several tries to read a body."""
     times = []
     for _ in range(15):
         start = time.process_time()
@@ -411,14 +411,14 @@ def rows_of(width: int, rows: int, **changes: Any) -> list[dict[str, Any]]:
 
 
 def columns_of(width: int, rows: int, last: Any) -> dict[str, Any]:
-    """Columns, the last value of the last of which is ``last``."""
+    """Return columns; the last value of the last one is ``last``."""
     columns = {name: [1.5] * rows for name in WIDE[:width]}
     columns[WIDE[width - 1]][-1] = last
     return {"inputs": columns}
 
 
 def split_of(width: int, rows: int, last: Any) -> dict[str, Any]:
-    """A frame as pandas splits it, whose last value is ``last``."""
+    """Return a frame as pandas splits it; its last value is ``last``."""
     data = [[1.5] * width] * (rows - 1) + [[1.5] * (width - 1) + [last]]
     return {"dataframe_split": {"columns": WIDE[:width], "data": data}}
 
@@ -501,7 +501,7 @@ def test_a_bad_tensor_costs_little_more_than_a_good_one(rows: int, bad: Any) -> 
     ],
     ids=["top", "envelope", "params", "columns", "split", "row", "nan"],
 )
-def test_a_message_about_many_names_costs_no_more_than_to_parse_them(body: Any) -> None:
+def test_a_message_about_many_names_costs_no_more_than_parsing_them(body: Any) -> None:
     decoder = Decoder(NUMBERS[:50])
     problem = refusal(decoder, body)
     assert len(problem.document("", "")) < 10_000
@@ -511,7 +511,7 @@ def test_a_message_about_many_names_costs_no_more_than_to_parse_them(body: Any) 
     assert cpu(decoder, content) <= 5 * (time.process_time() - start)
 
 
-def test_a_category_never_seen_is_named() -> None:
+def test_an_unseen_category_is_named() -> None:
     decoder = Decoder([column("string", "colour")], categories={"colour": ["red", "rosé"]})
     assert decode(decoder, [{"colour": "rosé"}]).rows == 1
     error = only_error(decoder, [{"colour": "red"}, {"colour": "blue"}])
@@ -593,7 +593,7 @@ def test_numbers_of_many_digits_take_no_time() -> None:
 # ---- null, names, order -------------------------------------------------------------------------
 
 
-def test_what_is_not_required_may_be_null_absent_or_nan() -> None:
+def test_an_optional_column_may_be_null_absent_or_nan() -> None:
     decoder = Decoder([column("double", "d", False), column("long", "n", False)])
     batch = decode(decoder, [{"d": None, "n": 1}, {"d": 1.5}, {"d": math.nan, "n": math.nan}])
     assert list(batch.tuples()) == [(None, 1), (1.5, None), (None, None)]
@@ -601,7 +601,7 @@ def test_what_is_not_required_may_be_null_absent_or_nan() -> None:
 
 
 @pytest.mark.parametrize("null", ["null", "NaN"])
-def test_a_gap_may_come_where_the_model_answers_it(null: str) -> None:
+def test_a_gap_is_accepted_where_the_model_answers_it(null: str) -> None:
     inputs = [column("double", "d"), column("long", "n")]
     decoder = Decoder(inputs, gaps=["d"])
     batch = decoder.decode(b'[{"d": %s, "n": 1}]' % null.encode(), 10)
@@ -647,7 +647,7 @@ def test_a_single_column_takes_bare_values() -> None:
     assert decode(decoder, {"inputs": {"text": "a"}}).rows == 1
 
 
-def test_times_come_in_utc() -> None:
+def test_times_are_utc() -> None:
     batch = decode(Decoder([column("datetime")]), [{"x": "2026-11-24T06:00:00+02:00"}])
     assert batch.frame()["x"].iloc[0] == pd.Timestamp("2026-11-24T04:00:00")
 
@@ -690,7 +690,7 @@ def test_nested_columns_are_checked_throughout() -> None:
 # ---- tensors ------------------------------------------------------------------------------------
 
 
-def test_tensors_come_with_their_type_and_shape() -> None:
+def test_tensors_have_their_type_and_shape() -> None:
     decoder = Decoder([tensor("float32", [-1, 2, 2])])
     values = [[[1, 2], [3, 4.5]]]
     for body in (values, {"inputs": values}, {"instances": values}):
@@ -722,7 +722,7 @@ def test_several_tensors_have_names() -> None:
     assert "different numbers" in refusal(decoder, {"inputs": {"n": [1, 2], "xy": [[1, 2]]}}).detail
 
 
-def test_a_table_as_a_tensor_may_come_as_a_frame() -> None:
+def test_a_tensor_that_is_a_table_may_be_sent_as_a_frame() -> None:
     decoder = Decoder([tensor("float64", [-1, 2])])
     batch = decode(decoder, {"dataframe_split": {"columns": [0, 1], "data": [[1, 2]]}})
     assert batch.array().tolist() == [[1, 2]]
@@ -782,7 +782,7 @@ def test_signatures_that_no_request_can_fit_are_refused(inputs: Any, message: st
         Decoder(inputs)
 
 
-def test_columns_with_numbers_for_names_take_them_as_text_and_as_numbers() -> None:
+def test_columns_named_by_numbers_accept_names_as_text_and_as_numbers() -> None:
     inputs = [{"name": n, "type": "double", "required": True} for n in (0, 1)]
     decoder = Decoder(inputs)
     for body in (
@@ -795,7 +795,7 @@ def test_columns_with_numbers_for_names_take_them_as_text_and_as_numbers() -> No
     ):
         batch = decoder.decode(body, 9)
         assert list(map(list, batch.tuples())) == [[1.5, 2.5]], body
-        # As the model was made with.
+        # As in training.
         assert list(batch.frame().columns) == [0, 1]
     with pytest.raises(RequestError, match="row 0, field '1'"):
         decoder.decode(b'{"dataframe_split": {"data": [[1, "x"]]}}', 9)
@@ -808,7 +808,7 @@ def test_columns_with_numbers_for_names_take_them_as_text_and_as_numbers() -> No
         ((1.5,), "give the columns names that are text"),
     ],
 )
-def test_columns_whose_names_are_no_text_are_refused_by_a_sentence(
+def test_columns_whose_names_are_not_text_are_refused_with_a_sentence(
     names: tuple[Any, ...], message: str
 ) -> None:
     with pytest.raises(SignatureError, match=message):

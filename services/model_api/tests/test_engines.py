@@ -1,4 +1,4 @@
-"""What serves answers as MLflow's own server does, whatever the model and the format."""
+"""Engines answer as MLflow's own server does, for every model and format."""
 
 import json
 import math
@@ -44,14 +44,14 @@ COMPILED = {
 
 
 class Kinds:
-    """Each kind of model, saved, prepared and opened when a test first asks for it."""
+    """Each kind of model, saved, prepared and opened when a test first needs it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.versions: dict[str, Version] = {}
 
     def folder(self, kind: str) -> Path:
-        """Return where it is prepared."""
+        """Return its prepared folder."""
         folder = self.root / kind / "ready"
         if not folder.exists():
             saved = KINDS[kind](self.root / kind / "saved")
@@ -75,7 +75,7 @@ def ours(version: Version, body: bytes, probabilities: bool = False) -> dict[str
 
 
 def of_mlflow(version: Version, body: bytes) -> Any:
-    """Return what MLflow's own scoring server answers."""
+    """Return the answer of MLflow's own scoring server."""
     from io import StringIO
 
     model = mlflow.pyfunc.load_model(str(version.folder / "model"))
@@ -181,14 +181,14 @@ def test_gaps_are_answered_as_by_mlflow(kinds: Kinds, kind: str) -> None:
     assert version.manifest["engine_fills_gaps"]
     rows = rows_with_gaps()
     body = json.dumps({"dataframe_records": rows}).encode()
-    # JSON has no NaN, which MLflow writes all the same.
+    # JSON has no NaN, but MLflow writes it.
     expected = plain(of_mlflow(version, body))
     assert ours(version, body)["predictions"] == expected
     frame = pd.DataFrame(rows).astype(float)
     assert plain(version.predict_frame(frame)) == expected
 
 
-def test_an_engine_that_fills_gaps_otherwise_is_not_asked_how_sure_it_is(
+def test_an_engine_that_fills_gaps_differently_gives_no_probabilities_for_them(
     kinds: Kinds, tmp_path: Path
 ) -> None:
     version = changed(kinds.folder("forest"), tmp_path / "otherwise", engine_fills_gaps=False)
@@ -198,13 +198,13 @@ def test_an_engine_that_fills_gaps_otherwise_is_not_asked_how_sure_it_is(
     with pytest.raises(RequestError, match="fill the gaps") as refused:
         version.predict(version.decoder.decode(body, 100), probabilities=True)
     assert refused.value.kind == "no-probabilities"
-    # Without a gap the compiled model answers, and says how sure it is.
+    # Without a gap, the compiled model answers with probabilities.
     whole = json.dumps({"dataframe_records": rows[:1]}).encode()
     assert version.predict(version.decoder.decode(whole, 100), probabilities=True)
 
 
-def test_null_in_an_optional_column_is_no_gap(kinds: Kinds, tmp_path: Path) -> None:
-    # The engine was compared on such rows, and the example may be one.
+def test_null_in_an_optional_column_is_not_a_gap(kinds: Kinds, tmp_path: Path) -> None:
+    # The comparison of engines included such rows, and the example may be one.
     folder = kinds.folder("forest")
     signature = json.loads((folder / MANIFEST).read_text())["signature"]
     for column in signature["inputs"]:
@@ -228,7 +228,7 @@ def rows_with_gaps() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["forest", "histograms", "xgboost", "logistic"])
-def test_what_the_release_before_has_compiled_is_answered_by_the_original(
+def test_a_model_compiled_by_the_previous_release_is_answered_by_the_original(
     kinds: Kinds, tmp_path: Path, kind: str
 ) -> None:
     made = {"format": 1, "engine": "onnx", "options": {"file": "compiled-float32.onnx"}}
@@ -246,7 +246,7 @@ def test_what_the_release_before_has_compiled_is_answered_by_the_original(
 
 
 def changed(prepared: Path, folder: Path, *without: str, **manifest: Any) -> Version:
-    """Open a prepared version with another manifest, and without compiled files if of others."""
+    """Open a prepared version with a changed manifest, and without some of its files."""
     shutil.copytree(prepared, folder)
     known = json.loads((folder / MANIFEST).read_text()) | manifest
     kept = {name: value for name, value in known.items() if name not in without}
@@ -257,7 +257,7 @@ def changed(prepared: Path, folder: Path, *without: str, **manifest: Any) -> Ver
     return open_version(folder)
 
 
-def test_a_gap_is_taken_only_where_the_model_answers_it(kinds: Kinds) -> None:
+def test_a_gap_is_accepted_only_where_the_model_answers_it(kinds: Kinds) -> None:
     assert kinds["logistic"].manifest["gaps"] == []
     assert kinds["xgboost"].manifest["gaps"] == list(X.columns)
     assert kinds["xgboost"].manifest["engine_fills_gaps"]
@@ -270,7 +270,7 @@ def test_a_gap_is_taken_only_where_the_model_answers_it(kinds: Kinds) -> None:
         ours(kinds["xgboost"], json.dumps([row]).encode())
 
 
-def test_a_category_never_seen_is_named_with_row_and_field(kinds: Kinds) -> None:
+def test_an_unseen_category_is_named_with_row_and_field(kinds: Kinds) -> None:
     rows = MIXED[:3].to_dict("records")
     rows[2]["origin"] = "moon"
     with pytest.raises(RequestError) as refused:
@@ -282,7 +282,7 @@ def test_a_category_never_seen_is_named_with_row_and_field(kinds: Kinds) -> None
     assert '"enum": ["north", "south", "\\u00e9"]' in schema
 
 
-def test_what_only_the_model_refuses_is_named_with_row_and_field(kinds: Kinds) -> None:
+def test_a_value_that_only_the_model_refuses_is_named_with_row_and_field(kinds: Kinds) -> None:
     version = kinds["custom-step"]
     assert version.engine == "sklearn"
     rows = X[:5].to_dict("records")
@@ -296,7 +296,7 @@ def test_what_only_the_model_refuses_is_named_with_row_and_field(kinds: Kinds) -
     assert "NaN" in error["detail"]
 
 
-def test_what_trees_cannot_hold_is_refused_as_by_scikit_learn(kinds: Kinds) -> None:
+def test_values_that_trees_cannot_hold_are_refused_as_by_scikit_learn(kinds: Kinds) -> None:
     rows = X[:2].to_dict("records")
     rows[1]["hue"] = 1e39
     with pytest.raises(RequestError) as refused:
@@ -305,7 +305,7 @@ def test_what_trees_cannot_hold_is_refused_as_by_scikit_learn(kinds: Kinds) -> N
     assert refused.value.members["errors"][0]["field"] == "hue"
 
 
-def test_a_fault_of_the_model_itself_is_no_fault_of_the_rows(
+def test_an_error_of_the_model_itself_is_not_blamed_on_the_rows(
     kinds: Kinds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = open_version(kinds.folder("logistic"))
@@ -325,7 +325,7 @@ def test_models_without_probabilities_say_so(kinds: Kinds) -> None:
         ours(version, version.manifest["request"].encode(), probabilities=True)
 
 
-def test_what_is_not_finite_becomes_null(kinds: Kinds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_finite_numbers_become_null(kinds: Kinds, monkeypatch: pytest.MonkeyPatch) -> None:
     version = open_version(kinds.folder("multi-output"))
     answers = np.array([[np.nan, 1.0], [np.inf, -np.inf]])
     monkeypatch.setattr(version._engine, "predict", lambda batch: answers)
@@ -352,7 +352,7 @@ def test_a_prediction_that_takes_longer_than_measured_corrects_the_measurement()
     pace.took(9, 0.3)
     assert pace.seconds(9) == pytest.approx(0.3)
     assert pace.seconds(1) == pytest.approx(0.06)
-    # Some fast ones among slow ones change nothing; fast ones alone do.
+    # Some fast predictions among slow ones change nothing; a series of fast ones does.
     for _ in range(5):
         for seconds in (0.3, *[0.01] * 10):
             pace.took(9, seconds)
@@ -382,17 +382,17 @@ def test_a_compiled_model_needs_no_library_of_its_training(kinds: Kinds, kind: s
     assert result.stdout.strip() == "[]"
 
 
-# ---- a compiled model that answers otherwise is not used ----------------------------------------
+# ---- a compiled model that answers differently is not used --------------------------------------
 
 
-def test_a_compiled_model_that_answers_otherwise_is_not_used(
+def test_a_compiled_model_that_answers_differently_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = LinearEngine._raw
 
     def swapped(self: LinearEngine, batch: Batch) -> np.ndarray:
         table = run(self, batch)
-        # Wrong for a single row of thousands, none of them in the example.
+        # Wrong for one row in thousands, which is not in the example.
         table[-1] = table[-1][::-1] if len(table) > 500 else table[-1]
         return table
 

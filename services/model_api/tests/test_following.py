@@ -1,4 +1,4 @@
-"""The follower's decisions: a registry in memory, a real disk, real processes that prepare."""
+"""The follower's decisions, with a registry in memory, a real disk and real processes."""
 
 import os
 import stat
@@ -16,38 +16,68 @@ import pytest
 from conftest import eventually
 
 from model_api.common.state import Model, Outcome, State, StateFolder, replace
+from model_api.follower.disk import remove
 from model_api.follower.follower import Follower
+from model_api.follower.preparation import Steps
 from model_api.follower.registry import Registered, RegistryError
+from model_api.sandbox.limits import MIB
 
-# Stands in for model_api.preparing: the version's number says what becomes of it.
+# Replaces model_api.downloading and model_api.preparing: the version's number decides the result.
 PREPARE = """
     import json, os, signal, subprocess, sys, time
     from pathlib import Path
-    name, number, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    step, name, number, folder = sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])
     behaviours = json.loads((Path(__file__).parent / "behaviours.json").read_text())
     behaviour = behaviours.get(number, "works")
+    if step == "reopen":
+        sys.exit("it cannot be opened" if behaviour == "opens badly" else 0)
+    if step == "download":
+        (folder / "model").mkdir()
+        digest = "another" if behaviour == "was changed" else "first"
+        left = {"run_id": None, "digest": digest, "bytes": 0}
+        (folder / "downloaded.json").write_text(json.dumps(left))
+        sys.exit(0)
     with (Path(__file__).parent / "calls").open("a") as calls:
         calls.write(f"{name} {number} {os.getpid()} {time.time()} {behaviour}\\n")
-    print("downloading", file=sys.stderr)
-    beside = folder.with_name(f".{folder.name}-xyz")
-    beside.mkdir()
-    (beside / "model").write_text("half")
+    print("examining", file=sys.stderr)
+    (folder / "compiled.onnx").write_text("half")
     if behaviour == "hangs":
         subprocess.Popen(["sleep", "1000"], start_new_session=False)
         time.sleep(1000)
     if behaviour == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour == "takes memory":
+        taken = b"x" * 300_000_000
+        time.sleep(1000)
+    if behaviour == "fills the disk":
+        for number in range(2000):
+            (folder / str(number)).mkdir()
+            (folder / str(number)).chmod(0)
+        time.sleep(1000)
+    if behaviour == "leaves a link":
+        (folder / "compiled.npz").symlink_to("/dev/zero")
     if behaviour == "talks":
         for _ in range(20_000):
             print("x" * 100, file=sys.stderr)
     if behaviour == "leaves nothing":
-        beside.rename(folder)
         sys.exit(0)
-    if behaviour not in ("works", "talks"):
+    if behaviour == "leaves another name":
+        (folder / "helper.py").write_text("")
+    if behaviour == "closes its folder":
+        os.mkfifo(folder / "manifest.json")
+        folder.chmod(0)
+        sys.exit(0)
+    if behaviour == "leaves much":
+        with (folder / "manifest.json").open("wb") as manifest:
+            manifest.truncate(2**30)
+        sys.exit(0)
+    if behaviour == "is another":
+        name = "another"
+    if behaviour in ("it has no signature", "the artifact is torn") or " not load " in behaviour:
         print(behaviour, file=sys.stderr)
         sys.exit(1)
-    (beside / "manifest.json").write_text(json.dumps({"number": number}))
-    beside.rename(folder)
+    manifest = {"format": 2, "name": name, "version": number, "number": number}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 """
 
 
@@ -58,19 +88,19 @@ class MemoryRegistry:
         self.known: dict[str, Registered] | str = {}
 
     def models(self) -> dict[str, Registered]:
-        """Return them, or say that it is away."""
+        """Return the models, or raise that the registry is unreachable."""
         if isinstance(self.known, str):
             raise RegistryError(self.known)
         return dict(self.known)
 
     def move(self, name: str = "wine", created: int = 1, **aliases: str) -> None:
-        """Let the aliases of a model be these."""
+        """Set the aliases of a model."""
         assert isinstance(self.known, dict)
         self.known[name] = Registered(created, 9, aliases)
 
 
 class Stage:
-    """A follower, what it follows, and what it is told of preparing."""
+    """A follower, its registry, and the behaviour of its preparations."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,26 +109,43 @@ class Stage:
         self.script = path / "prepare.py"
         self.script.write_text(textwrap.dedent(PREPARE))
         self.incompatible: dict[tuple[str, str], str] = {}
-        # Not idle, as it is by default: others may have all of the machine.
+        # Not the default "idle": other processes may use the whole machine.
         self.options: dict = {"poll_seconds": 0.01, "prepare_seconds": 600, "priority": "normal"}
         self.behave()
         self.start()
 
     def behave(self, **behaviours: str) -> None:
         named = {number.removeprefix("v"): what for number, what in behaviours.items()}
-        # Whole: a process that prepares may be reading it.
+        # At once: a preparing process may be reading it.
         replace(self.path / "behaviours.json", msgspec.json.encode(named))
 
     def start(self, **options: object) -> None:
-        """Start a follower, as after a crash of an earlier one."""
+        """Start a follower, as after the crash of an earlier one."""
         self.follower = Follower(
             self.registry,
             self.folder,
             ("champion", "challenger"),
             self._incompatible,
             **self.options | options,
-            command=(sys.executable, "-S", str(self.script)),
+            commands=Steps(*map(self._step, ("download", "examine", "reopen"))),
         )
+
+    def _step(self, step: str) -> Callable[..., list[str]]:
+        def command(*given: object) -> list[str]:
+            name, number, folder = self._names(given)
+            return [sys.executable, "-S", str(self.script), step, name, number, str(folder)]
+
+        return command
+
+    def _names(self, given: tuple[object, ...]) -> tuple[str, str, Path]:
+        if isinstance(given[0], Path):
+            # .wine-7-0123abcd
+            folder = given[0]
+            name, number, _ = folder.name.removeprefix(".").rsplit("-", 2)
+            return name, number, folder
+        name, number, folder = given[:3]
+        assert isinstance(folder, Path)
+        return str(name), str(number), folder
 
     def _incompatible(self, new: Path, serving: Path) -> str | None:
         old, young = (
@@ -109,13 +156,13 @@ class Stage:
 
     @property
     def calls(self) -> list[str]:
-        """Which versions were prepared, in order."""
+        """The versions that were prepared, in order."""
         file = self.path / "calls"
         return [line.split()[1] for line in file.read_text().splitlines()] if file.exists() else []
 
     @property
     def state(self) -> State:
-        """What the workers read."""
+        """The state that the workers read."""
         return self.folder.read() or State()
 
     @property
@@ -123,7 +170,7 @@ class Stage:
         return self.state.models["wine"]
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Drive the follower until something is so."""
+        """Run the follower's ticks until the condition is true."""
 
         def turn() -> object:
             self.follower.tick()
@@ -185,6 +232,14 @@ def test_every_followed_alias_is_followed_and_no_other(stage: Stage) -> None:
         ("hangs", "not ready after 1 s"),
         ("is killed", "memory"),
         ("leaves nothing", "no manifest"),
+        ("leaves a link", "left 'compiled.npz', which is no file of ours"),
+        ("leaves another name", "left 'helper.py', which is no file of ours"),
+        ("closes its folder", "left 'manifest.json', which is no file of ours"),
+        ("leaves much", "left 'manifest.json' with more than 8 MiB"),
+        ("is another", "says that it is another version"),
+        ("opens badly", "it cannot be opened"),
+        ("takes memory", "more than 100 MiB of memory"),
+        ("fills the disk", "wrote more than a model needs"),
     ],
 )
 def test_a_version_that_fails_leaves_the_old_one_and_says_why(
@@ -193,11 +248,13 @@ def test_a_version_that_fails_leaves_the_old_one_and_says_why(
     stage.until_serves("1")
     if behaviour == "hangs":
         stage.start(prepare_seconds=1)
+    if behaviour == "takes memory":
+        stage.start(memory=100 * MIB)
     stage.behave(v2=behaviour)
     stage.registry.move(champion="2")
     assert reason in stage.until_fails("2")
     assert stage.model.aliases["champion"].serves == "1"
-    # Nothing of it is left: neither files nor processes.
+    # Nothing is left, neither files nor processes.
     assert folders(stage) == {Path(stage.model.versions["1"].folder).name}
     assert not _alive(stage)
 
@@ -206,7 +263,9 @@ def test_a_version_that_fails_leaves_the_old_one_and_says_why(
     assert stage.model.failures == {}
 
 
-def test_it_is_tried_again_ever_more_seldom_and_serves_once_it_can(stage: Stage) -> None:
+def test_a_failed_version_is_retried_less_and_less_often_and_serves_once_it_works(
+    stage: Stage,
+) -> None:
     stage.start(poll_seconds=0.05)
     stage.behave(v1="the artifact is torn")
     stage.until(lambda: stage.calls.count("1") >= 5)
@@ -214,7 +273,7 @@ def test_it_is_tried_again_ever_more_seldom_and_serves_once_it_can(stage: Stage)
     for attempts, (before, after) in enumerate(pairwise(times[:5]), start=1):
         assert after - before >= 0.05 * 2**attempts
     stage.until(lambda: stage.model.failures["1"].attempts >= 5)
-    # After a restart, too, what has failed waits its time.
+    # A failed version waits its time also after a restart.
     stage.start(poll_seconds=1000)
     before = len(stage.calls)
     for _ in range(20):
@@ -226,14 +285,14 @@ def test_it_is_tried_again_ever_more_seldom_and_serves_once_it_can(stage: Stage)
     assert stage.model.aliases["champion"].failure is None
 
 
-def test_a_version_that_does_not_fit_what_serves_is_refused(stage: Stage) -> None:
+def test_a_version_incompatible_with_the_serving_one_is_refused(stage: Stage) -> None:
     stage.incompatible["1", "2"] = "column 'age' is new and required"
     stage.until_serves("1")
     stage.registry.move(champion="2")
     assert "age" in stage.until_fails("2")
     entry = stage.model.aliases["champion"]
     assert (entry.serves, entry.failure.attempts) == ("1", 1)
-    # Under an alias of its own it serves: nothing is there to fit.
+    # It serves under another alias, because no version serves there yet.
     stage.registry.move(champion="1", challenger="2")
     stage.until_serves("2", "challenger")
     assert stage.calls == ["1", "2"]
@@ -256,7 +315,7 @@ def test_the_history_has_the_last_outcome_of_each_version(stage: Stage) -> None:
     stage.registry.move(champion="1")
     stage.until_serves("1")
     assert outcomes(stage) == [("2", "failed"), ("3", "served"), ("1", "served")]
-    # Neither a restart nor an alias that is taken away for a while changes what served.
+    # Neither a restart nor a temporarily removed alias changes the history.
     stage.start()
     stage.registry.move()
     stage.until(lambda: not stage.model.aliases)
@@ -273,7 +332,7 @@ def test_the_history_is_bounded(stage: Stage) -> None:
     assert [o.version for o in model.history["champion"]] == [str(n) for n in range(80, 100)]
 
 
-def test_the_history_begins_with_what_the_release_before_knew(stage: Stage) -> None:
+def test_the_history_starts_from_the_previous_releases_state(stage: Stage) -> None:
     stage.until_serves("1")
     stage.registry.move(champion="2")
     stage.until_serves("2")
@@ -291,14 +350,14 @@ def test_a_promotion_does_not_wait_for_one_that_hangs(stage: Stage) -> None:
     stage.until_serves("1")
     stage.registry.move(champion="2")
     stage.until(lambda: "2" in stage.calls)
-    # Nobody wants it any more.
+    # No alias points to it now.
     stage.registry.move(champion="3")
     stage.until_serves("3")
     assert not _alive(stage)
     assert stage.model.failures == {}
 
 
-def test_what_has_failed_makes_way_for_what_was_never_tried(stage: Stage) -> None:
+def test_untried_versions_come_before_failed_ones(stage: Stage) -> None:
     stage.behave(v1="the artifact is torn")
     stage.until_fails("1")
     stage.behave(v1="hangs")
@@ -307,7 +366,7 @@ def test_what_has_failed_makes_way_for_what_was_never_tried(stage: Stage) -> Non
     stage.until_serves("5", name="beer")
 
 
-def test_a_model_or_alias_that_goes_stops_serving_and_its_files_go_too(
+def test_a_removed_model_or_alias_stops_serving_and_its_files_are_removed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model_api.follower.disk.GRACE_SECONDS", 0.1)
@@ -322,14 +381,14 @@ def test_a_model_or_alias_that_goes_stops_serving_and_its_files_go_too(
     stage.until(lambda: folders(stage) == {Path(stage.model.versions["1"].folder).name})
 
 
-def test_a_model_made_anew_under_an_old_name_is_another(stage: Stage) -> None:
+def test_a_new_model_under_an_old_name_is_another(stage: Stage) -> None:
     stage.until_serves("1")
     stage.registry.move(champion="1", created=2)
     stage.until(lambda: stage.calls == ["1", "1"])
     stage.until_serves("1")
 
 
-def test_a_registry_that_is_away_changes_nothing_even_after_a_restart(stage: Stage) -> None:
+def test_an_unreachable_registry_changes_nothing_even_after_a_restart(stage: Stage) -> None:
     stage.until_serves("1")
     stage.registry.known = "connection refused"
     stage.until(lambda: stage.state.registry_error == "connection refused")
@@ -337,7 +396,7 @@ def test_a_registry_that_is_away_changes_nothing_even_after_a_restart(stage: Sta
     stage.follower.tick()
     assert stage.model.aliases["champion"].serves == "1"
     assert stage.calls == ["1"]
-    # Nor is anything prepared, as there is nothing to download it from.
+    # Nothing is prepared either, because nothing can be downloaded.
     (stage.folder.path / stage.model.versions["1"].folder / "manifest.json").unlink()
     stage.start()
     for _ in range(20):
@@ -350,14 +409,14 @@ def test_a_registry_that_is_away_changes_nothing_even_after_a_restart(stage: Sta
 
 
 @pytest.mark.parametrize("when", ["preparing", "prepared"])
-def test_a_crash_at_any_point_leaves_a_state_to_go_on_from(stage: Stage, when: str) -> None:
+def test_a_crash_at_any_point_leaves_a_usable_state(stage: Stage, when: str) -> None:
     stage.until_serves("1")
     before = stage.folder.file.read_bytes()
     stage.behave(v2="hangs" if when == "preparing" else "works")
     stage.registry.move(champion="2")
     stage.until(lambda: "2" in stage.calls)
     if when == "prepared":
-        # All is there but the state that names it.
+        # Everything exists except the state that refers to it.
         stage.until_serves("2")
         stage.folder.file.write_bytes(before)
     stage.behave()
@@ -378,14 +437,48 @@ def test_half_prepared_folders_are_gone_after_a_start(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"models": []}', b"\xff"])
-def test_a_state_that_is_none_is_made_anew(stage: Stage, content: bytes) -> None:
+def test_an_invalid_state_is_replaced(stage: Stage, content: bytes) -> None:
     stage.until_serves("1")
     stage.folder.file.write_bytes(content)
     stage.start()
     stage.until_serves("1")
 
 
-def test_a_version_whose_files_are_gone_is_prepared_anew(stage: Stage) -> None:
+def test_folders_of_any_depth_and_permissions_are_removed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o700)
+    left = tmp_path / "left"
+    left.mkdir()
+    (left / "link").symlink_to(outside)
+    within = os.open(left, os.O_RDONLY)
+    for _ in range(60):
+        os.mkdir("d" * 200, dir_fd=within)
+        deeper = os.open("d" * 200, os.O_RDONLY, dir_fd=within)
+        os.close(within)
+        within = deeper
+    os.mkdir("closed", mode=0, dir_fd=within)
+    os.close(within)
+    left.chmod(0)
+    remove(left)
+    assert not left.exists()
+    assert outside.is_dir()
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o700
+
+
+def test_a_version_whose_registered_files_have_changed_never_serves(stage: Stage) -> None:
+    stage.until_serves("1")
+    first = stage.model.versions["1"].folder
+    stage.behave(v1="was changed")
+    (stage.folder.path / first / "manifest.json").unlink()
+    stage.start()
+    stage.registry.move(champion="2")
+    stage.until_serves("2")
+    stage.registry.move(champion="1")
+    assert "its files have changed since this host first saw them" in stage.until_fails("1")
+    assert stage.model.aliases["champion"].serves == "2"
+
+
+def test_a_version_whose_files_are_gone_is_prepared_again(stage: Stage) -> None:
     stage.until_serves("1")
     (stage.folder.path / stage.model.versions["1"].folder / "manifest.json").unlink()
     stage.start()
@@ -393,7 +486,7 @@ def test_a_version_whose_files_are_gone_is_prepared_anew(stage: Stage) -> None:
     stage.until(lambda: "1" in stage.model.versions)
 
 
-def test_after_an_upgrade_what_serves_goes_on_until_it_is_prepared_anew(
+def test_after_an_upgrade_a_version_serves_until_it_is_prepared_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.until_serves("1")
@@ -409,7 +502,7 @@ def test_after_an_upgrade_what_serves_goes_on_until_it_is_prepared_anew(
     stage.until(lambda: stage.model.aliases["champion"].failure is None)
 
 
-def test_a_full_disk_leaves_what_serves(
+def test_a_full_disk_leaves_the_serving_version(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.until_serves("1")
@@ -428,7 +521,7 @@ def test_a_full_disk_leaves_what_serves(
     stage.until_serves("2")
 
 
-def test_versions_asked_for_by_number_are_prepared_and_let_go(
+def test_versions_requested_by_number_are_prepared_and_dropped(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.start(on_demand=2)
@@ -439,16 +532,16 @@ def test_versions_asked_for_by_number_are_prepared_and_let_go(
     assert stage.model.versions["3"].last_used is not None
     assert stage.model.versions["1"].last_used is None
 
-    # Both are in use: a third one finds no place, and pushes none out.
+    # Both are in use, so a third one gets no place and displaces none.
     stage.folder.request_version("wine", "5")
     for _ in range(20):
         stage.follower.tick()
     assert set(stage.model.versions) == {"1", "3", "4"}
-    # One has not been used for a while: it makes room.
+    # One has not been used for a while, so it makes room.
     _age(stage, 3 * 60, but="5")
     stage.folder.request_version("wine", "4")
     stage.until(lambda: set(stage.model.versions) == {"1", "4", "5"})
-    # Nobody has asked for ten minutes, nor after a restart.
+    # No request for ten minutes, and none after a restart.
     _age(stage, 11 * 60)
     stage.start(on_demand=2)
     stage.until(lambda: set(stage.model.versions) == {"1"})
@@ -458,27 +551,29 @@ def test_versions_asked_for_by_number_are_prepared_and_let_go(
 @pytest.mark.parametrize(
     ("name", "number"), [("wine", "10"), ("wine", "0"), ("wine", "x"), ("beer", "1")]
 )
-def test_what_the_registry_has_not_is_not_prepared(stage: Stage, name: str, number: str) -> None:
+def test_a_version_unknown_to_the_registry_is_not_prepared(
+    stage: Stage, name: str, number: str
+) -> None:
     stage.until_serves("1")
     stage.folder.request_version(name, number)
     stage.until(lambda: not list(stage.folder.requests()))
     assert stage.calls == ["1"]
 
 
-def test_what_is_prepared_takes_no_time_from_requests(stage: Stage) -> None:
+def test_a_preparation_takes_no_time_from_requests(stage: Stage) -> None:
     stage.behave(v1="hangs")
     stage.start(priority="idle")
     stage.until(lambda: stage.calls)
     pid = int((stage.path / "calls").read_text().split()[2])
     assert os.sched_getscheduler(pid) == os.SCHED_IDLE
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
-    # Only kernels that weigh sessions have it.
+    # Only kernels with autogroups have it.
     if (session := Path(f"/proc/{pid}/autogroup")).exists():
         assert session.read_text().split()[-1] == "19"
     assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
 
 
-def test_a_version_may_say_much(stage: Stage) -> None:
+def test_a_version_may_print_much(stage: Stage) -> None:
     stage.behave(v1="talks")
     stage.until_serves("1")
 
@@ -486,7 +581,7 @@ def test_a_version_may_say_much(stage: Stage) -> None:
 def test_aliases_are_followed_after_a_fault_of_the_loop(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faults = [RuntimeError("a fault that nobody thought of")] * 2
+    faults = [RuntimeError("an unforeseen fault")] * 2
     models = stage.registry.models
 
     def failing() -> dict[str, Registered]:
@@ -507,7 +602,7 @@ def test_aliases_are_followed_after_a_fault_of_the_loop(
 
 
 def _alive(stage: Stage) -> list[str]:
-    """The processes that preparing has left."""
+    """The remaining processes of preparations."""
     found = subprocess.run(["pgrep", "-fa", str(stage.script)], capture_output=True, text=True)
     return found.stdout.splitlines()
 

@@ -1,4 +1,4 @@
-"""What keeps a loop alive, and what its log shows of a fault that lasts."""
+"""The guard keeps a loop alive, and its log shows a lasting fault."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ def test_an_exception_is_logged_with_its_traceback_and_ends_nothing(
         raise ValueError("torn")
     assert guard.failures == 1
     [record] = caplog.records
-    assert record.message == "counting: failed, will be tried again"
+    assert record.message == "counting: failed, will be retried"
     assert record.exc_info is not None and str(record.exc_info[1]) == "torn"
 
 
@@ -53,7 +53,7 @@ def test_a_fault_that_lasts_is_logged_once_a_minute_and_when_it_is_over(
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
-def test_what_is_to_end_the_loop_ends_it(error: type[BaseException]) -> None:
+def test_an_exception_that_must_end_the_loop_ends_it(error: type[BaseException]) -> None:
     guard = Guard("counting", logger)
     with pytest.raises(error), guard:
         raise error

@@ -1,4 +1,4 @@
-"""MLflow's contract under limits and faults; tests/compat compares its answers with MLflow's."""
+"""MLflow's contract with limits and faults; tests/compat compares its answers with MLflow's."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ INPUTS = [
 
 
 class Log:
-    """Keeps what it is offered."""
+    """Keeps the records that it is offered."""
 
     def __init__(self) -> None:
         self.offered: list[tuple[Any, ...]] = []
@@ -78,7 +78,7 @@ def test_a_frame_with_more_columns_is_read_without_mlflow(body: Any) -> None:
     version = MemoryVersion(inputs=INPUTS)
     rows = Invocations(version).decode(json.dumps(body).encode(), 100)
     assert rows is not None
-    # The prediction log gets what the strict contract takes.
+    # The prediction log gets rows in the strict contract's format.
     for batch in (rows.batch, version.decoder.decode(rows.body, 100)):
         assert batch.columns() == {"a": [1.5, 0.5], "n": [2, 1]}
 
@@ -93,7 +93,7 @@ def test_a_frame_with_more_columns_is_read_without_mlflow(body: Any) -> None:
     ],
     ids=["twice", "split without one", "records without one", "inputs"],
 )
-def test_what_mlflow_may_refuse_is_left_to_it(body: Any) -> None:
+def test_bodies_that_mlflow_may_refuse_are_left_to_mlflow(body: Any) -> None:
     invocations = Invocations(MemoryVersion(inputs=INPUTS))
     assert invocations.decode(json.dumps(body).encode(), 100) is None
 
@@ -144,7 +144,8 @@ def test_csv_is_answered(client: httpx.Client, kind: str) -> None:
             "100",
         ),
         ("a,n" + ",x" * 30_000 + "\n1,1" * 50, "text/csv", 413, "table-too-large", "cells"),
-        # Pandas compares each repeated name with all names before it: seconds for some kilobytes.
+        # Pandas compares each repeated name with all earlier names, which takes seconds for some
+        # kilobytes.
         ("a,n" + ",a" * 5000 + "\n1,1", "text/csv", 413, "table-too-large", "name of another"),
         (" , \na,n" + ",n" * 101 + "\n1,1", "text/csv", 413, "table-too-large", "name of another"),
         ("," * 10_003, "text/csv", 413, "table-too-large", "10004 columns"),
@@ -160,7 +161,7 @@ def test_csv_is_answered(client: httpx.Client, kind: str) -> None:
         ("<a/>", "application/xml", 415, "unsupported-media-type", "text/csv"),
     ],
 )
-def test_what_mlflow_or_a_limit_refuses_is_explained(
+def test_refusals_by_mlflow_or_a_limit_are_explained(
     client: httpx.Client, content: str, kind: str, status: int, problem: str, words: str
 ) -> None:
     answer = post(client, content, kind)
@@ -217,27 +218,27 @@ def test_a_table_may_not_outgrow_its_body(client: httpx.Client) -> None:
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:model-api:table-too-large")
 
 
-def test_a_long_text_may_not_take_its_room_in_every_row(client: httpx.Client) -> None:
+def test_a_long_text_may_not_reserve_room_in_every_row(client: httpx.Client) -> None:
     texts = {"a": [1.5] * 100, "n": [1] * 100, "extra": ["x"] * 99 + ["x" * 190_000]}
     answer = post(client, json.dumps({"inputs": texts}))
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:model-api:table-too-large")
 
 
-def test_what_the_model_refuses_is_no_fault_of_the_service(client: httpx.Client) -> None:
+def test_rows_that_the_model_refuses_are_a_client_error(client: httpx.Client) -> None:
     for body in ({"inputs": [{"a": 1.5, "n": 2}]}, {"inputs": [{"a": "1.5", "n": 2}]}):
         answer = client.post("/models/refusing/invocations", json=body)
         assert answer.status_code == 400
         assert answer.json()["type"] == "urn:model-api:model-refuses"
 
 
-def test_an_answer_that_cannot_be_written_is_no_fault_of_the_service(
+def test_an_answer_that_cannot_be_written_is_a_client_error(
     client: httpx.Client,
 ) -> None:
     answer = client.post("/models/odd/invocations", json=COERCED)
     assert answer.status_code == 400
 
 
-def test_only_what_both_contracts_read_alike_is_read_in_the_event_loop(
+def test_only_bodies_that_both_contracts_read_alike_are_read_in_the_event_loop(
     client: httpx.Client,
 ) -> None:
     def thread(body: Any) -> str:
@@ -252,7 +253,7 @@ def test_parameters_in_the_url_are_ignored(client: httpx.Client) -> None:
     assert (answer.status_code, list(answer.json())) == (200, ["predictions", "model"])
 
 
-def test_what_is_no_number_is_null(client: httpx.Client) -> None:
+def test_nan_in_an_answer_is_null(client: httpx.Client) -> None:
     for body in ({"inputs": [{"a": 1.5, "n": 2}]}, COERCED):
         assert client.post("/models/never/invocations", json=body).json()["predictions"] == [None]
 

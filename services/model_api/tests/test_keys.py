@@ -1,4 +1,4 @@
-"""The file of keys: what is refused, and that no refusal tells a key."""
+"""The file of keys: invalid files are refused, and no message reveals a key."""
 
 import base64
 import json
@@ -76,7 +76,7 @@ def test_a_key_may_be_the_password_of_basic(tmp_path: Path) -> None:
         ([{"name": "a", "key": f"{KEY}\u00e9"}], "ASCII without spaces"),
     ],
 )
-def test_what_is_not_acceptable_is_named_and_not_repeated(
+def test_an_invalid_file_is_named_without_its_keys(
     tmp_path: Path, content: Any, reason: str
 ) -> None:
     with pytest.raises(KeysError) as refused:
@@ -87,12 +87,12 @@ def test_what_is_not_acceptable_is_named_and_not_repeated(
         assert key not in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(KeysError, match=r"absent\.json cannot be read: No such file"):
         Keys(tmp_path / "absent.json")
 
 
-def test_a_file_that_goes_away_leaves_the_keys(tmp_path: Path) -> None:
+def test_a_deleted_file_leaves_the_keys(tmp_path: Path) -> None:
     known = keys(tmp_path, [{"name": "a", "key": KEY}])
     (tmp_path / "keys.json").unlink()
     known.refresh()
@@ -124,7 +124,7 @@ def test_a_random_key_may_have_a_placeholder_among_its_letters(tmp_path: Path) -
         [[[[]]]],
     ],
 )
-def test_an_odd_entry_neither_keeps_a_removed_key_nor_takes_another_out(
+def test_an_invalid_entry_neither_keeps_a_removed_key_nor_disables_another(
     tmp_path: Path, odd: Any
 ) -> None:
     new = {"name": "b", "key": "0f1e2d3c4b5a69788796a5b4c3d2e1f0"}
@@ -140,7 +140,7 @@ def test_an_odd_entry_neither_keeps_a_removed_key_nor_takes_another_out(
     assert known.caller(f"Bearer {new['key']}".encode()) is None
 
 
-def test_a_key_whose_entry_becomes_odd_goes_on_as_before(tmp_path: Path) -> None:
+def test_a_key_whose_entry_becomes_invalid_stays_valid(tmp_path: Path) -> None:
     known = keys(tmp_path, [{"name": "a", "key": KEY, "requests_per_second": 5}])
     for odd in ({"burst": 0}, {"unknown": 1}, {"name": ".."}):
         written(tmp_path, [{"name": "a", "key": KEY} | odd])
@@ -149,7 +149,7 @@ def test_a_key_whose_entry_becomes_odd_goes_on_as_before(tmp_path: Path) -> None
         assert known.caller(f"Bearer {KEY}".encode()) == Caller("a", 5, 1)
 
 
-def test_a_worker_starts_with_the_keys_that_are_acceptable(tmp_path: Path) -> None:
+def test_a_worker_starts_with_the_valid_keys(tmp_path: Path) -> None:
     known = keys(tmp_path, [{"name": "..", "key": OTHER}, {"name": "a", "key": KEY}])
     assert known.broken
     assert known.caller(f"Bearer {KEY}".encode()) == Caller("a", None, 1)

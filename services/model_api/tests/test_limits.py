@@ -1,4 +1,4 @@
-"""Rate limits that processes share, and bodies that are not held."""
+"""Rate limits shared by processes, and limits for bodies."""
 
 import asyncio
 import multiprocessing
@@ -36,7 +36,7 @@ def taken(rates: RateLimiter, caller: Caller, clock: Clock) -> bool:
     return True
 
 
-def test_a_burst_and_then_so_many_a_second(tmp_path: Path) -> None:
+def test_a_burst_is_followed_by_the_rate(tmp_path: Path) -> None:
     rates, caller, clock = RateLimiter(tmp_path / "rates"), Caller("one", 10, 5), Clock()
     assert [taken(rates, caller, clock) for _ in range(7)] == [True] * 5 + [False] * 2
     clock.now += 0.1
@@ -54,7 +54,7 @@ def test_over_a_minute_the_rate_is_exact(tmp_path: Path) -> None:
     assert abs(count - 7 * 60) <= 3
 
 
-def test_each_key_has_its_own(tmp_path: Path) -> None:
+def test_each_key_has_its_own_limit(tmp_path: Path) -> None:
     rates, clock = RateLimiter(tmp_path / "rates"), Clock()
     assert taken(rates, Caller("one", 1, 1), clock)
     assert not taken(rates, Caller("one", 1, 1), clock)
@@ -62,7 +62,7 @@ def test_each_key_has_its_own(tmp_path: Path) -> None:
     assert all(taken(rates, Caller("free", None, 1), clock) for _ in range(100))
 
 
-def test_a_time_of_another_boot_does_not_lock_a_key_out(tmp_path: Path) -> None:
+def test_a_time_from_another_boot_does_not_lock_a_key_out(tmp_path: Path) -> None:
     caller, clock = Caller("one", 1, 1), Clock()
     assert taken(RateLimiter(tmp_path / "rates"), caller, clock)
     clock.now = 1
@@ -84,7 +84,7 @@ def test_processes_share_a_limit(tmp_path: Path) -> None:
     counts = [results.get(timeout=300) for _ in workers]
     for worker in workers:
         worker.join()
-    # Each may have taken one more at the moment that another decided.
+    # Each process may let one more through while another decides.
     assert 50 <= sum(counts) <= 60
 
 
@@ -94,7 +94,7 @@ def messages(*parts: bytes) -> Iterator[dict[str, Any]]:
     yield {"type": "http.request", "body": b"", "more_body": False}
 
 
-def test_a_prediction_that_waited_leaves_the_event_loop_a_moment_after_the_one_before() -> None:
+def test_the_event_loop_gets_a_pause_between_two_predictions() -> None:
     async def times() -> list[tuple[float, float]]:
         threads = PredictionExecutor(1, 10)
 
@@ -112,7 +112,7 @@ def test_a_prediction_that_waited_leaves_the_event_loop_a_moment_after_the_one_b
         assert start - end >= BREAK_SECONDS
 
 
-def test_work_that_no_thread_could_be_had_for_leaves_its_place(
+def test_work_that_gets_no_thread_frees_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     threads = PredictionExecutor(1, 0)
@@ -132,7 +132,7 @@ def test_work_that_no_thread_could_be_had_for_leaves_its_place(
     threads.stop()
 
 
-def test_of_a_body_beyond_the_limit_no_more_is_read() -> None:
+def test_a_body_beyond_the_limit_is_not_read_further() -> None:
     left = messages(*[b"x" * 10] * 1000)
 
     async def receive() -> dict[str, Any]:
@@ -154,7 +154,7 @@ def test_a_body_that_declares_too_much_is_not_read_at_all() -> None:
 
 
 @pytest.mark.parametrize("parts", [[b"x" * 100], [b"x" * 50, b"x" * 50], [b"x"] * 100])
-def test_a_body_of_just_the_limit_is_taken(parts: list[bytes]) -> None:
+def test_a_body_of_exactly_the_limit_is_accepted(parts: list[bytes]) -> None:
     left = messages(*parts)
 
     async def receive() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A model must be read by the very libraries that wrote it."""
+"""A model must be loaded with the same library versions that saved it."""
 
 import re
 from importlib.metadata import version
@@ -27,5 +27,5 @@ def test_the_client_is_not_newer_than_the_server() -> None:
 
 
 @pytest.mark.parametrize("name", ["fastapi", "mlflow-skinny", "pydantic", "scikit-learn", "skops"])
-def test_what_is_tested_is_what_is_locked(name: str) -> None:
+def test_installed_versions_match_the_lock(name: str) -> None:
     assert version(name) == pins(LOCKS / "model_api.txt")[name]

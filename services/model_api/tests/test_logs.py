@@ -36,7 +36,7 @@ def test_fields_are_members_of_the_line() -> None:
     }
 
 
-def test_a_models_error_is_told_without_its_message() -> None:
+def test_a_models_error_is_logged_without_its_message() -> None:
     try:
         raise ValueError("the payload")
     except ValueError as error:
@@ -68,13 +68,13 @@ def test_the_first_of_a_kind_has_a_line_and_the_others_are_counted() -> None:
     assert repeats.first("b")
     clock.now = 120
     assert list(repeats.due()) == [("a", 1)]
-    # After an interval without any, the next one is the first again.
+    # After an interval without events, the next one is a first again.
     clock.now = 180
     assert list(repeats.due()) == []
     assert repeats.first("a")
 
 
-def test_the_servers_warnings_of_requests_that_are_no_http_are_few() -> None:
+def test_the_servers_warnings_of_requests_that_are_not_http_are_few() -> None:
     clock = Clock()
     assert CONFIG["loggers"]["uvicorn.error"]["filters"] == ["sparse"]
     sparse = Sparse(clock)

@@ -1,4 +1,4 @@
-"""A version is made ready to serve, or refused with one sentence that says why."""
+"""A version is prepared, or refused with one sentence that says why."""
 
 import json
 import os
@@ -30,6 +30,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from model_api.downloading import download
+from model_api.downloading.download import read_downloaded
 from model_api.model.compatibility import check_compatible
 from model_api.model.decoding import Decoder
 from model_api.model.manifest import VersionError
@@ -63,14 +65,14 @@ def _saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def saved(_saved: Path, tmp_path: Path) -> Path:
-    """A saved model that the test may change: a copy, as saving one takes a second."""
+    """A saved model that the test may change: a copy, because saving one takes a second."""
     return shutil.copytree(_saved, tmp_path / "saved")
 
 
 def refused(saved: Path, folder: Path) -> str:
     with pytest.raises(PrepareError) as error:
         prepared(saved, folder / "ready")
-    # Nothing half done is left behind.
+    # No partial files are left behind.
     assert [path.name for path in folder.iterdir()] == ["saved"]
     reason = str(error.value)
     assert "\n" not in reason
@@ -104,7 +106,7 @@ def test_a_version_without_signature_is_refused(tmp_path: Path) -> None:
 
 
 def without_example(path: Path, model: Any, columns: pd.DataFrame) -> Path:
-    """Save a model as autolog does: with a signature alone."""
+    """Save a model as autolog does: with only a signature."""
     mlflow.sklearn.save_model(
         model,
         str(path),
@@ -115,7 +117,7 @@ def without_example(path: Path, model: Any, columns: pd.DataFrame) -> Path:
     return path
 
 
-def test_a_version_without_example_serves_by_its_signature_alone(tmp_path: Path) -> None:
+def test_a_version_without_example_serves_with_only_its_signature(tmp_path: Path) -> None:
     two = X[["hue", "ash"]]
     saved = without_example(tmp_path / "saved", LinearRegression().fit(two, X["alcohol"]), two)
     prepare_downloaded(saved, tmp_path / "v", name="m", version="1", run_id=None)
@@ -210,7 +212,7 @@ def test_other_requirements_are_refused(saved: Path, tmp_path: Path) -> None:
         ("", None),
     ],
 )
-def test_small_differences_of_requirements_are_remarked(line: str, remark: str | None) -> None:
+def test_small_differences_in_requirements_are_noted(line: str, remark: str | None) -> None:
     remarks = check_requirements(f"numpy\n{line}\n")
     assert len(remarks) == (remark is not None)
     assert remark is None or remark in remarks[0]
@@ -225,13 +227,13 @@ def test_small_differences_of_requirements_are_remarked(line: str, remark: str |
         ("xgboost==1.7.0", "it needs xgboost==1.7.0, but"),
     ],
 )
-def test_great_differences_of_requirements_are_refused(line: str, reason: str) -> None:
+def test_large_differences_in_requirements_are_refused(line: str, reason: str) -> None:
     with pytest.raises(PrepareError) as error:
         check_requirements(f"numpy\n{line}\n")
     assert reason in str(error.value)
 
 
-def test_what_another_release_prepared_is_not_opened(saved: Path, tmp_path: Path) -> None:
+def test_a_version_prepared_by_another_release_is_not_opened(saved: Path, tmp_path: Path) -> None:
     manifest = prepared(saved, tmp_path / "ready") | {"format": 0}
     (tmp_path / "ready" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(VersionError, match="another release"):
@@ -249,7 +251,7 @@ def test_a_classifier_whose_example_has_a_gap_serves(tmp_path: Path, inferred: s
     signature = infer_signature(rows, model.predict(rows))
     saved = save(tmp_path / "saved", model, GAPPED[:9], signature)
     manifest = prepared(saved, tmp_path / "ready")
-    # The other columns are required, and take null as well.
+    # The other columns are required, and accept null as well.
     assert {"ash", "alcohol"} <= set(manifest["gaps"])
     version = open_version(tmp_path / "ready")
     batch = version.decoder.decode(manifest["request"].encode(), 100)
@@ -260,7 +262,7 @@ def test_a_classifier_whose_example_has_a_gap_serves(tmp_path: Path, inferred: s
     assert np.allclose(found, expected)
 
 
-def test_a_gap_in_the_example_that_the_model_refuses_is_told(tmp_path: Path) -> None:
+def test_a_gap_in_the_example_that_the_model_refuses_is_reported(tmp_path: Path) -> None:
     whole = GAPPED.dropna()
     model = LogisticRegression(max_iter=9999).fit(whole, TARGET[whole.index])
     saved = save(tmp_path / "saved", model, GAPPED[:2], infer_signature(whole, [1]))
@@ -278,31 +280,64 @@ def test_classes_of_one_name_have_no_probabilities(tmp_path: Path) -> None:
 # ---- the command --------------------------------------------------------------------------------
 
 
-def run(tmp_path: Path, name: str, version: str) -> subprocess.CompletedProcess[str]:
+def run(module: str, *arguments: object, registry: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
-        "MLFLOW_TRACKING_URI": str(tmp_path / "registry"),
+        "MLFLOW_TRACKING_URI": str(registry),
         "MLFLOW_ALLOW_FILE_STORE": "true",
     }
-    command = [sys.executable, "-m", "model_api.preparing", name, version, str(tmp_path / "ready")]
+    command = [sys.executable, "-m", f"model_api.{module}", *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def test_the_command_prepares_a_registered_version(
+def test_the_commands_download_and_prepare_a_registered_version(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    client = mlflow.MlflowClient(str(tmp_path / "registry"), str(tmp_path / "registry"))
+    registry = tmp_path / "registry"
+    client = mlflow.MlflowClient(str(registry), str(registry))
     client.create_registered_model("wine")
     client.create_model_version("wine", str(saved))
-    done = run(tmp_path, "wine", "1")
-    assert done.returncode == 0, done.stderr
-    assert open_version(tmp_path / "ready").name == "wine"
-    (saved / "requirements.txt").write_text("no-such-package==1.0\n")
-    failed = run(tmp_path, "wine", "1")
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].startswith("it needs no-such-package==1.0, of which")
-    # What was prepared before is untouched.
-    assert open_version(tmp_path / "ready").name == "wine"
+    digests = []
+    for reason in (None, "it needs no-such-package==1.0, of which"):
+        folder = tmp_path / f"ready-{reason is None}"
+        folder.mkdir()
+        downloaded = run("downloading", "wine", "1", folder, registry=registry)
+        assert downloaded.returncode == 0, downloaded.stderr
+        digests.append(read_downloaded(folder).digest)
+        done = run("preparing", "wine", "1", "", folder, registry=registry)
+        if reason is None:
+            assert done.returncode == 0, done.stderr
+            assert open_version(folder).name == "wine"
+            (saved / "requirements.txt").write_text("no-such-package==1.0\n")
+        else:
+            assert done.returncode == 1
+            assert done.stderr.splitlines()[-1].startswith(reason)
+    assert digests[0] != digests[1], "changed files have the same digest"
+    # The registered files are unchanged.
+    assert sorted(path.name for path in saved.iterdir()) == sorted(
+        path.name for path in (tmp_path / "ready-True/model").iterdir()
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "tracking", "own"),
+    [
+        ("mlflow-artifacts:/1/models/m-1/artifacts", "http://mlflow:5000", True),
+        ("mlflow-artifacts://mlflow:5000/1/models", "http://mlflow:5000", True),
+        ("mlflow-artifacts://evil:5000/1/models", "http://mlflow:5000", False),
+        ("http://evil/mlflow-artifacts/artifacts/x", "http://mlflow:5000", False),
+        ("http://mlflow:5000@evil/mlflow-artifacts/artifacts/x", "http://mlflow:5000", False),
+        ("s3://another-bucket/model", "http://mlflow:5000", False),
+        ("ftp://evil/model", "http://mlflow:5000", False),
+        ("/etc", "http://mlflow:5000", False),
+        ("file:///etc", "http://mlflow:5000", False),
+        ("/srv/registry/model", "/srv/registry", True),
+        ("file:///srv/registry/model", "/srv/registry", True),
+        ("s3://bucket/model", "/srv/registry", False),
+    ],
+)
+def test_only_mlflows_own_artifacts_are_downloaded(address: str, tracking: str, own: bool) -> None:
+    assert download._is_of(address, tracking) is own
 
 
 # ---- compatibility ------------------------------------------------------------------------------
@@ -360,14 +395,14 @@ def test_wider_signatures_are_compatible(new: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_narrower_signatures_are_not(new: dict[str, Any], reason: str) -> None:
+def test_narrower_signatures_are_not_compatible(new: dict[str, Any], reason: str) -> None:
     assert check_compatible(new, SERVING) == reason
 
 
-def test_a_retrained_model_that_answers_null_serves_though_its_example_had_no_gap() -> None:
+def test_a_retrained_model_that_answers_null_serves_although_its_example_had_no_gap() -> None:
     required = manifest(("a", "long"), ("b", "string"), ("c", "float"))
     assert check_compatible(required | {"gaps": ["c"]}, SERVING) is None
-    # A fraction was answered before: whole numbers alone are no signature for its requests.
+    # The earlier version took fractions, so a signature with only whole numbers is narrower.
     whole = manifest(("a", "long"), ("b", "string"), ("c", "long", True))
     assert str(check_compatible(whole, SERVING)).startswith(
         "its column 'c' takes long, the serving version's float: if only the examples differ,"
@@ -383,7 +418,7 @@ def test_fewer_categories_are_not_compatible() -> None:
     assert check_compatible(SERVING, serving) is None
 
 
-def test_tensors_and_parameters_are_compared_too() -> None:
+def test_tensors_and_parameters_are_also_compared() -> None:
     def tensor(shape: list[int], params: Any = None) -> dict[str, Any]:
         spec = {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": shape}}
         return {"signature": {"inputs": [spec], "params": params}, "categories": {}}

@@ -1,4 +1,4 @@
-"""Problem documents: what HTTP makes of the errors of the model's side."""
+"""Problem documents, made from the errors of the model's side."""
 
 from collections.abc import Iterator
 

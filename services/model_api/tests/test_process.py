@@ -1,4 +1,4 @@
-"""The service as it runs in production: real processes, on versions that were really prepared."""
+"""The service as in production: real processes, with versions that were really prepared."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
     negative_data_rejection,
     positive_data_acceptance,
 )
-from serving import AUTHORIZED, KEY, write_keys
+from serving import AUTHORIZED, KEY, runners, write_keys
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -44,7 +44,7 @@ EXCLUDED = [negative_data_rejection, positive_data_acceptance]
 RECORD = {"width": 3.0, "height": 2.0}
 
 
-# As MLflow takes code: it must not be one of this module's classes, which the service has not.
+# Code as MLflow stores it, and not a class of this module, which the service does not have.
 SLEEPER = """
 import time
 import mlflow
@@ -60,7 +60,7 @@ mlflow.models.set_model(Sleeper())
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the follower leaves it, with the models sizes, colours and sleeper."""
+    """A folder as the follower writes it, with the models sizes, colours and sleeper."""
     folder = tmp_path_factory.mktemp("prepared")
     saved = folder / "saved"
     code = folder / "sleeper.py"
@@ -95,11 +95,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def state_of(folder: Path, prepared: Path, *names: str) -> Path:
-    """Return a folder in which only these models are to serve: the others take no time to load."""
+    """Return a folder in which only these models serve, so that the others take no time to load."""
     folder.mkdir()
     (folder / "prepared").symlink_to(prepared / "prepared")
     now = datetime.now(UTC)
-    # No follower runs here: nobody is to miss it before the tests are done.
+    # No follower runs here: it must not count as silent before the tests end.
     state = State(polled_at=now + timedelta(days=1))
     for name in names:
         state.models[name] = Model(
@@ -121,9 +121,13 @@ def model_api(folder: Path, state: Path, **environment: str) -> Iterator[Process
         "MODEL_API_PORT": str(port),
         "MODEL_API_STATE_DIRECTORY": str(state),
         "MODEL_API_RUNTIME_DIRECTORY": str(folder / "runtime"),
+        "MODEL_API_RUNNERS_DIRECTORY": str(folder / "runners"),
     }
     command = [sys.executable, "-m", "model_api"]
-    with running(command, variables | environment, folder, port, "/health/ready") as service:
+    with (
+        runners(state, folder / "runners"),
+        running(command, variables | environment, folder, port, "/health/ready") as service,
+    ):
         yield service
 
 
@@ -155,8 +159,8 @@ def test_real_models_answer(service: Process) -> None:
     assert answer.json()["model"]["run_id"] == "r" * 32
 
 
-def test_a_worker_takes_what_only_mlflow_reads(service: Process) -> None:
-    # HTTP opens a connection for each: more than one worker imports MLflow.
+def test_a_worker_answers_bodies_that_only_mlflow_reads(service: Process) -> None:
+    # HTTP opens one connection per request, so more than one worker imports MLflow.
     for name, rows in [
         ("sizes", "width,height,x\n3.0,2,y\n"),
         ("colours", "count,colour\n1,red\n"),
@@ -173,7 +177,7 @@ def test_a_worker_takes_what_only_mlflow_reads(service: Process) -> None:
         assert line.startswith("{"), line
 
 
-def test_a_category_never_seen_names_row_and_field(service: Process) -> None:
+def test_an_unseen_category_names_row_and_field(service: Process) -> None:
     body = [{"colour": "red", "count": 1}, {"colour": "mauve", "count": 1}]
     answer = post(service, "colours", body)
     assert answer.status_code == 422
@@ -186,7 +190,7 @@ def test_a_category_never_seen_names_row_and_field(service: Process) -> None:
 def test_every_worker_counts_into_one_sum(service: Process) -> None:
     before = _count(service)
     for _ in range(40):
-        # Each on a connection of its own: whichever worker takes it.
+        # Each on its own connection, so that any worker may take it.
         assert post(service, "sizes", [RECORD]).status_code == 200
     eventually(lambda: _count(service) == before + 40)
 
@@ -218,10 +222,10 @@ def test_a_killed_worker_comes_back(tmp_path: Path, prepared: Path) -> None:
         first = eventually(lambda: len(workers(service)) == 2 and workers(service))
         os.kill(first[0], signal.SIGKILL)
         eventually(lambda: len(workers(service)) == 2 and first[0] not in workers(service))
-        # The new one takes no connection before it can answer.
+        # The new worker takes no connection before it can answer.
         for _ in range(100):
             assert post(service, "sizes", [RECORD]).status_code == 200
-        # What the dead one left of its gauges is gone.
+        # The dead worker's gauges are gone.
         eventually(
             lambda: (
                 HTTP.get(f"{service.url}/metrics", headers=AUTHORIZED).status_code == 200
@@ -230,10 +234,10 @@ def test_a_killed_worker_comes_back(tmp_path: Path, prepared: Path) -> None:
         )
 
 
-def test_a_worker_that_is_held_up_is_kept(service: Process) -> None:
+def test_a_blocked_worker_is_kept(service: Process) -> None:
     before = eventually(lambda: len(workers(service)) == 2 and workers(service))
     os.kill(before[0], signal.SIGSTOP)
-    # Longer than uvicorn's own patience of 5 s: so it is when a host is short of CPU.
+    # Longer than uvicorn's own limit of 5 s, as on a host that is short of CPU.
     time.sleep(12)
     os.kill(before[0], signal.SIGCONT)
     assert workers(service) == before
@@ -266,10 +270,10 @@ def _metrics(service: Process) -> str:
     return HTTP.get(f"{service.url}/metrics", headers=AUTHORIZED).text
 
 
-# ---- the document and what it promises --------------------------------------------------------
+# ---- the OpenAPI document ---------------------------------------------------------------------
 
 
-def test_answers_are_what_the_document_promises(service: Process) -> None:
+def test_answers_match_the_document(service: Process) -> None:
     document = schemathesis.openapi.from_url(f"{service.url}/openapi.json", headers=AUTHORIZED)
     operations = [result.ok() for result in document.get_all_operations()]
     assert {"/models", "/metrics", "/models/sizes/predict", "/models/{name}/predict"} <= {
@@ -286,7 +290,7 @@ def test_answers_are_what_the_document_promises(service: Process) -> None:
             )
             @given(case=operation.as_strategy(generation_mode=mode))
             def check(case: schemathesis.Case) -> None:
-                # The key is sent always; and a model may refuse what its types allow.
+                # The key is always sent, and a model may refuse values that its types allow.
                 case.call_and_validate(headers=AUTHORIZED, timeout=20, excluded_checks=EXCLUDED)
 
             with suppress(Unsatisfiable):

@@ -1,4 +1,4 @@
-"""Promotion with everything real: MLflow's server, the follower, and worker processes."""
+"""Promotion with real MLflow, follower and worker processes."""
 
 import json
 import os
@@ -23,16 +23,17 @@ import pytest
 from conftest import HTTP, Process, eventually, free_port, mlflow_server, running
 from mlflow import MlflowClient
 from mlflow.models import infer_signature
+from serving import runners
 from sklearn.dummy import DummyClassifier
 
 KEY = "0123456789abcdef" * 4
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 POLL_SECONDS = 0.5
 NAME = "guarded"
-# Of this run alone.
+# Unique to this run.
 HELPER = f"sleep 987.{os.getpid()}"
 
-# The service has no such module: the models of these classes take the classes along.
+# The service does not have this module, so models must contain its classes.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 FRAME = pd.DataFrame({"width": [1.0, 2.0, 3.0, 4.0], "count": [1, 2, 3, 4]})
@@ -50,12 +51,12 @@ def catches(number: signal.Signals, process: subprocess.Popen[bytes]) -> bool:
 
 
 class Host:
-    """The units of one host: what answers, and the follower; they share a state and nothing else.
+    """The units of one host: the workers and the follower, which share only a state.
 
     Args:
-        folder: of the state and the logs.
-        tracking_uri: where the registry is.
-        settings: of both.
+        folder: the folder of the state and the logs.
+        tracking_uri: the registry's URI.
+        settings: the settings of both.
     """
 
     def __init__(self, folder: Path, tracking_uri: str, **settings: Any) -> None:
@@ -71,10 +72,11 @@ class Host:
             "MODEL_API_STATE_DIRECTORY": str(self.state),
             "MODEL_API_KEYS_FILE": str(keys),
             "MODEL_API_PORT": str(self.port),
+            "MODEL_API_RUNNERS_DIRECTORY": str(folder / "runners"),
             "MODEL_API_WORKERS": "2",
             "MODEL_API_POLL_SECONDS": str(POLL_SECONDS),
             "MODEL_API_REGISTRY_TIMEOUT_SECONDS": "2",
-            # The tests share the machine with others, which would take all of it from an idle one.
+            # Other tests share the machine, and would take all its time from an idle process.
             "MODEL_API_PREPARE_PRIORITY": "normal",
             "MLFLOW_TRACKING_URI": tracking_uri,
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -82,19 +84,23 @@ class Host:
 
     @contextmanager
     def answering(self) -> Iterator[Process]:
-        """Run the worker processes."""
+        """Run the worker processes, and the one that manages the runners."""
         command = [sys.executable, "-m", "model_api"]
-        with running(command, self.environment, self.folder, self.port, "/health/live") as process:
+        with (
+            runners(self.state, self.folder / "runners"),
+            running(command, self.environment, self.folder, self.port, "/health/live") as process,
+        ):
             try:
                 yield process
             finally:
-                # A test that fails leaves none behind, which would write its state for ever.
+                # A failed test must not leave a follower behind, which would write its state for
+                # ever.
                 if self._follower is not None:
                     self._follower.kill()
                     self._follower.wait()
 
     def follow(self, **settings: Any) -> None:
-        """Start the follower, and wait until it would end by itself when it is asked to."""
+        """Start the follower, and wait until it handles SIGTERM."""
         changed = {f"MODEL_API_{name.upper()}": str(value) for name, value in settings.items()}
         with (self.folder / "follower.log").open("ab") as log:
             process = self._follower = subprocess.Popen(
@@ -113,7 +119,7 @@ class Host:
 
     @contextmanager
     def serving_meanwhile(self, registry: Process, version: str) -> Iterator[None]:
-        """Have a version serve before, all the while where nothing else does, and afterwards."""
+        """Make a version serve before and after the block."""
         promote(registry.url, version)
         self.until_serves(version)
         yield
@@ -122,7 +128,7 @@ class Host:
         eventually(lambda: self.failure() is None)
 
     def predict(self, at: str = "") -> httpx.Response:
-        """Ask over a connection of its own."""
+        """Request a prediction over a new connection."""
         url = f"{self.url}/models/{NAME}{at}/predict"
         return HTTP.post(url, json={"inputs": ROWS[:1]}, headers=AUTHORIZED)
 
@@ -131,11 +137,11 @@ class Host:
         return answer.status_code == 200 and answer.json()["model"]["version"] == version
 
     def until_serves(self, version: str, at: str = "") -> None:
-        """Wait until every worker does: each answers some of so many."""
+        """Wait until every worker does: each answers some of the eight requests."""
         eventually(lambda: all(self.serves(version, at) for _ in range(8)))
 
     def until_fails(self, version: str) -> dict[str, Any]:
-        """Wait until a version is refused, while another one serves; return what is said."""
+        """Wait until a version is refused while another one serves; return the failure."""
 
         def refused() -> dict[str, Any] | None:
             answer = self.predict()
@@ -160,10 +166,10 @@ class Host:
 
 
 class Raises(mlflow.pyfunc.PythonModel):
-    """A model that cannot be loaded, where `MODEL_API_KEYS_FILE` says that this is the service."""
+    """A model that cannot be loaded if the user's name says that this is the service."""
 
     def load_context(self, context: Any) -> None:
-        if "MODEL_API_KEYS_FILE" in os.environ:
+        if os.environ.get("USER") == "sandbox":
             raise RuntimeError("its licence has run out")
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[str]:
@@ -171,10 +177,10 @@ class Raises(mlflow.pyfunc.PythonModel):
 
 
 class Hangs(Raises):
-    """A model whose loading does not end there, and whose helper ignores SIGTERM."""
+    """A model whose loading never ends there, and whose helper ignores SIGTERM."""
 
     def load_context(self, context: Any) -> None:
-        if "MODEL_API_KEYS_FILE" in os.environ:
+        if os.environ.get("USER") == "sandbox":
             subprocess.Popen(["sh", "-c", f"trap '' TERM; {HELPER}; {HELPER}"])
             time.sleep(1000)
 
@@ -209,7 +215,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def versions(registry: Process) -> dict[str, str]:
-    """Versions of one model, and what is the matter with each."""
+    """Versions of one model, by their fault."""
     renamed = FRAME.rename(columns={"width": "w"})
     models: dict[str, tuple[Any, dict[str, Any]]] = {
         "small": (constant("small"), {}),
@@ -251,7 +257,7 @@ def test_a_moved_alias_is_followed_by_all_workers_of_all_hosts_and_no_request_is
 ) -> None:
     small, large = versions["small"], versions["large"]
     other = Host(tmp_path, registry.url, workers=1)
-    # What serves need not be prepared twice: the moves are what matters.
+    # The serving version need not be prepared twice: this test is about the moves.
     shutil.copytree(host.state, other.state)
     with other.answering():
         other.follow()
@@ -260,8 +266,8 @@ def test_a_moved_alias_is_followed_by_all_workers_of_all_hosts_and_no_request_is
         done = threading.Event()
 
         def ask(one: Host) -> None:
-            # As many as show a lost one, and not so many that they take the processor from what
-            # prepares the versions.
+            # Enough requests to show a lost one, but few enough to leave the processor to the
+            # preparation.
             while not done.wait(0.05):
                 answer = one.predict()
                 model, predictions = (answer.json().get(key) for key in ("model", "predictions"))
@@ -284,8 +290,8 @@ def test_a_moved_alias_is_followed_by_all_workers_of_all_hosts_and_no_request_is
         other.follow_no_more()
     # Never an error, never one version's answer under the other's name.
     assert {answer[1:] for answer in answers} == {(200, small, "small"), (200, large, "large")}
-    # The last two moves are between prepared versions: a look at the registry, one at the state,
-    # and everybody has followed.
+    # The last two moves are between prepared versions: after a poll of the registry and a read of
+    # the state, all workers have followed.
     for (moved, version), (end, _) in zip(moves[1:], [*moves[2:], (float("inf"), "")], strict=True):
         old = [at for at, _, answered, _ in answers if moved < at < end and answered != version]
         assert max(old, default=moved) - moved < 6 * POLL_SECONDS
@@ -324,14 +330,14 @@ def test_a_version_that_hangs_is_ended(
         host.follow()
 
 
-def test_a_follower_that_is_killed_leaves_what_serves_and_its_successor_goes_on(
+def test_a_killed_follower_leaves_the_serving_version_and_its_successor_continues(
     registry: Process, host: Host, versions: dict[str, str]
 ) -> None:
     with host.serving_meanwhile(registry, versions["small"]):
         promote(registry.url, versions["hanging"])
         eventually(helpers)
         host.follow_no_more(signal.SIGKILL)
-        # systemd ends all that a unit leaves; here only the child is sure to end.
+        # systemd ends all processes of a unit; here only the child is sure to end.
         for helper in helpers().split():
             os.kill(int(helper), signal.SIGKILL)
         assert host.serves(versions["small"])
@@ -354,11 +360,11 @@ def test_a_version_is_served_by_its_number(
         host.until_serves(small, f"/versions/{small}")
         assert host.serves(large)
         assert host.predict("/versions/99").status_code == 404
-        # Its number goes on answering when it loses the alias.
+        # Its number still answers when it loses the alias.
         host.until_serves(large, f"/versions/{large}")
 
 
-def test_two_followers_of_one_state_are_one_too_many(host: Host) -> None:
+def test_a_second_follower_of_a_state_is_refused(host: Host) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "model_api.follower"],
         env=os.environ | host.environment,
@@ -373,7 +379,7 @@ def test_two_followers_of_one_state_are_one_too_many(host: Host) -> None:
 def test_a_registry_that_hangs_or_dies_stops_no_prediction_nor_a_restart(
     registry: Process, host: Host, versions: dict[str, str], tmp_path: Path
 ) -> None:
-    """The last one: the registry does not come back."""
+    """This must be the last test: the registry does not come back."""
     small = versions["small"]
     os.killpg(registry.process.pid, signal.SIGSTOP)
     eventually(host.registry_error)
@@ -385,7 +391,7 @@ def test_a_registry_that_hangs_or_dies_stops_no_prediction_nor_a_restart(
     assert host.serves(small)
     assert host.ready().status_code == 200
 
-    # After a reboot nothing but what is prepared is there; on a new host nothing at all.
+    # After a reboot only the prepared versions exist; on a new host nothing.
     again = Host(tmp_path, registry.url, workers=1)
     bare = Host(tmp_path / "bare", registry.url, workers=1)
     shutil.copytree(host.state, again.state)
@@ -405,7 +411,7 @@ def test_a_registry_that_hangs_or_dies_stops_no_prediction_nor_a_restart(
 
 
 def helpers() -> str:
-    """The processes that the hanging model has started."""
+    """The processes that the hanging model started."""
     return subprocess.run(["pgrep", "-f", HELPER], capture_output=True, text=True).stdout
 
 

@@ -1,4 +1,4 @@
-"""What the follower asks, and what it makes of answers; MLflow's own are in test_promotion."""
+"""The follower's requests, and how it reads answers; MLflow's own are in test_promotion."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from model_api.follower.registry import MlflowRegistry, Registered, RegistryErro
 
 
 class Stage:
-    """A server that gives one answer after the other, and remembers what it was asked."""
+    """A server that gives prepared answers in order, and remembers the requests."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any]] = []
@@ -86,13 +86,13 @@ def test_all_pages_are_read_with_the_login(stage: Stage) -> None:
         ((200, {"registered_models": [{"name": "a"}]}), "not answer as MLflow"),
     ],
 )
-def test_what_is_no_answer_is_named(stage: Stage, answer: tuple[int, Any], said: str) -> None:
+def test_an_invalid_answer_is_named(stage: Stage, answer: tuple[int, Any], said: str) -> None:
     stage.answers = [answer]
     with pytest.raises(RegistryError, match=said):
         MlflowRegistry(stage.url, 5).models()
 
 
-def test_who_does_not_answer_is_named() -> None:
+def test_an_unreachable_registry_is_named() -> None:
     with pytest.raises(RegistryError, match="Connection refused"):
         MlflowRegistry(f"http://127.0.0.1:{free_port()}", 5).models()
     with (

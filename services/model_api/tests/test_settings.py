@@ -1,4 +1,4 @@
-"""Settings: what is refused before the service starts."""
+"""Settings: invalid ones are refused before the service starts."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ KEY = "0123456789abcdef" * 4
 
 
 def start(**environment: str) -> str:
-    """Start the service, which must refuse; return what it says."""
+    """Start the service, which must refuse; return its message."""
     result = subprocess.run(
         [sys.executable, "-m", "model_api"],
         env=environment,

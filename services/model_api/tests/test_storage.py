@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all."""
+"""Files that a reader sees complete or not at all."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_a_file_has_its_name_only_once_it_is_whole(tmp_path: Path) -> None:
         pq.write_table(TABLE, sink)
         sink.flush()
         assert Path(path).read_bytes() == before.getvalue()
-        # What is being written is no file of Parquet to those who read the folder.
+        # Readers of the folder ignore a file that is being written.
         assert ds.dataset(root, filesystem=system, format="parquet").files == [path]
         found = system.get_file_info(FileSelector(root, recursive=True))
         assert [info.path for info in found if info.path.endswith(".parquet")] == [path]

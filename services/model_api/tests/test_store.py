@@ -1,4 +1,4 @@
-"""What one worker has in memory, as the state changes under it."""
+"""The versions in one worker's memory while the state changes."""
 
 import threading
 import weakref
@@ -19,7 +19,7 @@ NOW = datetime.now(UTC)
 
 
 class FakeVersion:
-    """An opened version, as far as a store looks into it."""
+    """An opened version, with only the attributes that a store uses."""
 
     compiled = True
 
@@ -47,7 +47,7 @@ class Stage:
         return self.open(folder)
 
     def serve(self, number: str | None, name: str = "wine", **aliases: str) -> Alias:
-        """Write a state in which the champion is this version."""
+        """Write a state with this version as the champion."""
         model = Model(created=1, latest=9)
         entry = Alias(wanted=number or "1", moved_at=NOW, serves=number, since=NOW)
         model.aliases = {"champion": entry} | {
@@ -86,7 +86,7 @@ def test_a_moved_alias_is_followed_and_the_old_version_is_freed(stage: Stage) ->
 
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "native"])
-def test_what_served_before_is_kept_where_it_is_small(stage: Stage, compiled: bool) -> None:
+def test_a_small_previous_version_stays_in_memory(stage: Stage, compiled: bool) -> None:
     class Version(FakeVersion):
         pass
 
@@ -152,9 +152,9 @@ def test_a_version_that_cannot_be_opened_leaves_the_old_one_and_shows(stage: Sta
     assert wine["aliases"]["champion"]["version"] == "1"
     assert wine["aliases"]["champion"]["wanted_version"] == "2"
     assert "no memory" in wine["aliases"]["champion"]["failure"]["reason"]
-    # Not at each look: that would take the processor from requests.
+    # Not at each read of the state, which would take the processor from requests.
     assert stage.opened == ["wine-1-x", "wine-2-x"]
-    # Prepared anew, it is tried at once.
+    # Once prepared again, it is tried at once.
     stage.open = FakeVersion
     stage.state.models["wine"].versions["2"] = Prepared("prepared/wine-2-y", "here")
     stage.write()
@@ -164,7 +164,7 @@ def test_a_version_that_cannot_be_opened_leaves_the_old_one_and_shows(stage: Sta
 
 
 @pytest.mark.parametrize("error", [MemoryError("no memory for it"), SystemExit(1)])
-def test_a_version_that_never_opens_holds_up_no_other(
+def test_a_version_that_never_opens_blocks_no_other(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def open_version(folder: Path) -> FakeVersion:
@@ -187,7 +187,7 @@ def test_a_version_that_never_opens_holds_up_no_other(
     assert stage.champion("beer") == "3"
 
 
-def test_a_version_prepared_anew_takes_over_from_itself(stage: Stage) -> None:
+def test_a_version_prepared_again_replaces_itself(stage: Stage) -> None:
     stage.serve("1")
     stage.store.look()
     stage.state.models["wine"].versions["1"] = Prepared("prepared/wine-1-y", "there")
@@ -209,8 +209,8 @@ def test_a_model_that_is_gone_is_unknown_and_freed(stage: Stage) -> None:
     assert old() is None
 
 
-def test_what_is_asked_for_and_is_not_there_is_told(stage: Stage) -> None:
-    with pytest.raises(NotLoaded, match="not been asked"):
+def test_the_error_says_why_a_version_is_missing(stage: Stage) -> None:
+    with pytest.raises(NotLoaded, match="not been polled"):
         stage.store.alias("wine", "champion")
     entry = stage.serve(None)
     stage.store.look()
@@ -243,7 +243,7 @@ def test_a_refusal_names_some_of_many_models(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "number", ["0", "10", "007", "1.0", "-1", "one", "", "٣", "9" * 5000, "9" * 50_000, "0" * 5000]
 )
-def test_a_number_that_is_none_is_never_asked_for(stage: Stage, number: str) -> None:
+def test_an_invalid_number_is_never_requested(stage: Stage, number: str) -> None:
     stage.serve("1")
     stage.store.look()
     with pytest.raises(UnknownModel) as refused:
@@ -253,7 +253,7 @@ def test_a_number_that_is_none_is_never_asked_for(stage: Stage, number: str) -> 
     assert list(stage.folder.requests()) == []
 
 
-def test_a_version_is_asked_for_by_its_number(stage: Stage) -> None:
+def test_a_version_is_requested_by_its_number(stage: Stage) -> None:
     stage.serve("1")
     stage.store.look()
     with pytest.raises(NotLoaded, match="version 5 of 'wine' is being prepared"):
@@ -265,7 +265,7 @@ def test_a_version_is_asked_for_by_its_number(stage: Stage) -> None:
     stage.store.look()
     assert stage.store.version("wine", "5").number == "5"
     assert stage.champion() == "1"
-    # What is in use says so, else the follower would let it go.
+    # The store reports a version in use, otherwise the follower would drop it.
     stage.folder.forget("wine", "5")
     stage.store._last_reported.clear()
     stage.store.version("wine", "5")
@@ -277,7 +277,7 @@ def test_a_version_is_asked_for_by_its_number(stage: Stage) -> None:
     assert "5" not in stage.store.describe()[0]["versions"]
 
 
-def test_ready_once_all_has_been_tried(stage: Stage) -> None:
+def test_ready_once_every_version_was_tried(stage: Stage) -> None:
     assert not stage.store.ready
     entry = stage.serve(None)
     stage.serve("2", name="beer")
@@ -287,13 +287,13 @@ def test_ready_once_all_has_been_tried(stage: Stage) -> None:
     stage.write()
     stage.store.look()
     assert stage.store.ready and stage.store.not_ready_reason is None
-    # A model that comes later takes no host out of service.
+    # A model that is added later takes no host out of service.
     stage.serve(None, name="gin")
     stage.store.look()
     assert stage.store.ready
 
 
-def test_ready_with_the_registry_away_only_while_something_serves(stage: Stage) -> None:
+def test_ready_without_the_registry_only_while_something_serves(stage: Stage) -> None:
     stage.state.registry_error = "connection refused"
     stage.write()
     stage.store.look()
@@ -303,7 +303,7 @@ def test_ready_with_the_registry_away_only_while_something_serves(stage: Stage) 
     assert stage.store.ready
 
 
-def test_a_follower_that_is_silent_is_missed(stage: Stage) -> None:
+def test_a_silent_follower_is_reported(stage: Stage) -> None:
     stage.serve("1")
     stage.state.polled_at = datetime.now(UTC) - timedelta(minutes=5)
     stage.write()
@@ -326,7 +326,7 @@ def test_a_torn_state_changes_nothing(stage: Stage) -> None:
 def test_aliases_are_followed_after_a_fault_of_the_thread(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, faults = stage.store._folder.read, [RuntimeError("a fault that nobody thought of")] * 2
+    read, faults = stage.store._folder.read, [RuntimeError("an unforeseen fault")] * 2
 
     def failing() -> State | None:
         if faults:

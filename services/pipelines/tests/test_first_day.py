@@ -7,6 +7,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from model_api.downloading.download import download
 from model_api.model.version import open_version
 from model_api.preparing.prepare import prepare
 
@@ -28,7 +29,9 @@ def test_models_logged_by_the_document_serve(
         assert MlflowClient().get_model_version_by_alias("ana-wine", "champion").version == "1"
         for name in ("ana-wine", "ana-wine-auto"):
             folder = tmp_path / name
-            prepare(name, "1", folder, compiled=False)
+            folder.mkdir()
+            run = download(name, "1", folder).run_id
+            prepare(folder, name=name, version="1", run_id=run, compiled=False)
             version = open_version(folder)
             assert version.manifest["example_note"] is None
             assert len(version.predict_frame(namespace["X"])) == len(namespace["X"])

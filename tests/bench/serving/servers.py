@@ -236,6 +236,7 @@ def lastro(folder: Path, url: str, models: list[str], compiled: bool) -> Iterato
         "MODEL_API_PORT": str(port),
         "MODEL_API_WORKERS": "1",
         "MODEL_API_STATE_DIRECTORY": str(folder),
+        "MODEL_API_RUNNERS_DIRECTORY": str(folder / "runners"),
         "MODEL_API_COMPILE": str(compiled).lower(),
     }
     headers = {"Authorization": f"Bearer {KEY}"}
@@ -248,11 +249,16 @@ def lastro(folder: Path, url: str, models: list[str], compiled: bool) -> Iterato
 
     with (
         process(log, python, "-m", "model_api.follower", **settings) as follower,
+        process(log, python, "-m", "model_api.runners", **settings) as keeper,
         process(log, python, "-m", "model_api", **settings) as workers,
     ):
         wait_for(name, serves, workers, log)
         yield Server(
-            name, port, f"/models/{models[0]}/predict", headers, (workers.pid, follower.pid)
+            name,
+            port,
+            f"/models/{models[0]}/predict",
+            headers,
+            (workers.pid, follower.pid, keeper.pid),
         )
 
 

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from model_api.common.storage import locate, put, writing
+from model_api.downloading.download import DownloadError, download
 from model_api.model.version import Version, open_version
 from model_api.preparing.errors import PrepareError
 from model_api.preparing.prepare import prepare
@@ -168,11 +169,13 @@ def _plain(name: str) -> str:
 def _opened(model: str, number: str) -> Iterator[Version]:
     """Prepare the version in a temporary folder, and load it."""
     with TemporaryDirectory(prefix="batch-") as folder:
+        work = Path(folder)
         try:
-            prepare(model, number, Path(folder) / "version")
-        except (PrepareError, MlflowException) as error:
+            downloaded = download(model, number, work)
+            prepare(work, name=model, version=number, run_id=downloaded.run_id)
+        except (DownloadError, PrepareError, MlflowException) as error:
             raise BatchError(f"version {number} of {model!r} cannot be used: {error}") from error
-        yield open_version(Path(folder) / "version")
+        yield open_version(work)
 
 
 def _score_all(version: Version, source: str, folder: str) -> list[Source]:

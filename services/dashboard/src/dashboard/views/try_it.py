@@ -140,23 +140,24 @@ def _field(field: Field, example: Json, key: str) -> Json:
     """The text entered or the option chosen, for `to_row`."""
     label = plain(field.name) + ("" if field.required else " (optional)")
     common = {"key": key, "help": f"Type: {field.type}", "persist_state": "session"}
+    entered: Json
+    text = shown(field, example)
     if field.kind in (Kind.BOOLEAN, Kind.CHOICE):
         choices = options(field, example)
-        entered: Json = st.selectbox(
+        entered = st.selectbox(
             label,
             choices,
             index=next((i for i, choice in enumerate(choices) if same(choice, example)), None),
             format_func=_names(choices),
             **common,
         )
-        return entered
-    text = shown(field, example)
-    if field.kind is Kind.JSON:
+    elif field.kind is Kind.JSON:
         entered = st.text_area(f"{label} (JSON)", text, **common)
     elif "\n" in text or "\r" in text:
         entered = st.text_area(label, text, **common)
     else:
-        entered = st.text_input(label, text, placeholder=_PLACEHOLDERS.get(field.kind), **common)
+        placeholder = _PLACEHOLDERS.get(field.kind)
+        entered = st.text_input(label, text, placeholder=placeholder, **common)
     return entered
 
 

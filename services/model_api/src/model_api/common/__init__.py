@@ -1,1 +1,1 @@
-"""What the processes share: logs, settings, the state that the follower writes for the workers."""
+"""Shared by all processes: logs, settings, and the state that the follower writes."""

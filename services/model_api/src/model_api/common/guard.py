@@ -1,4 +1,4 @@
-"""Keeps loops alive: an exception costs one pass of a loop, never the loop."""
+"""Keeps loops alive: an exception ends one pass of a loop, never the loop."""
 
 import logging
 import time
@@ -9,23 +9,23 @@ REPEAT_SECONDS = 60.0
 
 
 class Guard:
-    """Logs an exception of its block and goes on.
+    """Logs an exception of its block and continues.
 
-    One guard serves all passes of a loop. A fault that lasts is logged when it begins, once a
-    minute while it lasts, and when it is over: a loop that runs five times a second must not fill
-    the journal.
+    One guard serves all passes of a loop. It logs a lasting fault when it begins, once a minute
+    while it lasts, and when it ends: a loop that runs five times a second must not fill the
+    journal.
 
     Args:
         work: what the block does, as the log names it.
-        logger: where to.
-        clock: gives seconds.
+        logger: where it logs.
+        clock: returns seconds.
     """
 
     def __init__(
         self, work: str, logger: logging.Logger, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.failures = 0
-        """Passes in a row that failed."""
+        """The number of passes in a row that failed."""
         self._work = work
         self._logger = logger
         self._clock = clock
@@ -46,11 +46,11 @@ class Guard:
             self.failures = 0
             return False
         if not isinstance(error, Exception):
-            # Cancelled, or the process is to end.
+            # The task is cancelled, or the process must end.
             return False
         now = self._clock()
         if self.failures == 0 or now - self._logged_at >= REPEAT_SECONDS:
             self._logged_at = now
-            self._logger.error("%s: failed, will be tried again", self._work, exc_info=error)
+            self._logger.error("%s: failed, will be retried", self._work, exc_info=error)
         self.failures += 1
         return True

@@ -1,4 +1,4 @@
-"""Logs for the journal: one JSON object a line, and never a request's payload."""
+"""Logs for the journal: one JSON object per line, never with a request's payload."""
 
 import logging
 import time
@@ -34,10 +34,10 @@ class JsonLine(logging.Formatter):
 
 
 def without_values(error: BaseException) -> dict[str, object]:
-    """Return what may be logged of an error that a model raised: its message may quote the payload.
+    """Return the loggable part of a model's error, whose message may quote the payload.
 
     Returns:
-        The type of the error, and where it was raised.
+        The type of the error and where it was raised.
     """
     return {
         "error": type(error).__name__,
@@ -49,15 +49,15 @@ def without_values(error: BaseException) -> dict[str, object]:
 
 
 class Repeats[Kind: Hashable]:
-    """Tells which of many events that are alike have a line, and counts the others.
+    """Decides which of many similar events get a log line, and counts the others.
 
-    Whoever has no key may ask as often as he likes: a line each would fill the journal, which then
-    drops lines that matter. The first of a kind has a line; the others are counted, and told once
-    in each interval that had some.
+    Clients without a key can send any number of requests. One line per request would fill the
+    journal, which then drops lines that matter. So the first of a kind gets a line, and one line at
+    the end of each interval has the number of the others.
 
     Args:
-        seconds: of an interval.
-        clock: gives seconds.
+        seconds: the length of an interval.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Repeats[Kind: Hashable]:
         self._counts: Counter[Kind] = Counter()
 
     def first(self, kind: Kind) -> bool:
-        """Count one, unless it is the first of its interval: that one is to have a line."""
+        """Return True for the first of its interval, which gets a line; count any other."""
         if kind in self._since:
             self._counts[kind] += 1
             return False
@@ -77,7 +77,7 @@ class Repeats[Kind: Hashable]:
         return True
 
     def due(self) -> Iterator[tuple[Kind, int]]:
-        """Yield each kind whose interval is over with the number of those that were counted."""
+        """Yield each kind whose interval is over, with the number of counted events."""
         now = self._clock()
         for kind, since in list(self._since.items()):
             if now - since < self._seconds:
@@ -90,14 +90,14 @@ class Repeats[Kind: Hashable]:
 
 
 class Sparse(logging.Filter):
-    """Lets a warning through once in an interval; the next one tells how many there were."""
+    """Lets one warning per interval through; the next one says how many there were."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._repeats: Repeats[object] = Repeats(clock=clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the record is to have its line."""
+        """Tell whether the record gets a line."""
         if record.levelno != logging.WARNING:
             return True
         counts = dict(self._repeats.due())
@@ -113,7 +113,7 @@ CONFIG: dict[str, object] = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": JsonLine}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    # The server warns of each request that is no HTTP.
+    # The server warns of each request that is not HTTP.
     "filters": {"sparse": {"()": Sparse}},
     "loggers": {"uvicorn.error": {"filters": ["sparse"]}},
     "root": {"handlers": ["stderr"], "level": "INFO"},

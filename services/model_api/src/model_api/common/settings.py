@@ -10,15 +10,15 @@ def read_or_exit[T: BaseSettings](kind: type[T], program: str) -> T:
     """Read settings; exit with 2 and the names of the variables that are wrong.
 
     Args:
-        kind: of settings.
-        program: which says so.
+        kind: the class of the settings.
+        program: the program's name, for the message.
     """
     try:
         return kind()
     except ValidationError as error:
         for fault in error.errors(include_input=False):
             field = str(fault["loc"][0])
-            # A field of another prefix goes by the variable's whole name.
+            # A field without this prefix is known by the variable's whole name.
             name = field if field.isupper() else f"{kind.model_config['env_prefix']}{field.upper()}"
             print(f"{program}: {name}: {fault['msg']}", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,7 @@
-"""What the follower tells the workers, ``state.json``, and which versions they request from it.
+"""The follower's state for the workers, ``state.json``, and the versions that they request.
 
-The follower alone writes the state; it replaces the file as a whole, so that a reader, and the next
-start after a crash, sees either the old state or the new one.
+Only the follower writes the state. It replaces the whole file, so that a reader, and the next start
+after a crash, sees either the old state or the new one.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ from typing import Literal
 import msgspec
 
 OUTCOMES = 20
-"""Versions in the history of an alias."""
+"""The most versions in the history of an alias."""
 _MOST_DIGITS = 18
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a version does not serve, and how often that was tried."""
+    """Why a version does not serve, and the number of tries."""
 
     version: str
     reason: str
@@ -32,7 +32,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     Attributes:
         version: its number.
-        at: when it last began to serve, or last failed.
+        at: when it last started to serve, or last failed.
         outcome: which of the two.
         reason: why it failed.
     """
@@ -44,14 +44,14 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Alias(msgspec.Struct):
-    """What an alias names, and what answers under it.
+    """The version that an alias points to, and the version that answers under it.
 
     Attributes:
-        wanted: the version that the registry says.
-        moved_at: when the follower saw that the alias names it.
-        serves: the version that the workers are to serve; None if none has been fit for it yet.
+        wanted: the version in the registry.
+        moved_at: when the follower saw that the alias points to it.
+        serves: the version that the workers must serve; None if none could serve yet.
         since: when that was decided.
-        previous: what served before; it stays prepared.
+        previous: the version that served before; it stays prepared.
         failure: why ``wanted`` does not serve.
     """
 
@@ -67,24 +67,29 @@ class Prepared(msgspec.Struct):
     """A version on this host's disk.
 
     Attributes:
-        folder: where, in the folder of the state.
-        environment: which environment prepared it; see `model_api.follower.follower.fingerprint`.
-        last_used: when it was last asked for by its number; None if only aliases need it.
+        folder: its folder, within the folder of the state.
+        environment: the environment that prepared it; see
+            `model_api.follower.follower.fingerprint`.
+        last_used: when a request last asked for it by number; None if only aliases need it.
+        memory: the most bytes that it used while it was prepared, as far as that was measured.
     """
 
     folder: str
     environment: str
     last_used: datetime | None = None
+    memory: int = 0
 
 
 class Model(msgspec.Struct):
     """One registered model.
 
     Attributes:
-        created: when, in milliseconds since 1970: a model made anew under an old name is another.
+        created: when, in milliseconds since 1970. It tells a new model from a deleted one of the
+            same name.
         latest: the highest number of a version.
+        digests: number -> digest of the version's files when this host first saw them.
         history: alias -> the last outcome of each version on this host, the newest last. Rollbacks
-            are decided by it, so it outlives the alias.
+            depend on it, so it outlives the alias.
     """
 
     created: int
@@ -92,16 +97,17 @@ class Model(msgspec.Struct):
     aliases: dict[str, Alias] = {}
     versions: dict[str, Prepared] = {}
     failures: dict[str, Failure] = {}
+    digests: dict[str, str] = {}
     history: dict[str, list[Outcome]] = {}
 
     def note(self, alias: str, outcome: Outcome) -> None:
-        """Put an outcome at the end of an alias's history, instead of the version's earlier one."""
+        """Add an outcome to an alias's history; it replaces the version's earlier one."""
         others = [o for o in self.history.get(alias, ()) if o.version != outcome.version]
         self.history[alias] = [*others, outcome][-OUTCOMES:]
 
 
 class State(msgspec.Struct):
-    """All of it. ``polled_at`` is when the registry was last asked; it answered if no error is."""
+    """The state. ``polled_at`` is when the registry was last polled."""
 
     polled_at: datetime | None = None
     registry_error: str | None = None
@@ -115,7 +121,7 @@ class StateFolder:
         self.path = path
         self.file = path / "state.json"
         self.prepared = path / "prepared"
-        # The units of two releases may share the folder for a while: its names stay.
+        # The units of two releases may share the folder for a while, so its names stay.
         self._requests = path / "wishes"
 
     def make(self) -> None:
@@ -135,11 +141,11 @@ class StateFolder:
             return None
 
     def write(self, state: State) -> None:
-        """Replace the state, so that it outlives a power cut once this returns."""
+        """Replace the state. It survives a power cut once this returns."""
         replace(self.file, msgspec.json.encode(state))
 
     def signature(self) -> tuple[int, int, int] | None:
-        """Return what changes whenever the state is replaced; None if there is none."""
+        """Return a value that changes with each new state; None if there is no state."""
         try:
             found = self.file.stat()
         except FileNotFoundError:
@@ -153,13 +159,13 @@ class StateFolder:
         try:
             os.utime(file)
         except FileNotFoundError:
-            # Not in the folder of requests, where the follower would read it half written.
-            beside = self.path / f".request.{os.getpid()}"
-            beside.write_bytes(msgspec.json.encode((name, number)))
-            beside.replace(file)
+            # Not in the folder of requests, where the follower would read a half-written file.
+            partial = self.path / f".request.{os.getpid()}"
+            partial.write_bytes(msgspec.json.encode((name, number)))
+            partial.replace(file)
 
     def requests(self) -> Iterator[tuple[str, str, datetime]]:
-        """Yield name, number and last use of each version that was asked for."""
+        """Yield the name, number and last use of each requested version."""
         for file in self._requests.iterdir():
             try:
                 used = datetime.fromtimestamp(file.stat().st_mtime, UTC)
@@ -167,7 +173,7 @@ class StateFolder:
             except FileNotFoundError:
                 continue
             except msgspec.MsgspecError:
-                # Torn by a power cut; a request that is there is only touched, so it would stay so.
+                # Torn by a power cut. Later requests only touch the file, so it would stay torn.
                 file.unlink(missing_ok=True)
                 continue
             yield name, number, used
@@ -179,9 +185,9 @@ class StateFolder:
 
 
 def version_number(text: str) -> int | None:
-    """Return the number of a version that is written as MLflow writes it; None for other text.
+    """Return a version's number from text as MLflow writes it; None for other text.
 
-    No zeros in front: 07 would be another name of 7, and be kept twice.
+    Leading zeros are refused: 07 would be a second name of 7, and that version kept twice.
     """
     # Python refuses to read thousands of digits.
     if not (len(text) <= _MOST_DIGITS and text.isascii() and text.isdecimal()):
@@ -191,22 +197,22 @@ def version_number(text: str) -> int | None:
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Write a file under another name, see it to the disk, and give it its name."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}")
+    """Write a file under another name, sync it to the disk, and rename it."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as sink:
+        with partial.open("wb") as sink:
             sink.write(content)
             sink.flush()
             os.fsync(sink.fileno())
-        beside.replace(file)
+        partial.replace(file)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
     sync(file.parent)
 
 
 def sync(path: Path) -> None:
-    """See a file, or the entries of a folder, to the disk."""
+    """Sync a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

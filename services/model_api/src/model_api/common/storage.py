@@ -1,4 +1,4 @@
-"""Files in S3 or in a folder, by pyarrow, whose environment can also hold pandas."""
+"""Files in S3 or in a folder, with pyarrow, whose environment can also have pandas."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, LocalFileSystem, 
 
 
 def locate(url: str) -> tuple[FileSystem, str]:
-    """Return the file system of a URL, and the path in it, as it stands: without %-escapes.
+    """Return the file system of a URL and the path in it; %-escapes are not decoded.
 
-    S3 is found by ``AWS_ENDPOINT_URL`` and ``AWS_REGION``; credentials are those of the AWS SDK's
-    own search, at last the instance's role.
+    ``AWS_ENDPOINT_URL`` and ``AWS_REGION`` locate S3. The AWS SDK searches for credentials as
+    usual; the instance's role is its last choice.
 
     Args:
         url: ``s3://bucket/prefix`` or ``file:///folder``.
@@ -27,9 +27,9 @@ def locate(url: str) -> tuple[FileSystem, str]:
     if scheme != "s3" or not path:
         raise ValueError(f"{url!r} is neither s3://bucket/prefix nor file:///folder")
     system = S3FileSystem(
-        # pyarrow itself heeds the variable only where it makes the file system of a URL.
+        # pyarrow itself reads the variable only where it makes a file system from a URL.
         endpoint_override=os.environ.get("AWS_ENDPOINT_URL"),
-        # A small file is one request, and an empty one none until it is closed.
+        # A small file takes one request, and an empty one none until it is closed.
         allow_delayed_open=True,
         connect_timeout=5,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
@@ -39,12 +39,12 @@ def locate(url: str) -> tuple[FileSystem, str]:
 
 @contextmanager
 def writing(system: FileSystem, path: str) -> Iterator[NativeFile]:
-    """Yield the stream of a file that has its name only once it is whole.
+    """Yield the stream of a file that gets its name only once it is complete.
 
-    In a folder the file is written under another name, which begins with a dot for readers of
-    Parquet to pass over it. S3 shows an object when its stream is closed, which pyarrow cannot do
-    without completing the object: one that the block did not finish is removed right afterwards.
-    Whoever must not see it even for that moment hands everything to `put`.
+    In a folder the file is written under another name, which starts with a dot so that readers of
+    Parquet ignore it. S3 shows an object once its stream is closed, and pyarrow cannot close a
+    stream without completing the object, so an object that the block did not finish is removed
+    right afterwards. Callers for which even that moment is too long use `put`.
     """
     aside = path
     if system.type_name == "local":
@@ -66,6 +66,6 @@ def writing(system: FileSystem, path: str) -> Iterator[NativeFile]:
 
 
 def put(system: FileSystem, path: str, content: bytes | Buffer) -> None:
-    """Write a file as a whole: a reader finds all of it, or what was there before."""
+    """Write a whole file at once: a reader finds either all of it or the earlier file."""
     with writing(system, path) as sink:
         sink.write(content)

@@ -1,1 +1,1 @@
-"""What follows the registry: decides which versions serve, and tells the workers."""
+"""Follows the registry, decides which versions serve, and tells the workers."""

@@ -2,16 +2,18 @@
 
 import fcntl
 import logging.config
+import shutil
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_api.common.logs import CONFIG
+from model_api.common.runners import DIRECTORY
 from model_api.common.settings import read_or_exit
 from model_api.common.state import StateFolder
 from model_api.follower.child import Priority
@@ -19,10 +21,12 @@ from model_api.follower.follower import Follower
 from model_api.follower.registry import MlflowRegistry
 from model_api.model.compatibility import check_compatible
 from model_api.model.manifest import read_manifest
+from model_api.sandbox.bubblewrap import PROGRAM
+from model_api.sandbox.limits import MIB
 
 
 class FollowerSettings(BaseSettings):
-    """What the follower needs to know; each field is the variable ``MODEL_API_<FIELD>``.
+    """Settings of the follower; each field is the variable ``MODEL_API_<FIELD>``.
 
     MLflow's own variables say where the registry is: ``MLFLOW_TRACKING_URI`` (required),
     ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``.
@@ -36,22 +40,29 @@ class FollowerSettings(BaseSettings):
         str, Field(pattern="^https?://", validation_alias="MLFLOW_TRACKING_URI")
     ]
     state_directory: Path = Path("/var/lib/model_api")
-    """Where it writes what is to serve."""
+    """Where it writes the state and the prepared versions."""
     aliases: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("champion", "challenger")
-    """Those that are followed, separated by commas; the first is the most urgent."""
+    """The aliases to follow, separated by commas; the first is the most urgent."""
     poll_seconds: PositiveFloat = 2.0
-    """Between two looks at the registry."""
+    """Seconds between two polls of the registry."""
     registry_timeout_seconds: PositiveFloat = 5.0
-    """For one answer of the registry."""
+    """Limit for one answer of the registry."""
     prepare_seconds: PositiveFloat = 300.0
-    """For preparing a version: to download, load and try it."""
+    """Limit for downloading, loading and trying a version."""
     prepare_priority: Priority = "idle"
-    """What it gets of the processor: idle: what nothing else wants; low: little; normal."""
+    """Its share of the processor: idle (only time that nothing else wants), low or normal."""
     on_demand_versions: Annotated[int, Field(ge=0, le=1000)] = 4
-    """Versions that are kept because they are asked for by number."""
+    """The most versions to keep because requests ask for them by number."""
 
     compile: bool = True
-    """Whether versions are compiled where that agrees with the original."""
+    """Whether to compile a version if the compiled one agrees with the original."""
+
+    runners_directory: Path = DIRECTORY
+    """The directory of the runners' sockets."""
+    network_models: tuple[str, ...] = ()
+    """Models whose code may use the network during preparation: a list in JSON."""
+    sandbox_memory_mib: PositiveInt | None = None
+    """The most memory for preparing a version; by default half of the machine's."""
 
     @field_validator("aliases", mode="before")
     @classmethod
@@ -62,12 +73,19 @@ class FollowerSettings(BaseSettings):
 
 
 def main() -> None:
-    """Follow until SIGTERM; exit with 2 when the settings are not acceptable.
+    """Follow until SIGTERM; exit with 2 without bubblewrap, or if the settings are invalid.
 
-    With `--check`, end once they are checked.
+    With `--check`, only check the settings.
     """
     logging.config.dictConfig(CONFIG)
     settings = read_or_exit(FollowerSettings, "model-api-follower")
+    if shutil.which(PROGRAM) is None:
+        print(
+            f"model-api-follower: {PROGRAM} is not on PATH: no model is prepared without its"
+            " sandbox; install the package bubblewrap",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     if sys.argv[1:] == ["--check"]:
         return
     folder = StateFolder(settings.state_directory)
@@ -97,6 +115,9 @@ def main() -> None:
             priority=settings.prepare_priority,
             on_demand=settings.on_demand_versions,
             compiled=settings.compile,
+            networked=settings.network_models,
+            runners=settings.runners_directory,
+            memory=settings.sandbox_memory_mib and settings.sandbox_memory_mib * MIB,
         ).run(stop)
 
 

@@ -1,10 +1,12 @@
-"""What the follower keeps on the disk: the state, and the folders that it names."""
+"""The follower's files: the state, and the folders that it refers to."""
 
 import logging
 import os
-import shutil
+import secrets
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,17 +17,17 @@ from model_api.model.manifest import MANIFEST
 
 logger = logging.getLogger(__name__)
 
-# Workers may still read a folder for so long after the state has ceased to name it.
+# Workers may still read a folder for this long after the state no longer refers to it.
 GRACE_SECONDS = 60.0
-# The time in the state says that the follower lives; it is no reason to write at each look.
+# The time in the state shows that the follower is alive, but that needs no write at each poll.
 WRITE_AT_LEAST = timedelta(seconds=10)
 
 
 class Disk:
-    """The state of one run after another, and the prepared versions.
+    """The state, which survives restarts, and the prepared versions.
 
     Args:
-        folder: of the state; nobody else writes it.
+        folder: the folder of the state; nothing else writes to it.
     """
 
     def __init__(self, folder: StateFolder) -> None:
@@ -37,11 +39,15 @@ class Disk:
         folder.make()
 
     def recall(self) -> State:
-        """Return the state that the last run left, as far as the disk still has it."""
+        """Return the last run's state, as far as the disk still has its versions."""
         try:
             state = self._folder.read() or State()
         except msgspec.MsgspecError as error:
-            logger.warning("%s is not a state, all is prepared anew: %s", self._folder.file, error)
+            logger.warning(
+                "%s is not a state, so all versions are prepared again: %s",
+                self._folder.file,
+                error,
+            )
             state = State()
         for model in state.models.values():
             for alias, entry in model.aliases.items():
@@ -53,9 +59,9 @@ class Disk:
             }
         used = {path for path in self._named(state)}
         for path in self._folder.prepared.iterdir():
-            # What begins with a dot was not given its name by who prepared it.
+            # The preparation renames a finished folder: a leading dot means unfinished.
             if path.name.startswith(".") or (path not in used and not (path / MANIFEST).exists()):
-                shutil.rmtree(path, ignore_errors=True)
+                remove(path)
         return state
 
     def _named(self, state: State) -> Iterator[Path]:
@@ -64,7 +70,7 @@ class Disk:
                 yield self._folder.path / version.folder
 
     def write(self, state: State, now: datetime) -> None:
-        """Write the state if it has changed, or has not been written for a while."""
+        """Write the state if it has changed or was not written for a while."""
         content = msgspec.json.encode(msgspec.structs.replace(state, polled_at=None))
         if content == self._written and now - self._written_at < WRITE_AT_LEAST:
             return
@@ -73,26 +79,26 @@ class Disk:
         except OSError as error:
             if str(error) != self._write_error:
                 logger.error(
-                    "%s cannot be written, what serves goes on: %s", self._folder.file, error
+                    "%s cannot be written, serving continues: %s", self._folder.file, error
                 )
             self._write_error = str(error)
             return
         self._written, self._written_at, self._write_error = content, now, ""
 
     def prune(self, state: State) -> None:
-        """Remove the folders that the state has not named for a while."""
+        """Remove the folders that the state has not referred to for a while."""
         named = set(self._named(state))
         unnamed = [path for path in self._folder.prepared.iterdir() if path not in named]
         now = time.monotonic()
         self._unnamed_since = {path: self._unnamed_since.get(path, now) for path in unnamed}
         for path, since in self._unnamed_since.items():
             if now - since > GRACE_SECONDS:
-                logger.info("%s is not needed any more", path.name)
-                shutil.rmtree(path, ignore_errors=True)
+                logger.info("%s is no longer needed", path.name)
+                remove(path)
 
 
 def _begin_history(model: Model, alias: str, entry: Alias) -> None:
-    """Begin the history of an alias whose state the release before wrote, by what it knew."""
+    """Start the history of an alias from a state that an earlier release wrote."""
     if alias in model.history or entry.serves is None or entry.since is None:
         return
     if entry.previous is not None:
@@ -102,9 +108,61 @@ def _begin_history(model: Model, alias: str, entry: Alias) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """See a folder with all that is in it to the disk."""
+    """Sync a folder and everything in it to the disk."""
     for parent, _, files in os.walk(folder):
         for file in files:
             sync(Path(parent, file))
         sync(Path(parent))
     sync(folder.parent)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and everything in it, of any depth and with any permissions.
+
+    This follows no path except the folder's own: each inner folder first moves up to the top level,
+    so that no path grows too long and no link leads out.
+    """
+    # A later poll may remove what remains.
+    with suppress(OSError):
+        if folder.is_symlink() or not folder.is_dir():
+            folder.unlink()
+            return
+        folder.chmod(stat.S_IRWXU)
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _empty(opened)
+        finally:
+            os.close(opened)
+        folder.rmdir()
+
+
+def _empty(folder: int) -> None:
+    """Remove the contents of an open folder."""
+    while folders := _folders_after_unlinking(folder):
+        for name in folders:
+            within = _open_folder(name, folder)
+            try:
+                for inner in _folders_after_unlinking(within):
+                    # A random name, so that it is not taken.
+                    name_here = f".{secrets.token_hex(16)}"
+                    os.rename(inner, name_here, src_dir_fd=within, dst_dir_fd=folder)
+            finally:
+                os.close(within)
+            os.rmdir(name, dir_fd=folder)
+
+
+def _folders_after_unlinking(folder: int) -> list[str]:
+    """Remove the files and links in an open folder; return the names of the folders."""
+    folders = []
+    for name in os.listdir(folder):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            folders.append(name)
+        else:
+            os.unlink(name, dir_fd=folder)
+    return folders
+
+
+def _open_folder(name: str, folder: int) -> int:
+    # Nothing else changes the folder now, so the name is still that of a folder.
+    os.chmod(name, stat.S_IRWXU, dir_fd=folder)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)

@@ -1,8 +1,9 @@
-"""Decides what serves, for all workers of a host.
+"""Decides which versions serve, for all workers of a host.
 
-Asks the registry which versions the aliases name, has those that are new prepared, one at a time,
-each in a process of its own, and tells the workers what to serve by the state. Whatever fails, what
-served goes on. It holds no model, and no request waits for it.
+The follower polls the registry for the versions that the aliases point to, has new ones prepared,
+one at a time, each in its own sandbox, and writes the state, which tells the workers what to serve.
+If anything fails, the serving version continues. The follower holds no model, and no request waits
+for it.
 """
 
 import hashlib
@@ -10,16 +11,16 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from model_api.common.backoff import back_off
 from model_api.common.guard import Guard
+from model_api.common.runners import RunnerStatus, read_statuses
 from model_api.common.state import (
     Alias,
     Failure,
@@ -29,39 +30,46 @@ from model_api.common.state import (
     StateFolder,
     version_number,
 )
-from model_api.follower.child import Child, Priority
-from model_api.follower.disk import Disk, sync_tree
+from model_api.follower.child import Priority
+from model_api.follower.disk import Disk, remove, sync_tree
+from model_api.follower.preparation import Preparation, Steps, steps
 from model_api.follower.registry import Registered, Registry, RegistryError
-from model_api.model.manifest import MANIFEST
+from model_api.model.manifest import needs_runner
 
 logger = logging.getLogger(__name__)
 
 LONGEST_BACK_OFF = 600.0
-# A version that is asked for by its number is let go when nobody has asked for so long,
+# A version that requests ask for by number is dropped after this time without a request,
 UNUSED = timedelta(minutes=10)
-# and makes room for another one after so long.
+# and makes room for another one after this time.
 EVICTABLE = timedelta(minutes=2)
 _TICK_SECONDS = 0.2
+_LONGEST_REASON = 500
+_LINES_OF_OUTPUT = 50
 
 type Key = tuple[str, str]
 """Name of a model, number of a version."""
 
 
 class Follower:
-    """Decides what serves. To be driven by `tick`.
+    """Decides which versions serve, at each `tick`.
 
     Args:
-        registry: where the aliases are.
-        folder: of the state; nobody else writes it.
-        aliases: those that are followed.
-        incompatible: from the folders of a new version and the serving one, the reason why the new
-            one cannot replace it, or None.
-        poll_seconds: between two looks at the registry.
-        prepare_seconds: that preparing a version may take.
-        priority: of preparing.
-        on_demand: how many versions may be kept because they were asked for by number.
+        registry: the registry that has the aliases.
+        folder: the folder of the state; nothing else writes to it.
+        aliases: the aliases to follow.
+        incompatible: takes the folders of a new version and the serving one, and returns the reason
+            why the new one cannot replace it, or None.
+        poll_seconds: seconds between two polls of the registry.
+        prepare_seconds: limit for preparing a version.
+        priority: the preparation's share of the processor.
+        on_demand: the most versions to keep because requests ask for them by number.
         compiled: whether versions may be compiled.
-        command: see `Child`.
+        networked: the models whose sandboxes have the host's network.
+        memory: the most bytes for preparing a version; by default half of the machine's.
+        commands: the commands that prepare a version; by default this service's own.
+        runners: directory of the runners' sockets. A version that needs a runner does not serve
+            before the runner is ready; without a directory, no version needs one.
     """
 
     def __init__(
@@ -75,7 +83,10 @@ class Follower:
         priority: Priority = "idle",
         on_demand: int = 4,
         compiled: bool = True,
-        command: Sequence[str] = (sys.executable, "-m", "model_api.preparing"),
+        networked: Collection[str] = (),
+        memory: int | None = None,
+        commands: Steps | None = None,
+        runners: Path | None = None,
     ) -> None:
         self._registry = registry
         self._folder = folder
@@ -85,10 +96,13 @@ class Follower:
         self._prepare_seconds = prepare_seconds
         self._priority = priority
         self._on_demand = on_demand
-        self._command = command if compiled else [*command, "--native"]
-        # What was prepared otherwise serves on, and is prepared anew.
+        self._commands = commands or steps(compiled, frozenset(networked))
+        self._memory = memory
+        self._runners = runners
+        self._statuses: dict[str, RunnerStatus] = {}
+        # A version from another environment continues to serve, and is prepared again.
         self._environment = fingerprint() if compiled else f"{fingerprint()}-native"
-        self._child: Child | None = None
+        self._preparation: Preparation | None = None
         self._next_poll = 0.0
         self._objections: dict[tuple[str, str], str | None] = {}
         self._disk = Disk(folder)
@@ -101,8 +115,8 @@ class Follower:
         }
 
     def run(self, stop: threading.Event) -> None:
-        """Follow until told to stop; then end what is being prepared."""
-        # Without the follower no alias is followed.
+        """Follow until told to stop; then end the running preparation."""
+        # No alias is followed without this loop.
         looking = Guard("following the registry", logger)
         try:
             while not stop.is_set():
@@ -110,21 +124,21 @@ class Follower:
                     self.tick()
                 stop.wait(_TICK_SECONDS)
         finally:
-            self._end_child()
+            self._end_preparation()
 
     def tick(self) -> None:
-        """Look once at all that may have changed, act on it, and tell the workers."""
+        """Check once for everything that may have changed, act on it, and tell the workers."""
         now = datetime.now(UTC)
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + self._poll_seconds
             self._poll(now)
-        if self._child is not None and self._child.poll():
-            self._collect(self._child, now)
+        if self._preparation is not None and self._preparation.poll():
+            self._collect(self._preparation, now)
         self._decide(now)
         self._prepare(now)
         self._disk.write(self._state, now)
-        if self._child is None:
-            # What a child writes is not named yet.
+        if self._preparation is None:
+            # The state does not refer to the preparation's folder yet.
             self._disk.prune(self._state)
 
     # ---- the registry ---------------------------------------------------------------------------
@@ -134,29 +148,29 @@ class Follower:
             registered = self._registry.models()
         except RegistryError as error:
             if state.registry_error != str(error):
-                logger.warning("the registry does not answer: %s", error)
+                logger.warning("the registry is unreachable: %s", error)
             state.registry_error = str(error)
             return
         finally:
             state.polled_at = now
         if state.registry_error is not None:
-            logger.info("the registry answers")
+            logger.info("the registry is reachable again")
         state.registry_error = None
         for name in state.models.keys() - registered.keys():
-            logger.warning("%s: it is not in the registry any more, it no longer serves", name)
+            logger.warning("%s: no longer in the registry, no longer serves", name)
         state.models = {
             name: self._followed(name, model, now) for name, model in sorted(registered.items())
         }
 
     def _followed(self, name: str, registered: Registered, now: datetime) -> Model:
-        """Return the model as it was, with what the registry says now."""
+        """Return the model as it was, updated from the registry."""
         model = self._state.models.get(name)
         if model is None or model.created != registered.created:
             model = Model(registered.created, registered.latest)
         model.latest = registered.latest
         named = {a: v for a, v in registered.aliases.items() if a in self._aliases}
         for alias in model.aliases.keys() - named.keys():
-            logger.warning("%s: no version is its %s any more, none serves as it", name, alias)
+            logger.warning("%s: the alias %s is gone, no version serves as it", name, alias)
             del model.aliases[alias]
         for alias, number in named.items():
             known = model.aliases.get(alias)
@@ -168,7 +182,9 @@ class Follower:
 
     # ---- what serves ----------------------------------------------------------------------------
     def _decide(self, now: datetime) -> None:
-        """Let what is prepared serve, and say of the rest why it does not; forget what is over."""
+        """Let prepared versions serve, note why the others do not, and forget obsolete entries."""
+        if self._runners is not None:
+            self._statuses = read_statuses(self._runners)
         for name, model in self._state.models.items():
             for alias, entry in model.aliases.items():
                 entry.failure = self._advance(name, model, alias, entry, now)
@@ -187,24 +203,34 @@ class Follower:
     def _advance(
         self, name: str, model: Model, alias: str, entry: Alias, now: datetime
     ) -> Failure | None:
-        """Let the version that an alias names serve; return why it does not."""
+        """Let the version that an alias points to serve; return why it does not."""
         if entry.wanted == entry.serves or entry.wanted not in model.versions:
             return model.failures.get(entry.wanted)
+        prepared = model.versions[entry.wanted]
+        reason = None
         if entry.serves in model.versions:
-            reason = self._objection(model.versions[entry.wanted], model.versions[entry.serves])
-            if reason is not None:
-                known = entry.failure
-                if known is None or (known.version, known.reason) != (entry.wanted, reason):
-                    known = Failure(entry.wanted, reason, 1, now)
-                    _warn(name, known, f"version {entry.serves} goes on")
-                return known
+            reason = self._objection(prepared, model.versions[entry.serves])
+        if reason is None and self._runners is not None:
+            folder = self._folder.path / prepared.folder
+            if needs_runner(folder):
+                status = self._statuses.get(folder.name)
+                if status is None or status.state in ("idle", "starting"):
+                    # A failure stays known while its runner starts again.
+                    return entry.failure if _is_of(entry.failure, entry.wanted) else None
+                reason = status.reason if status.state == "failed" else None
+        if reason is not None:
+            known = entry.failure
+            if known is None or (known.version, known.reason) != (entry.wanted, reason):
+                known = Failure(entry.wanted, reason, 1, now)
+                _warn(name, known, f"version {entry.serves} continues to serve")
+            return known
         entry.previous, entry.serves, entry.since = entry.serves, entry.wanted, now
         model.note(alias, Outcome(entry.wanted, now, "served"))
         logger.info("%s: version %s serves as %s", name, entry.wanted, alias)
         return None
 
     def _objection(self, new: Prepared, serving: Prepared) -> str | None:
-        # Asked at each look for as long as the alias names a version that does not fit.
+        # Called at each poll for as long as the alias points to an incompatible version.
         key = new.folder, serving.folder
         if key not in self._objections:
             try:
@@ -212,12 +238,12 @@ class Follower:
                 reason = self._incompatible(*folders)
             except Exception as error:
                 logger.exception("two versions could not be compared")
-                reason = f"it could not be compared with what serves: {error!r}"
-            self._objections = {key: reason}
+                reason = f"it could not be compared with the serving version: {error!r}"
+            self._objections = {key: reason and reason[:_LONGEST_REASON]}
         return self._objections[key]
 
     def _apply_requests(self, now: datetime) -> dict[Key, datetime]:
-        """Return the versions that are kept because they are asked for by number."""
+        """Return the versions to keep because requests ask for them by number."""
         served, others = {}, {}
         for name, number, used in self._folder.requests():
             model = self._state.models.get(name)
@@ -229,8 +255,8 @@ class Follower:
                 others[name, number] = used
 
         def rank(key: Key) -> tuple[bool, datetime]:
-            # One that is in use is not pushed out by one that is new: a few clients could keep
-            # the host preparing for ever.
+            # A new version does not displace one in use: otherwise a few clients could keep the
+            # host preparing for ever.
             return key in self._demanded and now - others[key] < EVICTABLE, others[key]
 
         kept = sorted(others, key=rank, reverse=True)[: self._on_demand]
@@ -238,26 +264,33 @@ class Follower:
 
     # ---- preparing ------------------------------------------------------------------------------
     def _prepare(self, now: datetime) -> None:
-        """See that what is most urgent is being prepared, and nothing that nobody wants."""
+        """Have the most urgent version prepared; end a preparation that is no longer needed."""
         untried, again = self._missing(now)
-        if self._child is not None:
-            key = self._child.key
+        if self._preparation is not None:
+            key = self._preparation.key
             if key not in untried and (key not in again or untried):
-                logger.info("%s: version %s is not waited for any more", *key)
-                self._end_child()
+                logger.info("%s: version %s is no longer needed", *key)
+                self._end_preparation()
         if self._state.registry_error is not None:
             # There is nothing to download it from.
             return
-        if self._child is None and (waiting := untried or again):
+        if self._preparation is None and (waiting := untried or again):
             name, number = waiting[0]
             slug = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
             folder = self._folder.prepared / f"{slug}-{number}-{secrets.token_hex(4)}"
-            self._child = Child(
-                self._command, name, number, folder, self._prepare_seconds, self._priority
+            self._preparation = Preparation(
+                self._commands,
+                name,
+                number,
+                folder,
+                self._prepare_seconds,
+                self._priority,
+                self._memory,
+                self._state.models[name].digests.get(number),
             )
 
     def _missing(self, now: datetime) -> tuple[list[Key], list[Key]]:
-        """Return the versions to prepare: those never tried, and those to try or prepare anew."""
+        """Return the versions to prepare: the untried ones, and those to retry or prepare again."""
         untried, again = [], []
         for name, number in self._wanted():
             model = self._state.models[name]
@@ -276,7 +309,8 @@ class Follower:
                 if alias in model.aliases:
                     yield name, model.aliases[alias].wanted
         yield from self._demanded
-        # Should their alias name another version that fails, these go on: after an upgrade too.
+        # If the alias moves to a version that fails, these continue to serve, also after an
+        # upgrade.
         for name, model in self._state.models.items():
             for entry in model.aliases.values():
                 if entry.serves is not None and entry.serves != entry.wanted:
@@ -286,61 +320,57 @@ class Follower:
         wait = back_off(2 * self._poll_seconds, failure.attempts, LONGEST_BACK_OFF)
         return failure.at + timedelta(seconds=wait)
 
-    def _collect(self, child: Child, now: datetime) -> None:
-        """Take over what a child has prepared, or write down why it has not."""
-        self._child = None
-        name, number = child.key
+    def _collect(self, preparation: Preparation, now: datetime) -> None:
+        """Take over a preparation's result, or note why it failed."""
+        self._preparation = None
+        name, number = preparation.key
         model = self._state.models.get(name)
-        reason = child.reason
-        if reason is None and not (child.folder / MANIFEST).exists():
-            reason = "the process that prepared it left no manifest"
+        reason = preparation.reason
+        if model is not None and preparation.digest is not None:
+            model.digests.setdefault(number, preparation.digest)
         if reason is None:
             try:
-                sync_tree(child.folder)
+                sync_tree(preparation.folder)
             except OSError as error:
                 reason = f"it could not be written to the disk: {error.strerror}"
-        if reason is not None:
-            self._remove(child)
+                remove(preparation.folder)
         if model is None:
             return
         if reason is None:
             model.failures.pop(number, None)
-            path = str(child.folder.relative_to(self._folder.path))
-            model.versions[number] = Prepared(path, self._environment)
+            path = str(preparation.folder.relative_to(self._folder.path))
+            model.versions[number] = Prepared(path, self._environment, memory=preparation.peak)
             return
         earlier = model.failures.get(number)
         failure = Failure(number, reason, earlier.attempts + 1 if earlier else 1, now)
         model.failures[number] = failure
-        _warn(name, failure, f"next try in {self._retry_at(failure) - now}, what served goes on")
-        for line in child.output.splitlines():
+        _warn(name, failure, f"next try in {self._retry_at(failure) - now}, serving continues")
+        for line in preparation.output.splitlines()[-_LINES_OF_OUTPUT:]:
             logger.info("%s: version %s: %s", name, number, line)
 
-    def _end_child(self) -> None:
-        if self._child is not None:
-            self._child.end()
-            self._remove(self._child)
-            self._child = None
-
-    def _remove(self, child: Child) -> None:
-        """Remove what a child has left, under the names that it used meanwhile, too."""
-        for path in self._folder.prepared.iterdir():
-            if child.folder.name in path.name:
-                shutil.rmtree(path, ignore_errors=True)
+    def _end_preparation(self) -> None:
+        if self._preparation is not None:
+            self._preparation.end()
+            self._preparation = None
 
 
 def fingerprint() -> str:
-    """Return what tells the environment that prepares a version from others.
+    """Return the identity of the environment that prepares a version.
 
-    The role names an environment's folder by its content. What another one has prepared serves on
-    after an upgrade, and is prepared anew.
+    The role names an environment's folder by its content. After an upgrade, a version from the
+    earlier environment continues to serve until it is prepared again.
     """
     return hashlib.sha256(os.path.realpath(sys.prefix).encode()).hexdigest()[:12]
 
 
+def _is_of(failure: Failure | None, number: str) -> bool:
+    return failure is not None and failure.version == number
+
+
 def _note_failure(model: Model, alias: str, entry: Alias) -> None:
-    """Put a failure of what an alias names into its history."""
+    """Add the failure of an alias's wanted version to the alias's history."""
     failure = entry.failure
-    # One that serves and cannot be prepared for a new environment goes on serving.
+    # A serving version that cannot be prepared for a new environment continues to serve.
     if failure is None or failure.version == entry.serves:
         return
     outcome = Outcome(failure.version, failure.at, "failed", failure.reason)

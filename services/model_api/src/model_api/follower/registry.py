@@ -1,7 +1,7 @@
-"""MLflow's model registry, as far as a look at its aliases needs it.
+"""A client of MLflow's model registry that reads only aliases.
 
-One GET over a connection that stays open. MLflow's own client would do the same at seven times the
-memory, in a process that runs for months.
+It sends one GET over a connection that stays open. MLflow's own client would do the same at seven
+times the memory, in a process that runs for months.
 """
 
 import os
@@ -12,7 +12,7 @@ import urllib3
 
 
 class RegistryError(RuntimeError):
-    """The registry does not answer, or not as MLflow does; the message says what to look at."""
+    """The registry is unreachable or is not MLflow's; the message says what to check."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -24,13 +24,13 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 class Registry(Protocol):
-    """Where the aliases are."""
+    """The source of the aliases."""
 
     def models(self) -> dict[str, Registered]:
         """Return every registered model.
 
         Raises:
-            RegistryError: it does not answer.
+            RegistryError: it is unreachable.
         """
 
 
@@ -38,9 +38,9 @@ class MlflowRegistry:
     """The registry of an MLflow server.
 
     Args:
-        url: of the server.
-        timeout: seconds that one answer may take.
-        login: user and password, if it asks for them.
+        url: the server's URL.
+        timeout: limit for one answer, in seconds.
+        login: user and password, if the server requires them.
     """
 
     def __init__(self, url: str, timeout: float, login: tuple[str, str] | None = None) -> None:
@@ -54,7 +54,7 @@ class MlflowRegistry:
 
     @classmethod
     def from_environment(cls, url: str, timeout: float) -> "MlflowRegistry":
-        """Return the registry, with the login of MLflow's own variables."""
+        """Return the registry, with the login from MLflow's own variables."""
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
         password = os.environ.get("MLFLOW_TRACKING_PASSWORD")
         return cls(url, timeout, (user, password) if user and password else None)
@@ -63,7 +63,7 @@ class MlflowRegistry:
         """Return every registered model.
 
         Raises:
-            RegistryError: it does not answer.
+            RegistryError: it is unreachable.
         """
         found: dict[str, Registered] = {}
         fields = {"max_results": "1000"}
@@ -98,7 +98,7 @@ class MlflowRegistry:
 
 
 def _registered(model: dict[str, Any]) -> Registered:
-    # The latest of each stage: together they hold the last one of all.
+    # The latest version of each stage; the highest is the latest of all.
     latest = (int(version["version"]) for version in model.get("latest_versions", []))
     return Registered(
         created=int(model["creation_timestamp"]),
@@ -109,9 +109,9 @@ def _registered(model: dict[str, Any]) -> Registered:
 
 def _cause(error: Exception) -> str:
     match error:
-        # The order counts: the first two are timeouts, too, in urllib3's eyes.
+        # The order matters: urllib3 counts the first two as timeouts as well.
         case urllib3.exceptions.NameResolutionError():
-            return "its name is not known"
+            return "its name cannot be resolved"
         case urllib3.exceptions.NewConnectionError() if isinstance(error.__cause__, OSError):
             return error.__cause__.strerror or str(error.__cause__)
         case urllib3.exceptions.TimeoutError():

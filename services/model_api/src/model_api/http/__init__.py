@@ -1,1 +1,1 @@
-"""What answers HTTP: a supervisor and its worker processes."""
+"""The HTTP server: a supervisor and its worker processes."""

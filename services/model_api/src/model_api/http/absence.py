@@ -1,4 +1,4 @@
-"""Why there is no answer from a model, an alias or a version, in words."""
+"""The reasons why a model, an alias or a version gives no answer."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class UnknownModel(LookupError):
 
 
 class NotLoaded(LookupError):
-    """There is such a version, but this worker cannot answer with it yet."""
+    """The version exists, but this worker cannot answer with it yet."""
 
 
 @dataclass(frozen=True)
 class OpenFailure:
     """Why a prepared version could not be opened in this process.
 
-    ``at`` is when; ``retry_at`` is on the monotonic clock.
+    ``at`` is the time of the failure; ``retry_at`` is on the monotonic clock.
     """
 
     folder: str
@@ -41,9 +41,9 @@ class Absence:
     """The reasons why a model or version is missing.
 
     Attributes:
-        state: what the follower says.
-        registry_error: why the registry was unreachable the last time; None if it was not.
-        failures: of this process, by name and number.
+        state: the follower's state.
+        registry_error: why the registry was unreachable at the last poll; None if it was reachable.
+        failures: this process's failures, by name and number.
     """
 
     state: State

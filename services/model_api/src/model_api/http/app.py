@@ -1,4 +1,4 @@
-"""The service: what every request passes, and the routes that are no predictions."""
+"""The service: the app around all requests, and the routes other than predictions."""
 
 import asyncio
 import logging
@@ -24,13 +24,14 @@ from model_api.http.metrics import Metrics
 from model_api.http.predict import DEFAULT_ALIAS, PredictionLog, Predictor, find
 from model_api.http.problems import Problem
 from model_api.http.rates import RateLimiter
+from model_api.http.runners import Runners
 from model_api.http.settings import Settings
 from model_api.http.store import Store
 from model_api.model.untyped import JsonObject
 from model_api.prediction_log import PredictionLog as SocketLog
 
 DRAINING = "draining"
-"""File in the runtime directory; while it exists, a proxy is told to send no more requests."""
+"""File in the runtime directory; while it exists, a proxy is told not to send more requests."""
 
 _JSON = "application/json"
 _TICK_SECONDS = 0.5
@@ -40,8 +41,8 @@ _ticks = logging.getLogger(__name__)
 
 
 def from_environment() -> ASGIApp:
-    """Build the service of the environment's settings, for one worker process."""
-    # What a model's libraries warn of is one line of the log, too.
+    """Build the service from the environment's settings, for one worker process."""
+    # Warnings of a model's libraries become lines of the log as well.
     logging.captureWarnings(True)
     return create_app(Settings.from_environment())
 
@@ -54,36 +55,40 @@ def create_app(
     Args:
         settings: see `Settings`; with a ``runtime_directory``.
         store: the models; by default what the follower prepares in the settings' folder.
-        log: takes the predictions; by default the socket of the prediction log.
+        log: receives the predictions; by default the socket of the prediction log.
 
     Returns:
-        An ASGI app that follows the state of the store from its start-up to its shutdown.
+        An ASGI app that follows the store's state from start-up to shutdown.
 
     Raises:
-        KeysError: the file of keys is not acceptable.
+        KeysError: the file of keys is invalid.
     """
     if settings.runtime_directory is None:
         raise ValueError("the settings lack a runtime_directory")
-    store = store or Store(settings.state_directory)
+    directory = settings.runners_directory
+    store = store or Store(settings.state_directory, runners=directory)
+    runners = None
+    if directory is not None:
+        runners = Runners(directory, settings.threads, settings.queue)
     log = log or SocketLog.from_environment()
     keys = Keys(settings.keys_file)
     counted = Metrics()
     executor = PredictionExecutor(settings.threads, settings.queue)
-    predictor = Predictor(store, settings, counted, executor, log)
+    predictor = Predictor(store, settings, counted, executor, log, runners)
 
     async def tick() -> None:
-        # A worker without fresh gauges still answers: no reason to end it. One guard each, so that
-        # a fault of the keys leaves the gauges alive, and the other way round.
+        # A worker without fresh gauges still answers, so it continues. Each has its own guard, so
+        # that a fault of the keys leaves the gauges alive, and vice versa.
         reading, sampling = Guard("reading the keys", _ticks), Guard("sampling the gauges", _ticks)
-        telling = Guard("telling of what was refused", _ticks)
+        telling = Guard("logging refused requests", _ticks)
         while True:
             with reading:
                 keys.refresh()
             with sampling:
                 counted.sample(
                     in_flight=predictor.in_flight,
-                    running=executor.running,
-                    waiting=executor.waiting,
+                    running=executor.running + (runners.running if runners else 0),
+                    waiting=executor.waiting + (runners.waiting if runners else 0),
                     keys_broken=keys.broken,
                 )
                 if isinstance(log, SocketLog):
@@ -95,7 +100,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store.start()
-        # Until it has its models, a worker leaves the connections to those that do.
+        # Until it has its models, a worker leaves the connections to workers that have theirs.
         deadline = monotonic() + _LOADING_SECONDS
         while store.loading and monotonic() < deadline:
             await asyncio.sleep(_TICK_SECONDS / 10)
@@ -141,12 +146,12 @@ def _add_routes(app: FastAPI, store: Store, draining: Path) -> None:
 
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
-        """Tell that the process runs, and its version."""
+        """Say that the process runs, and its version."""
         return {"status": "alive", "version": app.version}
 
     @app.get("/health/ready", tags=["health"], responses=problems.responses(503))
     async def ready() -> dict[str, str]:
-        """Tell whether to send requests here: it has models, and is not about to stop."""
+        """Tell whether to send requests here: the models are loaded, and no stop is pending."""
         reason = "this host is about to restart" if draining.exists() else store.not_ready_reason
         if reason is not None:
             raise Problem(
@@ -172,12 +177,12 @@ def _add_routes(app: FastAPI, store: Store, draining: Path) -> None:
 
     @app.get("/models", tags=["models"], response_class=Response, responses=documentation.MODELS)
     async def models() -> Response:
-        """List the models: what serves under which alias, what it takes, and what failed."""
+        """List the models: the serving version of each alias, its inputs, and failures."""
         return Response(msgspec.json.encode(listing()), media_type=_JSON)
 
     @app.get("/metrics", tags=["metrics"], response_class=Response, responses=documentation.METRICS)
     def prometheus() -> Response:
-        """Return the metrics of all worker processes, as Prometheus takes them."""
+        """Return the metrics of all worker processes, in Prometheus' format."""
         return Response(metrics.expose(listing), media_type=metrics.CONTENT_TYPE)
 
 

@@ -15,16 +15,16 @@ async def read_body(receive: Receive, declared: bytes | None, limit: int, second
     """Return a request's body, without ever holding more of it than the limit.
 
     Args:
-        receive: of ASGI.
+        receive: ASGI's callable.
         declared: the header ``Content-Length``, if sent.
-        limit: in bytes.
-        seconds: that it may take to arrive.
+        limit: the most bytes.
+        seconds: limit for its arrival.
 
     Raises:
         Problem: 413, it is too large; 408, it takes too long.
         Disconnected: the client went away.
     """
-    # The server lets what follows of such a body go by, unread: the connection can go on.
+    # The server discards the rest of such a body unread, so the connection stays usable.
     if declared is not None and int(declared) > limit:
         raise _too_large(limit)
     try:

@@ -1,7 +1,7 @@
-"""The documentation: an OpenAPI document of the models that are loaded now, and a page to read it.
+"""The documentation: an OpenAPI document of the loaded models, and a page that shows it.
 
-The page is for everyone, and says nothing of the models. The document has their names, inputs and
-examples, and needs a key as they do: whoever opens the page enters it there.
+The page is public and says nothing about the models. The document has their names, inputs and
+examples, and requires a key as predictions do; a reader enters the key on the page.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,7 +41,7 @@ _PAGES = {
     "/docs/swagger-ui.js": (_SWAGGER / "swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
 }
 PATHS = frozenset(_PAGES)
-"""What is open to everyone."""
+"""The files that need no key."""
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -68,8 +68,8 @@ MODELS: dict[int | str, JsonObject] = problems.responses(401, 429) | {
                     "required": ["registry_error", "polled_at", "models"],
                     "properties": {
                         "registry_error": _PERHAPS_TEXT
-                        | {"description": "why the registry was unreachable the last time"},
-                        "polled_at": _PERHAPS_TEXT | {"description": "when it was last asked"},
+                        | {"description": "why the registry was unreachable at the last poll"},
+                        "polled_at": _PERHAPS_TEXT | {"description": "time of the last poll"},
                         "models": {
                             "type": "array",
                             "items": {
@@ -84,9 +84,9 @@ MODELS: dict[int | str, JsonObject] = problems.responses(401, 429) | {
                                             "required": ["version", "wanted_version", "failure"],
                                             "properties": {
                                                 "version": _PERHAPS_TEXT
-                                                | {"description": "what answers"},
+                                                | {"description": "the version that answers"},
                                                 "wanted_version": _TEXT
-                                                | {"description": "what the alias names"},
+                                                | {"description": "the version in the registry"},
                                                 "since": _PERHAPS_TEXT,
                                                 "failure": {"type": ["object", "null"]},
                                             },
@@ -94,7 +94,7 @@ MODELS: dict[int | str, JsonObject] = problems.responses(401, 429) | {
                                     },
                                     "versions": {
                                         "type": "object",
-                                        "description": "what is in memory",
+                                        "description": "the versions in memory",
                                         "additionalProperties": {"type": "object"},
                                     },
                                 },
@@ -112,7 +112,7 @@ METRICS: dict[int | str, JsonObject] = problems.responses(401, 429) | {
 
 
 def add_routes(app: FastAPI, store: Store) -> None:
-    """Add the document, the page, and what the page is made of."""
+    """Add the document, the page, and the page's files."""
     made: tuple[object, bytes] = (None, b"")
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -159,7 +159,7 @@ def _document(app: FastAPI, loaded: list[tuple[str, Version]]) -> JsonObject:
         paths[path]["get"]["security"] = []
     for alias, version in loaded:
         operation = _of_version(alias, version)
-        # A name may have what means something in a path: braces, a question mark.
+        # A name may contain special characters of paths: braces, a question mark.
         model = f"/models/{quote(version.name, safe='')}"
         if alias == "champion":
             paths[f"{model}/predict"] = {"post": operation}
@@ -167,7 +167,7 @@ def _document(app: FastAPI, loaded: list[tuple[str, Version]]) -> JsonObject:
         paths[f"{model}/aliases/{quote(alias, safe='')}/predict"] = {"post": operation}
     for path, summary in {
         "/models/{name}/predict": "Predict with a model's champion",
-        "/models/{name}/aliases/{alias}/predict": "Predict with the version that an alias names",
+        "/models/{name}/aliases/{alias}/predict": "Predict with the version of an alias",
         "/models/{name}/versions/{version}/predict": "Predict with one version",
     }.items():
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
@@ -196,9 +196,9 @@ def _invocations(head: str) -> JsonObject:
     formats = ", ".join(FORMATS)
     body = {
         "application/json": {
-            "schema": {"type": "object", "description": f"with one of {formats}, and params"}
+            "schema": {"type": "object", "description": f"with one of {formats}, optionally params"}
         },
-        "text/csv": {"schema": _TEXT | {"description": "a line of names, then one for each row"}},
+        "text/csv": {"schema": _TEXT | {"description": "a line of names, then one line per row"}},
     }
     answer = {
         "description": "An object with `predictions` and `model`, as from `/predict`; to a body of"
@@ -225,7 +225,7 @@ def _invocations(head: str) -> JsonObject:
 _PROBABILITIES: dict[str, Any] = {
     "name": "probabilities",
     "in": "query",
-    "description": "whether to tell the probability of each class, too",
+    "description": "whether to return the probability of each class as well",
     "schema": {"type": "boolean", "default": False},
 }
 
@@ -253,7 +253,7 @@ def _operation(
         "type": "object",
         "required": ["predictions", "model"],
         "properties": {
-            "predictions": {"description": "one a row", "type": "array", "items": {}},
+            "predictions": {"description": "one per row", "type": "array", "items": {}},
             "probabilities": {"type": "array", "items": row},
             "model": {
                 "type": "object",

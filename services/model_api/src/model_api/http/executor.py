@@ -1,4 +1,4 @@
-"""Threads for predictions that would hold up the event loop."""
+"""Threads for predictions that would block the event loop."""
 
 import asyncio
 import threading
@@ -10,17 +10,17 @@ from typing import Any
 
 from model_api.http.problems import Problem
 
-# Between two predictions in a thread: the event loop sends the one answer and reads the next
-# request while nobody else wants the interpreter. Measured: see README.md of this service.
+# The pause between two predictions in a thread, in which the event loop can send an answer and read
+# the next request without competing for the interpreter. Measured: see this service's README.md.
 BREAK_SECONDS = 0.0001
 
 
 class PredictionExecutor:
-    """Runs what takes longer beside the event loop: some at a time, some waiting, no more.
+    """Runs longer work outside the event loop, and limits how much runs and waits.
 
     Args:
-        count: how many run at a time.
-        queue: how many wait at most.
+        count: the most that run at a time.
+        queue: the most that wait.
     """
 
     def __init__(self, count: int, queue: int) -> None:
@@ -41,28 +41,28 @@ class PredictionExecutor:
         return max(self._taken - self._count, 0)
 
     async def run[T](self, work: Callable[[], T], seconds: float) -> T:
-        """Return what the work returns.
+        """Run the work and return its result.
 
         Args:
-            work: called in a thread; what takes too long is left alone there and keeps its place
-                until it ends, as no thread can be made to stop.
-            seconds: that it may take, waiting included.
+            work: called in a thread. Work that takes too long keeps its place until it ends,
+                because a thread cannot be stopped.
+            seconds: its limit, including the wait.
 
         Raises:
-            Problem: 429, too many wait already; 503, it took too long.
+            Problem: 429, the queue is full; 503, it took too long.
         """
         with self._lock:
             if self._taken >= self._room:
                 raise overloaded("too many predictions are waiting")
             follows = self._taken >= self._count
             self._taken += 1
-        # Not the future's: it is part of a cycle, which would keep a result, or an error with all
-        # its frames and so the version, which may be large.
+        # A list instead of the future's result: the future is part of a cycle, which would keep a
+        # result, or an error with all its frames and therefore the version, which may be large.
         outcome: list[Any] = []
         try:
             future = self._executor.submit(_do, work, BREAK_SECONDS if follows else 0, outcome)
         except BaseException:
-            # Such as no memory for a thread: the place must not stay taken for good.
+            # For example, no memory for a thread. The place must become free again.
             self._free()
             raise
         future.add_done_callback(self._free)
@@ -87,7 +87,7 @@ class PredictionExecutor:
             del result
 
     def stop(self) -> None:
-        """Forget what waits."""
+        """Drop the waiting work."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _free(self, _: Future[Any] | None = None) -> None:
@@ -96,19 +96,19 @@ class PredictionExecutor:
 
 
 def _do(work: Callable[[], Any], pause: float, outcome: list[Any]) -> None:
-    """Leave in the list what the work returns or raises, and whether it is the latter."""
+    """Put into the list the work's result or error, and whether it is an error."""
     time.sleep(pause)
     try:
         outcome[:] = work(), False
     except Exception as error:
         outcome[:] = error, True
     except BaseException as error:
-        # Such as a model's sys.exit(), which is no reason for the service to end.
+        # For example, a model's sys.exit() must not end the service.
         outcome[:] = RuntimeError(f"the work raised {type(error).__name__}"), True
 
 
 def overloaded(reason: str) -> Problem:
-    """Return the answer to a request that there is no room for."""
+    """Return the problem for a request that there is no room for."""
     return Problem(
         HTTPStatus.TOO_MANY_REQUESTS,
         "overloaded",

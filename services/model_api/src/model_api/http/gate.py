@@ -1,4 +1,4 @@
-"""The gate: what every request passes, whatever answers it."""
+"""The gate that every request passes."""
 
 import itertools
 import logging
@@ -17,6 +17,7 @@ from model_api.http.metrics import Metrics
 from model_api.http.predict import Predictor, target
 from model_api.http.problems import Problem
 from model_api.http.rates import RateLimiter
+from model_api.http.runners import ModelFailed
 
 _OPEN = frozenset(("/health/live", "/health/ready", *documentation.PATHS))
 _SANE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -26,15 +27,15 @@ logger = logging.getLogger("model_api.requests")
 
 
 class Gate:
-    """What every request passes: it gets an id, shows a key, is counted, answered and logged.
+    """Gives each request an id, checks its key, counts it, has it answered, and logs it.
 
     Args:
-        app: answers what is no prediction.
-        predictor: answers what is.
-        keys: who may ask.
-        rates: and how often.
-        counted: metrics of this process.
-        slow_seconds: requests that take longer leave a line, as those do that fail.
+        app: answers all other requests.
+        predictor: answers predictions.
+        keys: the valid keys.
+        rates: the rate limits of the keys.
+        counted: the metrics of this process.
+        slow_seconds: requests that take longer get a log line, as failed ones do.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Gate:
         self._metrics = counted
         self._slow_seconds = slow_seconds
         self._repeats: Repeats[tuple[str, int]] = Repeats()
-        # Unique by the process's part, at the cost of a number.
+        # A random prefix per process, plus a counter.
         self._ids = map((secrets.token_hex(6) + "-{:x}").format, itertools.count())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +137,7 @@ class Gate:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
-            # It has been answered.
+            # The request has been answered.
             logger.error("a request failed", exc_info=error, extra={"fields": {"id": request_id}})
         return status
 
@@ -180,14 +181,15 @@ class Gate:
         prediction: bool,
         began: float,
     ) -> None:
+        fields = error.fields if isinstance(error, ModelFailed) else without_values(error)
         logger.error(
             "a prediction failed",
-            extra={"fields": {"request_id": request_id, **without_values(error)}},
+            extra={"fields": {"request_id": request_id, **fields}},
         )
         await self._refuse(internal_error(), scope, send, request_id, key, prediction, began)
 
     def tell_repeats(self) -> None:
-        """Log how many requests were refused without a line of their own; call it now and then."""
+        """Log the number of requests refused without a line; to be called regularly."""
         for (key, status), count in self._repeats.due():
             fields = {"status": status, "key": key, "count": count}
             logger.log(_level(status), "refused as before", extra={"fields": fields})
@@ -231,7 +233,7 @@ def _unauthorized() -> Problem:
 
 
 def internal_error() -> Problem:
-    """Return the answer to a request that the service itself has failed on."""
+    """Return the problem for a request on which the service itself failed."""
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal-error",

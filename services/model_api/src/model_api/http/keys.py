@@ -1,8 +1,8 @@
-"""The bearer keys: who may ask, and how often.
+"""The bearer keys and their rate limits.
 
-The file is a JSON list of ``{"name", "key", "requests_per_second", "burst"}``; the last two may be
-left out, which sets no limit. A key is valid only while the file has it: an entry that is not
-acceptable never keeps another key alive, nor takes one out of service.
+The file is a JSON list of ``{"name", "key", "requests_per_second", "burst"}``. The last two are
+optional; without them there is no limit. A key is valid only while the file contains it: an invalid
+entry neither keeps another key valid nor disables one.
 """
 
 import base64
@@ -21,7 +21,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 MINIMUM_LENGTH = 32
-# Where a word begins: a random key may well have one of them among its letters.
+# Only at the start of a word: a random key may contain one of these words by chance.
 _PLACEHOLDER = re.compile(
     r"(?<![a-z0-9])(change|example|placeholder|secret|password|todo|xxxx|your)", re.IGNORECASE
 )
@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 
 
 class KeysError(ValueError):
-    """The file of keys is not acceptable; the message repeats no key."""
+    """The file of keys is invalid; the message contains no key."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whoever holds a key.
+    """The holder of a key.
 
     Attributes:
         name: shown in logs and metrics.
-        requests_per_second: that may be asked for in the long run; None for no limit.
-        burst: how many of them at once.
+        requests_per_second: the long-term rate limit; None for no limit.
+        burst: the most requests at once.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
-    # Also the name of a file (`limits.Rates`), so "." and ".." are none.
+    # Also the name of a file (`RateLimiter`), so "." and ".." are invalid.
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\Z")]
     key: str
     requests_per_second: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
@@ -63,32 +63,32 @@ class _Refused(NamedTuple):
 
 
 class Keys:
-    """The keys of a file, by digest: the time of a look-up tells nothing of a key.
+    """The keys of a file, by digest, so that the time of a look-up reveals nothing about a key.
 
     Args:
         path: the file.
 
     Raises:
-        KeysError: the file cannot be read, or has no key that is acceptable.
+        KeysError: the file cannot be read, or has no valid key.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Nobody can choose a digest without knowing it, so no answer's time leads towards one.
+        # Nobody can choose a digest without this salt, so timing answers does not help to find one.
         self._salt = secrets.token_bytes(32)
         self._callers: dict[bytes, tuple[bytes, Caller]] = {}
         self.broken = False
-        """Whether the file, or an entry in it, is not acceptable."""
+        """Whether the file, or an entry in it, is invalid."""
         self._state: object = _state(path)
         self._read()
         if not self._callers:
             raise KeysError(f"{path} has no valid key, so no client could use the API")
 
     def caller(self, authorization: bytes | None) -> Caller | None:
-        """Return who sends this header ``Authorization``; None if nobody that is known.
+        """Return the caller of a header ``Authorization``; None if the key is unknown.
 
-        The key is the bearer token, or the password of Basic: clients send that for a URL with
-        credentials.
+        The key is the bearer token or, because clients send that for a URL with credentials, the
+        password of Basic.
         """
         key = _key_of(authorization)
         if key is None:
@@ -100,7 +100,7 @@ class Keys:
         return found[1]
 
     def refresh(self) -> None:
-        """Read the file again if it has changed; the keys stay if it is no list of entries."""
+        """Read the file again if it has changed; if it is not a list of entries, the keys stay."""
         state = _state(self._path)
         if state == self._state:
             return
@@ -111,7 +111,7 @@ class Keys:
             logger.error("the keys are unchanged: %s", error)
         else:
             logger.info("%s was read again: %d keys", self._path, len(self._callers))
-        # Only now: after any other exception the next look must read the file again.
+        # Only now: after any other exception, the next call must read the file again.
         self._state = state
 
     def _read(self) -> None:
@@ -126,7 +126,7 @@ class Keys:
             logger.error("an entry is ignored: %s", entry.reason)
             digest = self._digest(entry.key.encode(errors="replace"))
             if digest in self._callers:
-                # Its holder goes on as before: the file still has the key.
+                # Its holder keeps access, because the file still has the key.
                 callers.setdefault(digest, self._callers[digest])
         self._callers, self.broken = callers, broken
 
@@ -135,10 +135,10 @@ class Keys:
 
 
 def read(path: Path) -> list[_Entry]:
-    """Return what the file has.
+    """Return the entries of the file.
 
     Raises:
-        KeysError: the file cannot be read, or an entry is not acceptable.
+        KeysError: the file cannot be read, or an entry is invalid.
     """
     entries = []
     for entry in _parsed(path):
@@ -151,9 +151,9 @@ def read(path: Path) -> list[_Entry]:
 
 
 def _parsed(path: Path) -> Iterator[_Entry | _Refused]:
-    """Yield each entry, or why it is not acceptable; KeysError if it is no list of entries."""
+    """Yield each entry or why it is invalid; KeysError if the file is not a list of entries."""
     try:
-        # It also reads text that is not Unicode, which costs only the entry that has it.
+        # This also reads text that is not Unicode, so such text costs only its own entry.
         entries = json.loads(path.read_bytes())
     except OSError as error:
         raise KeysError(f"{path} cannot be read: {error.strerror}") from None

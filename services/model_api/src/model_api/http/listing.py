@@ -1,4 +1,4 @@
-"""The models of a worker, as ``GET /models`` lists them."""
+"""The models of a worker, for ``GET /models``."""
 
 from collections.abc import Mapping
 
@@ -16,20 +16,20 @@ def describe(
     by_number: Mapping[Key, Version],
     failures: Mapping[Key, OpenFailure],
 ) -> list[JsonObject]:
-    """Return every model that has a followed alias or a version in memory, as JSON.
+    """Return every model with a followed alias or a version in memory, as JSON.
 
-    One object a model, by name: ``name``; ``aliases``, each with ``version`` (what answers, or
-    None), ``since``, ``wanted_version``, ``moved_at``, ``previous_version``, ``failure``
-    (``version``, ``reason``, ``attempts``, ``at``; or None) and ``history``, the last outcome
-    of each version under that alias (``version``, ``at``, ``outcome``: ``served`` or
-    ``failed``, ``reason``; the newest last); ``versions``, what each version in memory says of
-    itself; and ``failures``, of versions that were asked for by number.
+    One object per model, by name: ``name``; ``aliases``, each with ``version`` (the one that
+    answers, or None), ``since``, ``wanted_version``, ``moved_at``, ``previous_version``,
+    ``failure`` (``version``, ``reason``, ``attempts``, ``at``; or None) and ``history``, the last
+    outcome of each version under that alias (``version``, ``at``, ``outcome``: ``served`` or
+    ``failed``, ``reason``; the newest last); ``versions``, a description of each version in memory;
+    and ``failures`` of versions that requests asked for by number.
 
     Args:
-        state: what the follower says.
-        by_alias: what answers, by name and alias.
-        by_number: what is in memory, by name and number.
-        failures: what could not be opened, by name and number.
+        state: the follower's state.
+        by_alias: the answering versions, by name and alias.
+        by_number: the versions in memory, by name and number.
+        failures: the versions that could not be opened, by name and number.
     """
     found = []
     for name, model in sorted(state.models.items()):

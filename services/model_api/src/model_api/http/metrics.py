@@ -1,9 +1,9 @@
 """Metrics for Prometheus, summed over the worker processes.
 
 Every process writes its numbers into files of a shared folder, as ``prometheus_client`` does once
-``PROMETHEUS_MULTIPROC_DIR`` is set (by `model_api.http.server`, before this is imported); whichever
-process is asked reads them all. No label's value
-comes from a request: a model, version or alias counts once it is loaded, a key by its name.
+``PROMETHEUS_MULTIPROC_DIR`` is set (by `model_api.http.server`, before this is imported). The
+process that answers a scrape reads all of them. No label's value comes from a request: models,
+versions and aliases get a label once they are loaded, and a key's label is its name.
 """
 
 import os
@@ -30,7 +30,7 @@ _BUCKETS = (
 
 
 class Series:
-    """The metrics of one version, looked up once: to observe costs a microsecond or two."""
+    """The metrics of one version, looked up once, so that observing costs a microsecond or two."""
 
     def __init__(self, metrics: "Metrics", model: str, version: str) -> None:
         self.observe = metrics.seconds.labels(model, version).observe
@@ -39,7 +39,7 @@ class Series:
         self._counts: dict[tuple[str, int], Callable[[], None]] = {}
 
     def count(self, key: str, status: int) -> None:
-        """Count one answer to the holder of the key of this name."""
+        """Count one answer to the holder of the key with this name."""
         count = self._counts.get((key, status))
         if count is None:
             count = self._requests.labels(*self._labels, key, str(status)).inc
@@ -54,20 +54,20 @@ class Metrics:
         own = CollectorRegistry()
         self.seconds = Histogram(
             "model_api_prediction_seconds",
-            "From a request's head to its answer, of answered predictions",
+            "Time from a request's head to its answer, of answered predictions",
             ["model", "version"],
             buckets=_BUCKETS,
             registry=own,
         )
         self.requests = Counter(
             "model_api_requests",
-            "Predictions asked for; without model and version where none was found",
+            "Requested predictions; without model and version if none was found",
             ["model", "version", "key", "status"],
             registry=own,
         )
         self.problems = Counter(
             "model_api_problems",
-            "Problems answered, refusals by a limit too",
+            "Problems answered, including refusals by a limit",
             ["kind"],
             registry=own,
         )
@@ -81,28 +81,31 @@ class Metrics:
         )
         self._keys_broken = Gauge(
             "model_api_keys_file_broken",
-            "1 while the file of keys, or an entry in it, is not acceptable",
+            "1 while the file of keys, or an entry in it, is invalid",
             multiprocess_mode="livemax",
             registry=own,
         )
         self._offered = Counter(
-            "model_api_prediction_log_offered", "Requests that the sample took", registry=own
+            "model_api_prediction_log_offered", "Requests in the sample", registry=own
         )
         self._dropped = Counter(
-            "model_api_prediction_log_dropped", "Of those, not logged", ["reason"], registry=own
+            "model_api_prediction_log_dropped",
+            "Requests in the sample that were not logged",
+            ["reason"],
+            registry=own,
         )
         self._logged: Tally[str | None] = Tally()
         self.unfound = Series(self, "", "")
 
     def sample(self, *, in_flight: int, running: int, waiting: int, keys_broken: bool) -> None:
-        """Take over what has a value at a time; to be called about every second."""
+        """Update the gauges; to be called about every second."""
         self._in_flight.set(in_flight)
         self._running.set(running)
         self._waiting.set(waiting)
         self._keys_broken.set(keys_broken)
 
     def log(self, offered: int, dropped: dict[str, int]) -> None:
-        """Take over the prediction log's counts so far."""
+        """Update the prediction log's counts."""
         self._offered.inc(offered - self._logged[None])
         self._logged[None] = offered
         for reason, count in dropped.items():
@@ -114,7 +117,7 @@ def expose(describe: Callable[[], JsonObject]) -> bytes:
     """Return the metrics of all processes, in Prometheus' text format.
 
     Args:
-        describe: what ``GET /models`` answers.
+        describe: returns the answer of ``GET /models``.
     """
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     for file in folder.glob("gauge_live*_*.db"):
@@ -132,17 +135,17 @@ def expose(describe: Callable[[], JsonObject]) -> bytes:
 
 
 class _Files(MultiProcessCollector):
-    """What the processes have written, but for the files that are just being made.
+    """The processes' metrics, without files that are not complete yet.
 
-    A process makes a file and then gives it its size; `MultiProcessCollector` fails on one that is
+    A process creates a file and then sets its size; `MultiProcessCollector` fails on a file that is
     still empty.
     """
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics of the files that have content."""
+        """Return the metrics from the files that have content."""
         files = []
         for file in Path(self._path).glob("*.db"):
-            # One of a process that has ended may be removed meanwhile.
+            # The file of a process that has ended may be removed meanwhile.
             with suppress(FileNotFoundError):
                 if file.stat().st_size:
                     files.append(str(file))
@@ -151,13 +154,13 @@ class _Files(MultiProcessCollector):
 
 
 class _Models(Collector):
-    """What the follower and the store tell, which is the same in every process."""
+    """The metrics of the follower and the store, which are the same in every process."""
 
     def __init__(self, describe: Callable[[], JsonObject]) -> None:
         self._describe = describe
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: the registry need not ask what would be collected."""
+        """Return nothing, so that the registry does not collect on registration."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -171,12 +174,12 @@ class _Models(Collector):
         )
         age = GaugeMetricFamily(
             "model_api_alias_age_seconds",
-            "Since the alias was seen to name the version that it names",
+            "Time since the follower saw that the alias points to its version",
             labels=["model", "alias"],
         )
         failures = GaugeMetricFamily(
             "model_api_load_failures",
-            "Attempts so far at the version that an alias names, if it does not answer",
+            "Failed attempts at the version that an alias points to, if it does not answer",
             labels=["model", "alias"],
         )
         up = GaugeMetricFamily("model_api_registry_up", "1 if the registry is reachable")

@@ -1,7 +1,7 @@
 """Predictions over HTTP: from a request to the bytes of its answer.
 
-This is the hot path: it touches neither FastAPI nor pandas, and nothing in it waits but the body
-and, for what takes long, a thread.
+This is the hot path: it uses neither FastAPI nor pandas, and waits only for the body and, if a
+prediction takes long, for a thread.
 """
 
 import functools
@@ -19,23 +19,24 @@ from model_api.http.body import read_body
 from model_api.http.executor import PredictionExecutor, overloaded
 from model_api.http.metrics import Metrics, Series
 from model_api.http.problems import Problem, from_request_error
+from model_api.http.runners import Runners
 from model_api.http.settings import Settings
 from model_api.http.store import Store
 from model_api.model.batch import Batch
 from model_api.model.errors import RequestError, UnsupportedMediaType
 from model_api.model.invocations import Answered, Invocations, Rows, load_mlflow
-from model_api.model.version import Version
+from model_api.model.version import NeedsOriginal, Version
 
 DEFAULT_ALIAS = "champion"
 
 # Longer bodies take a millisecond or more to decode.
 _INLINE_BYTES = 64 * 1024
-# For MLflow to be imported, which a worker does when it is first needed. The edge waits as long.
+# Limit for importing MLflow, which a worker does when it first needs it. The edge waits as long.
 _LOADING_SECONDS = 60.0
 
 
 class Target(NamedTuple):
-    """What a path asks for: a version by an alias, or by its number, by one of the contracts."""
+    """The target of a path: a version, by alias or number, and one of the contracts."""
 
     name: str
     alias: str | None
@@ -44,7 +45,7 @@ class Target(NamedTuple):
 
 
 class PredictionLog(Protocol):
-    """Takes a sample of what was asked and answered; neither waits nor fails."""
+    """Takes a sample of the requests and answers; neither waits nor fails."""
 
     def offer(
         self,
@@ -59,7 +60,7 @@ class PredictionLog(Protocol):
 
 
 def target(path: str) -> Target | None:
-    """Return what the path asks for; None if it is no path of predictions."""
+    """Return the target of a path; None if it is not a path of predictions."""
     head, _, last = path.rpartition("/")
     if last not in ("predict", "invocations"):
         return None
@@ -71,7 +72,7 @@ def target(path: str) -> Target | None:
             return Target(name, alias, None, mlflow)
         case ["", "models", name, "versions", number] if name and number:
             return Target(name, None, number, mlflow)
-        # Where MLflow's deployment client looks for a model.
+        # MLflow's deployment client uses this path.
         case ["", "endpoints", name] if name and mlflow:
             return Target(name, DEFAULT_ALIAS, None, mlflow)
     return None
@@ -94,9 +95,9 @@ def find(store: Store, name: str, alias: str | None, number: str | None) -> Vers
 
 
 class BoundVersion:
-    """What all answers of a version share, under the alias that it was asked by.
+    """The part that all answers of a version share, for the alias in the request.
 
-    It does not hold the version: it is remembered for as long as the version is there.
+    It holds no reference to the version, because it is kept for as long as the version exists.
     """
 
     __slots__ = ("invocations", "name", "number", "series", "tail")
@@ -115,7 +116,7 @@ class BoundVersion:
 
 
 class Answer(NamedTuple):
-    """A prediction's answer, and what it belongs to."""
+    """A prediction's answer, and its version."""
 
     content: bytes
     bound: BoundVersion
@@ -125,11 +126,13 @@ class Predictor:
     """Answers requests for predictions.
 
     Args:
-        store: where the versions are.
+        store: the versions.
         settings: the limits.
-        metrics: of this process.
-        executor: for what takes longer.
-        log: of predictions.
+        metrics: the metrics of this process.
+        executor: runs longer predictions.
+        log: the prediction log.
+        runners: answer for versions that run their own code, and for the originals of compiled
+            ones; without runners, this process answers.
     """
 
     def __init__(
@@ -139,13 +142,15 @@ class Predictor:
         metrics: Metrics,
         executor: PredictionExecutor,
         log: PredictionLog,
+        runners: Runners | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._metrics = metrics
         self._executor = executor
         self._log = log
-        # Weak keys: a version is to be freed once the store drops it.
+        self._runners = runners
+        # Weak keys, so that a version is freed once the store drops it.
         self._bound: WeakKeyDictionary[Version, dict[tuple[str | None, bool], BoundVersion]] = (
             WeakKeyDictionary()
         )
@@ -164,15 +169,15 @@ class Predictor:
         """Return the answer to one request.
 
         Args:
-            target: what the path asks for.
+            target: the target of the path.
             query: the query string.
-            headers: of the request, by lower-case name.
-            receive: of ASGI.
-            request_id: for the prediction log.
+            headers: the request's headers, by lower-case name.
+            receive: ASGI's callable.
+            request_id: the id for the prediction log.
 
         Raises:
-            Problem: the request is at fault, or there is no answer for now. Its attribute ``bound``
-                is set if a version was found.
+            Problem: the request is wrong, or there is no answer for now. Its attribute ``bound`` is
+                set if a version was found.
             Disconnected: the client went away.
         """
         settings = self._settings
@@ -228,6 +233,21 @@ class Predictor:
         return version, bound
 
     async def _predict(self, version: Version, body: bytes, probabilities: bool) -> bytes:
+        if self._runners is None:
+            return await self._compute(version, body, probabilities)
+        settings = self._settings
+        seconds = settings.prediction_seconds
+        if not version.elsewhere:
+            try:
+                return await self._compute(version, body, probabilities)
+            except NeedsOriginal:
+                # Its runner may have to start first.
+                seconds = _LOADING_SECONDS
+        runner = self._runners.of(version)
+        return await runner.predict(body, probabilities, settings.max_rows, seconds)
+
+    async def _compute(self, version: Version, body: bytes, probabilities: bool) -> bytes:
+        """Return the answer, computed in this process."""
         settings = self._settings
         if len(body) > _INLINE_BYTES:
 
@@ -240,11 +260,11 @@ class Predictor:
             if self._inline(version, batch):
                 try:
                     return version.compute(batch, probabilities)
-                except RequestError:
+                except (RequestError, NeedsOriginal):
                     raise
                 except Exception as error:
-                    # No local variable holds what is raised, nor is it its own cause: in a cycle
-                    # with this frame it would keep the version.
+                    # No local variable holds the error, and the error is not its own cause: in a
+                    # cycle with this frame it would keep the version.
                     raise await self._executor.run(  # noqa: B904
                         functools.partial(version.blame, batch, error),
                         settings.prediction_seconds,
@@ -259,6 +279,10 @@ class Predictor:
         self, version: Version, invocations: Invocations, body: bytes, kind: str
     ) -> Answered:
         max_rows = self._settings.max_rows
+        if self._runners is not None and version.elsewhere:
+            return await self._runners.of(version).invoke(
+                body, kind, max_rows, self._settings.prediction_seconds
+            )
         plain = kind == "application/json" or _is_json(kind)
 
         def fast(rows: Rows | None) -> Answered | None:
@@ -267,7 +291,7 @@ class Predictor:
             try:
                 return Answered(version.compute(rows.batch), False, rows.body)
             except Exception:
-                # MLflow's own way decides what is the matter.
+                # MLflow's own code decides what is wrong.
                 return None
 
         async def run(work: Callable[[], Answered | None]) -> Answered | None:
@@ -281,8 +305,12 @@ class Predictor:
             answer = fast(rows) if quick else await run(lambda: fast(rows))
         if answer is not None:
             return answer
+        if self._runners is not None:
+            # The runner may have to start first, and import MLflow.
+            runner = self._runners.of(version)
+            return await runner.invoke(body, kind, max_rows, _LOADING_SECONDS)
         if not self._mlflow_loaded:
-            # Seconds of importing are no part of a prediction.
+            # The seconds of importing do not count as prediction time.
             await self._executor.run(load_mlflow, _LOADING_SECONDS)
             self._mlflow_loaded = True
         return await self._executor.run(
@@ -291,7 +319,7 @@ class Predictor:
         )
 
     def _inline(self, version: Version, batch: Batch) -> bool:
-        """Tell whether a prediction is so quick that the event loop may compute it."""
+        """Tell whether a prediction is quick enough for the event loop."""
         expected = version.seconds(batch.rows)
         return expected < self._settings.inline_seconds and not version.by_original(batch)
 

@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Problem(Exception):
-    """An error that knows its HTTP answer.
+    """An error with its HTTP answer.
 
     Args:
         status: HTTP status code.
@@ -41,7 +41,7 @@ class Problem(Exception):
         members: further members of the document.
 
     Attributes:
-        bound: the version that was to answer, if one was found.
+        bound: the version that should answer, if one was found.
     """
 
     bound: BoundVersion | None = None
@@ -66,8 +66,8 @@ class Problem(Exception):
         """Return the document, JSON.
 
         Args:
-            path: of the request.
-            request_id: of the request.
+            path: the request's path.
+            request_id: the request's id.
         """
         return _encode(
             {
@@ -93,7 +93,7 @@ STATUSES: Mapping[type[RequestError], HTTPStatus] = {
     TableTooLarge: HTTPStatus.CONTENT_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 }
-"""The status of each kind of request that a model cannot answer."""
+"""The HTTP status of each kind of request that a model cannot answer."""
 _HEADERS: Mapping[type[RequestError], Mapping[str, str]] = {
     UnsupportedMediaType: {"Accept": "application/json, text/csv"},
 }
@@ -103,8 +103,8 @@ def from_request_error(error: RequestError, bound: BoundVersion | None = None) -
     """Return the problem of a request that a model cannot answer.
 
     Args:
-        error: what the model's side says.
-        bound: the version that was to answer, if one was found.
+        error: the model's error.
+        bound: the version that should answer, if one was found.
     """
     kind = type(error)
     problem = Problem(
@@ -126,7 +126,7 @@ SCHEMA: JsonObject = {
         "request_id": {"type": "string"},
         "errors": {
             "type": "array",
-            "description": "of rows that do not fit: the first 20",
+            "description": "the first 20 errors of rows that do not fit",
             "items": {
                 "type": "object",
                 "properties": {
@@ -157,7 +157,7 @@ def responses(*statuses: int) -> dict[int | str, JsonObject]:
 
 
 def from_status(status: int, headers: Mapping[str, str] | None = None) -> Problem:
-    """Return the problem of an HTTP status that has no more to tell, such as an unknown path."""
+    """Return the problem of an HTTP status without further details, such as an unknown path."""
     known = HTTPStatus(status)
     details = {404: "unknown path", 405: "this path does not support the method"}
     return Problem(

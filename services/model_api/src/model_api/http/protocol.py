@@ -12,14 +12,14 @@ MOST_HEAD_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """Answers what cannot be read as every other error is answered; does not wait for it for long.
+    """Answers unreadable requests with a problem document, and limits the wait for a request.
 
-    uvicorn closes a connection that is idle between two requests, and waits forever for the end
-    of a head that has begun, for the first byte, and for the rest of a body that nobody reads.
+    uvicorn closes a connection that is idle between two requests. It waits forever for the first
+    byte, for the end of a head that has begun, and for the rest of a body that nothing reads.
 
     Attributes:
-        head_seconds: a connection is closed when for so long no head has been completed and
-            nothing been answered; a head has at least half of them.
+        head_seconds: a connection is closed if no head is completed and nothing is answered for
+            this long; a head gets at least half of this time.
     """
 
     head_seconds = 10.0
@@ -30,18 +30,18 @@ class Protocol(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to watch the connection."""
+        """Start to watch the connection."""
         super().connection_made(transport)
         self._watch = self.loop.call_later(self.head_seconds / 2, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End to watch it."""
+        """Stop watching it."""
         if self._watch is not None:
             self._watch.cancel()
         super().connection_lost(exc)
 
     def _look(self) -> None:
-        # One timer a connection, whatever comes over it: requests pay nothing.
+        # One timer per connection, so that requests cost nothing extra.
         answered = self.cycle is None or self.cycle.response_complete
         if answered and self.cycle is self._seen:
             if self._in_head:
@@ -52,7 +52,7 @@ class Protocol(HttpToolsProtocol):
         self._watch = self.loop.call_later(self.head_seconds / 2, self._look)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; refuse a head that does not end."""
+        """Read more; refuse a head that does not end."""
         super().data_received(data)
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
@@ -64,12 +64,12 @@ class Protocol(HttpToolsProtocol):
                 )
 
     def on_message_begin(self) -> None:
-        """Begin to count."""
+        """Start counting the head's bytes."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        """End to count."""
+        """Stop counting."""
         self._in_head = False
         super().on_headers_complete()
 

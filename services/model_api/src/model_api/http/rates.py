@@ -18,11 +18,11 @@ class RateLimiter:
     """The rate limits of the keys, shared by all worker processes of the host.
 
     Each limited key has a file of 8 bytes, mapped into memory: the time at which its requests so
-    far are paid for (the generic cell rate algorithm, a leaky bucket as one number). Processes do
-    not lock each other out: two that decide within the same microsecond may let one more through.
+    far are paid for (the generic cell rate algorithm, a leaky bucket as one number). Processes take
+    no lock: two that decide within the same microsecond may let one more request through.
 
     Args:
-        folder: of the files, the same for all processes.
+        folder: the folder of the files, the same for all processes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,19 +34,19 @@ class RateLimiter:
         """Count one request.
 
         Raises:
-            Problem: 429, the key's requests are used up for now.
+            Problem: 429, the key's limit is reached for now.
         """
         rate = caller.requests_per_second
         if rate is None:
             return
         paid = self._paid.get(caller.name) or self._open(caller.name)
         now = clock()
-        # Of another boot, if it is further ahead than a bucket can be: files may outlive one.
+        # Files survive reboots: ignore a time too far in the future for any bucket.
         until = _DOUBLE.unpack_from(paid)[0]
         full = now + caller.burst / rate
         until = until if now <= until < full + 1 / rate else now
         wait = until + 1 / rate - full
-        # A billionth is what the sums are off by.
+        # The sums have a rounding error of about a billionth.
         if wait > 1e-9:
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,

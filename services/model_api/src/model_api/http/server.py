@@ -1,4 +1,4 @@
-"""The process that answers HTTP: a supervisor of uvicorn's, and its workers."""
+"""The process that answers HTTP: uvicorn's supervisor and its workers."""
 
 import os
 import shutil
@@ -18,12 +18,12 @@ from model_api.http.settings import Settings
 
 
 def main() -> None:
-    """Serve until SIGTERM; exit with 2 when the settings or the keys are not acceptable.
+    """Serve until SIGTERM; exit with 2 if the settings or the keys are invalid.
 
-    With `--check`, end once they are checked.
+    With `--check`, only check them.
     """
     settings = read_or_exit(Settings, "model-api")
-    # The workers read it: what is wrong with it is told here, once.
+    # The workers read it; this reports an error in it once.
     read_or_exit(prediction_log.Settings, "model-api")
     try:
         keys.read(settings.keys_file)
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _serve(settings: Settings, runtime: Path) -> None:
-    # What an earlier run left there counts no longer.
+    # Files of an earlier run are obsolete.
     for name in ("metrics", "rates"):
         shutil.rmtree(runtime / name, ignore_errors=True)
         (runtime / name).mkdir(parents=True)

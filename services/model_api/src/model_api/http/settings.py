@@ -6,11 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model_api.common.runners import DIRECTORY
+
 Seconds = Annotated[float, Field(gt=0, le=600)]
 
 
 class Settings(BaseSettings):
-    """What the HTTP side needs to know; each field is the variable ``MODEL_API_<FIELD>``."""
+    """Settings of the HTTP side; each field is the variable ``MODEL_API_<FIELD>``."""
 
     model_config = SettingsConfigDict(
         env_prefix="MODEL_API_", frozen=True, env_ignore_empty=True, populate_by_name=True
@@ -24,32 +26,34 @@ class Settings(BaseSettings):
         Path | None,
         Field(validation_alias=AliasChoices("MODEL_API_RUNTIME_DIRECTORY", "RUNTIME_DIRECTORY")),
     ] = None
-    """Of the worker processes' shared counters, emptied at start; best in memory.
+    """The folder of the worker processes' shared counters, emptied at start; best in memory.
 
-    By default a temporary one; systemd sets ``RUNTIME_DIRECTORY``.
+    The default is a temporary folder; systemd sets ``RUNTIME_DIRECTORY``.
     """
+    runners_directory: Path | None = DIRECTORY
+    """The directory of the runners' sockets; None (not possible in a variable) for no runners."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """Processes that answer."""
+    """The number of worker processes."""
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    """Of one request."""
+    """The most rows of one request."""
     max_body_bytes: Annotated[int, Field(ge=1, le=1024**3)] = 2 * 1024**2
-    """Of one request."""
+    """The largest body of one request, in bytes."""
     body_seconds: Seconds = 10
-    """For a request's body to arrive."""
+    """Limit for the arrival of a request's body."""
     prediction_seconds: Seconds = 10
-    """For a prediction, waiting for a thread included."""
+    """Limit for a prediction, including the wait for a thread."""
     inline_seconds: Annotated[float, Field(ge=0, le=0.1)] = 0.001
-    """Expected time below which a prediction needs no thread of its own."""
+    """A prediction that is expected to take less time needs no thread."""
     threads: Annotated[int, Field(ge=1, le=64)] = 1
-    """Of each process, for predictions that take longer."""
+    """Threads of each process for longer predictions; each version with a runner has as many."""
     queue: Annotated[int, Field(ge=0, le=10_000)] = 32
     """Predictions of each process that may wait for a thread."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 256
-    """Prediction requests that each process takes at a time, those being read included."""
+    """Prediction requests that each process handles at a time, including those being read."""
     log_requests: Literal["all", "failed"] = "failed"
-    """Which requests leave a line: all, or those that failed or took `slow_seconds`."""
+    """The requests that get a log line: all, or those that failed or took `slow_seconds`."""
     slow_seconds: Seconds = 1
 
     @classmethod
@@ -57,6 +61,6 @@ class Settings(BaseSettings):
         """Read the settings.
 
         Raises:
-            pydantic.ValidationError: a variable is missing or not acceptable.
+            pydantic.ValidationError: a variable is missing or invalid.
         """
         return cls()  # type: ignore[call-arg]

@@ -1,1 +1,1 @@
-"""What a model is: its requests, its engines, its answers, and its folder on the disk."""
+"""Models: their requests, their engines, their answers, and their folders on the disk."""

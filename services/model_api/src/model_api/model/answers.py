@@ -13,7 +13,7 @@ from model_api.model.untyped import Prediction, Value
 
 
 def count(answer: Prediction) -> int | None:
-    """Return how many predictions an answer holds; None if it holds no list of them."""
+    """Return the number of predictions in an answer; None if it is not a list of predictions."""
     if isinstance(answer, dict):
         lengths = {count(values) for values in answer.values()}
         return lengths.pop() if len(lengths) == 1 else None
@@ -23,19 +23,19 @@ def count(answer: Prediction) -> int | None:
 
 
 def members(answer: Prediction, rows: int) -> bytes:
-    """Return an answer as a member of a JSON object; RuntimeError if it has not one a row."""
+    """Return an answer as a member of a JSON object; RuntimeError unless it has one per row."""
     if count(answer) != rows:
         raise RuntimeError(f"the model answers {rows} rows with {count(answer)} predictions")
     return b'"predictions":' + encode(answer)
 
 
 def plain(answer: Prediction) -> Value:
-    """Return an answer as JSON has it: lists, objects, text, numbers and null."""
+    """Return an answer as JSON values: lists, objects, text, numbers and null."""
     return msgspec.json.decode(encode(answer))
 
 
 def encode(answer: Prediction) -> bytes:
-    """Return an answer as JSON, as MLflow's own server writes it; what is not finite is null."""
+    """Return an answer as JSON, as MLflow's own server writes it; non-finite numbers are null."""
     if isinstance(answer, dict):
         answer = {name: _listed(values) for name, values in answer.items()}
     else:
@@ -46,7 +46,7 @@ def encode(answer: Prediction) -> bytes:
 def _listed(answer: Prediction) -> Value:
     """Return a pyfunc's answer as MLflow's own server writes it."""
     if isinstance(answer, np.ndarray):
-        # msgspec writes null for what is not finite. Of nanoseconds numpy makes whole numbers.
+        # msgspec writes null for non-finite numbers. numpy turns nanoseconds into whole numbers.
         return list(answer) if answer.dtype.kind in "mM" else answer.tolist()
     if type(answer).__module__.startswith("pandas"):
         frame = answer.to_frame() if hasattr(answer, "to_frame") else answer
@@ -64,7 +64,7 @@ def _hook(value: Any) -> Any:
         return None if np.isnat(value) else str(value)
     if isinstance(value, np.generic):
         return value.item()
-    # NaT is a datetime, too.
+    # NaT is also a datetime.
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, date | datetime):
@@ -78,7 +78,7 @@ _encoder = msgspec.json.Encoder(enc_hook=_hook)
 
 
 def probability_encoder(classes: list[Value]) -> Callable[[np.ndarray], bytes]:
-    """Return what writes a table of probabilities as one object a row."""
+    """Return a function that writes a table of probabilities as one object per row."""
     names = [str(label) for label in classes]
     if not all(map(fits_struct, names)):
         return lambda table: msgspec.json.encode(

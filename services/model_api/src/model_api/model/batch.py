@@ -1,4 +1,4 @@
-"""The rows of one request, as the different engines want them."""
+"""The rows of one request, in the forms that the different engines need."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -24,11 +24,12 @@ class Batch:
     """The rows of one request.
 
     Args:
-        layout: what the rows hold.
+        layout: the columns or tensors of the rows.
         rows: their number.
-        values: one tuple or struct a row, in the signature's order; None for tensors and frames.
+        values: one tuple or struct per row, in the signature's order; None for tensors and frames.
         tensors: by name, the one without a name under None; None for columns.
-        params: of the prediction, checked, with the signature's defaults; None if it has none.
+        params: the prediction's parameters, checked, with the signature's defaults; None if the
+            signature has none.
         frame: the rows as a frame with the signature's columns, order and types, if there is one.
     """
 
@@ -64,7 +65,7 @@ class Batch:
     def array(self) -> np.ndarray:
         """Return the rows as one array (rows, columns), or the only tensor as it is.
 
-        Its type is the one that all numeric columns fit in; null is NaN.
+        Its type holds the values of all numeric columns; null is NaN.
 
         Raises:
             TypeError: a column is not numeric, or there are several tensors.
@@ -84,14 +85,14 @@ class Batch:
         if self._frame is not None:
             table: np.ndarray = self._frame.to_numpy(layout.dtype)
             return table
-        # Where None may come the type is one of floats, of which numpy makes it NaN.
+        # If None is possible, the type is a float, and numpy turns None into NaN.
         flat = chain.from_iterable(self.tuples())
         return np.fromiter(flat, layout.dtype, self.rows * width).reshape(self.rows, width)
 
     def gaps(self) -> bool:
-        """Tell whether a value is missing in a column that the signature requires.
+        """Tell whether a value is missing in a required column.
 
-        Null in an optional column is no gap: engines were compared on such rows.
+        Null in an optional column is not a gap: the comparison of engines included such rows.
         """
         if self._gaps is None:
             places = self.layout.filled
@@ -123,7 +124,7 @@ class Batch:
         return pd.DataFrame(series)
 
     def native(self) -> Value:
-        """Return what MLflow's pyfunc takes: a frame, an array, or a dict of arrays."""
+        """Return the input of MLflow's pyfunc: a frame, an array, or a dict of arrays."""
         if self._tensors is None:
             return self.frame()
         return self._tensors.get(None, self._tensors)
@@ -133,11 +134,11 @@ class Batch:
         return self._tensors
 
     def row(self, number: int) -> "Batch":
-        """Return one row as a batch of its own."""
+        """Return one row as a separate batch."""
         return self.take([number])
 
     def take(self, numbers: list[int]) -> "Batch":
-        """Return these rows, in this order, as a batch of their own."""
+        """Return these rows, in this order, as a separate batch."""
         if self._tensors is not None:
             tensors = {name: tensor[numbers] for name, tensor in self._tensors.items()}
             return Batch(self.layout, len(numbers), tensors=tensors, params=self.params)
@@ -161,7 +162,7 @@ class Batch:
 
 
 def as_tensor(tensor: Tensor, nested: list[Value]) -> np.ndarray:
-    """Return nested lists as the tensor's array; ValueError if they are not of its shape."""
+    """Return nested lists as the tensor's array; ValueError if they do not have its shape."""
     with np.errstate(over="ignore"):
         array = np.array(nested, tensor.dtype)
     if len(array.shape) != len(tensor.shape) or any(
@@ -179,12 +180,12 @@ def series_of(column: Column, values: list[Value]) -> "pd.Series":
 
     dtype: Any = SCALARS[column.type][1] if column.type in SCALARS else np.object_
     if column.type in NESTED:
-        # MLflow writes numpy's scalars into what it checks, which is not its own.
+        # MLflow's check writes numpy's scalars into its input, which belongs to the caller.
         values = deepcopy(values)
     if column.type == "string":
         dtype = "str"
     elif not column.required and None in values:
-        # numpy's booleans and whole numbers have no missing value.
+        # numpy's booleans and integers have no missing value.
         dtype = {"boolean": np.object_, "integer": np.float64, "long": np.float64}.get(
             column.type, dtype
         )
@@ -192,10 +193,10 @@ def series_of(column: Column, values: list[Value]) -> "pd.Series":
 
 
 def series_from(column: Column, values: "pd.Series") -> "pd.Series":
-    """Return a column of any frame with the signature's type.
+    """Return a frame's column with the signature's type.
 
     Raises:
-        ValueError: a value is none that the model takes; the message names column and row.
+        ValueError: the model does not take a value; the message names column and row.
     """
     labels = values.index
     values = values.reset_index(drop=True)
@@ -220,7 +221,7 @@ def series_from(column: Column, values: "pd.Series") -> "pd.Series":
             checked.append(None)
             continue
         if isinstance(value, float) and column.type in ("integer", "long") and value.is_integer():
-            # A whole number that shared its column with missing ones.
+            # A whole number that became a float because other values are missing.
             value = int(value)
         try:
             checked.append(checked_value(column, value))

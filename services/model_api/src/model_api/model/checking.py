@@ -1,4 +1,4 @@
-"""What a request's values must be, and the words for those that are not."""
+"""Checks of a request's values, with messages for the wrong ones."""
 
 import base64
 import json
@@ -13,14 +13,14 @@ from model_api.model.signature import FLOAT32_MAX, INT32, INT64, SCALARS, Column
 from model_api.model.untyped import JsonObject, Value
 from model_api.model.words import clean, short
 
-# What a double can hold has some 309 digits; more are not worth the square of their number.
+# Doubles have at most 309 digits. Parsing takes quadratic time, so longer numbers are not parsed.
 _MOST_DIGITS = 400
 _DATETIMES = (datetime(1678, 1, 1), datetime(2262, 1, 1))
 MISSING: Value = object()
 
 
 def parse(body: bytes) -> Value:
-    """Return a body's JSON, ``NaN`` and ``Infinity`` included; InvalidJson says why it is none."""
+    """Return a body's JSON, including ``NaN`` and ``Infinity``; InvalidJson says what is wrong."""
     try:
         return json.loads(body.decode(), parse_int=_parse_integer)
     except UnicodeDecodeError as error:
@@ -36,7 +36,7 @@ def _parse_integer(digits: str) -> int | float:
 
 
 def checked_value(column: Column, value: Value) -> Value:
-    """Return a value as the model takes it, null as None; ValueError says why it does not."""
+    """Return a value as the model takes it, null as None; ValueError says what is wrong."""
     if value is MISSING or value is None or (isinstance(value, float) and math.isnan(value)):
         if value is MISSING and column.required:
             raise ValueError("is missing")
@@ -52,7 +52,7 @@ def checked_value(column: Column, value: Value) -> Value:
 
 
 def _value(spec: JsonObject, value: Value) -> Value:
-    """Return the value as the model takes it; ValueError says why it does not."""
+    """Return the value as the model takes it; ValueError says what is wrong."""
     match spec["type"]:
         case "any":
             return value
@@ -81,7 +81,7 @@ def _value(spec: JsonObject, value: Value) -> Value:
             return _text(value)
         case "binary":
             try:
-                # MLflow's clients break it into lines.
+                # MLflow's clients split it into lines.
                 return base64.b64decode("".join(_text(value).split()), validate=True)
             except ValueError:
                 raise ValueError(f"must be text in base64, not {short(value)}") from None
@@ -149,7 +149,7 @@ def _text(value: Value) -> str:
 
 
 def parse_datetime(value: str) -> datetime:
-    """Return the time, in UTC and without a zone, as MLflow has it."""
+    """Return the time in UTC, without a zone, as MLflow does."""
     try:
         time = datetime.fromisoformat(value)
         if time.tzinfo is not None:
@@ -164,7 +164,7 @@ def parse_datetime(value: str) -> datetime:
 
 
 def check_tensor(tensor: Tensor, row: int, value: Value, faults: Faults) -> None:
-    """Note what is wrong in one row of a tensor; its other dimensions by place."""
+    """Note the faults in one row of a tensor, each with its place in the other dimensions."""
 
     def add(detail: str, place: tuple[int, ...]) -> None:
         at = "".join(f"[{i}]" for i in place) + ": " if place else ""
@@ -203,7 +203,7 @@ def _check_element(dtype: np.dtype, value: Value) -> None:
 
 
 def checked_parameter(spec: JsonObject, value: Value) -> Value:
-    """Return a parameter as the model takes it; ValueError says why it does not."""
+    """Return a parameter as the model takes it; ValueError says what is wrong."""
     kind = param_type(spec)
     if value is None or kind not in SCALARS:
         return value

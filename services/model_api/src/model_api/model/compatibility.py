@@ -1,11 +1,13 @@
-"""Whether one version of a model can take the place of another, as far as requests notice."""
+"""Whether one version of a model can replace another without breaking requests."""
+
+from collections.abc import Hashable
 
 from model_api.model.decoding import Decoder
 from model_api.model.manifest import Manifest, Signature
 from model_api.model.signature import NUMERIC
-from model_api.model.untyped import JsonObject
+from model_api.model.untyped import JsonObject, Value
 
-# What a column may become, so that all its values stay valid.
+# The types that a column may change to without making any of its values invalid.
 _WIDER: dict[str, frozenset[str]] = {
     "integer": frozenset({"integer", "long", "float", "double", "any"}),
     "long": frozenset({"long", "float", "double", "any"}),
@@ -22,14 +24,14 @@ _PIN = (
 
 
 def check_compatible(new: Manifest, serving: Manifest) -> str | None:
-    """Tell whether every request that the serving version takes is one for the new version too.
+    """Tell whether the new version takes every request that the serving version takes.
 
     Args:
-        new: manifest.
-        serving: manifest.
+        new: its manifest.
+        serving: its manifest.
 
     Returns:
-        None, or a sentence that names the column that is in the way.
+        None, or a sentence that names the incompatible column.
     """
     ours, theirs = new["signature"]["inputs"], serving["signature"]["inputs"]
     if (ours[0]["type"] == "tensor") != (theirs[0]["type"] == "tensor"):
@@ -51,7 +53,7 @@ def _compare_columns(new: Manifest, serving: Manifest) -> str | None:
         if name not in ours:
             return f"it no longer takes the column {name!r}, which requests send"
         mine = ours[name]
-        # Whether today's example had a gap says nothing of a model that answers one.
+        # If the model answers gaps, it does not matter whether its example has one.
         if mine.required and not column.required and name not in new["gaps"]:
             return f"it requires the column {name!r}, which requests may leave out: {_PIN}"
         nested = column.spec if column.type in ("array", "object", "map") else None
@@ -63,7 +65,8 @@ def _compare_columns(new: Manifest, serving: Manifest) -> str | None:
         if mine.categories is not None:
             if column.categories is None:
                 return f"its column {name!r} takes only values that it has seen"
-            if lost := [c for c in column.categories if c not in mine.categories]:
+            known = set(map(_hashable, mine.categories))
+            if lost := [c for c in column.categories if _hashable(c) not in known]:
                 return f"its column {name!r} no longer takes {lost[0]!r}"
     for name, column in ours.items():
         if column.required and name not in theirs:
@@ -99,6 +102,11 @@ def _compare_params(ours: Signature, theirs: Signature) -> str | None:
         if (other.get("type"), other.get("shape")) != (spec.get("type"), spec.get("shape")):
             return f"its parameter {spec['name']!r} is of another type"
     return None
+
+
+def _hashable(value: Value) -> Hashable:
+    # Code that came with a model wrote the manifest: it may contain anything.
+    return value if isinstance(value, Hashable) else repr(value)
 
 
 def _decoder(manifest: Manifest) -> Decoder:

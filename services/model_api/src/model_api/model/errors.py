@@ -1,7 +1,7 @@
-"""Requests that a model cannot answer, each kind of refusal a type of its own.
+"""Errors for requests that a model cannot answer, one type for each kind of refusal.
 
-They say nothing of HTTP: `model_api.http.problems` has the status of each kind, and batch scoring
-has none.
+They are independent of HTTP: `model_api.http.problems` has the status of each kind, and batch
+scoring needs none.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class RequestError(Exception):
 
     Attributes:
         kind: the short name of the kind of error, as clients see it.
-        members: more about it, as JSON.
+        members: further details, as JSON.
     """
 
     kind: ClassVar[str]
@@ -33,7 +33,7 @@ class InvalidJson(RequestError):
     """The body is not JSON in UTF-8.
 
     Args:
-        reason: where it is not, or why.
+        reason: the place or kind of the fault.
     """
 
     kind = "invalid-json"
@@ -43,17 +43,17 @@ class InvalidJson(RequestError):
 
 
 class InvalidBody(RequestError):
-    """The body is JSON, but no request."""
+    """The body is JSON, but not a request."""
 
     kind = "invalid-body"
 
 
 class TooManyRows(RequestError):
-    """The request has more rows than are taken at a time.
+    """The request has more rows than are allowed.
 
     Args:
-        rows: how many it has.
-        most: how many are taken.
+        rows: the number of its rows.
+        most: the most that are allowed.
     """
 
     kind = "too-many-rows"
@@ -65,10 +65,10 @@ class TooManyRows(RequestError):
 
 
 class TableTooLarge(RequestError):
-    """The request's table needs more memory than one request may take.
+    """The request's table needs more memory than one request may use.
 
     Args:
-        reason: what makes it so large.
+        reason: why it is so large.
     """
 
     kind = "table-too-large"
@@ -81,9 +81,9 @@ class InvalidRows(RequestError):
     """Rows do not fit the model.
 
     Args:
-        errors: the first of them, each with ``row``, ``field`` (either may be None) and
-            ``detail``; at least one.
-        count: how many there are.
+        errors: the first errors, each with ``row``, ``field`` (either may be None) and ``detail``;
+            at least one.
+        count: the number of all errors.
     """
 
     kind = "invalid-rows"
@@ -99,7 +99,7 @@ class InvalidRows(RequestError):
 
 
 class NoProbabilities(RequestError):
-    """The request wants probabilities, and there are none for this version or these rows."""
+    """The request asks for probabilities that this version does not provide for its rows."""
 
     kind = "no-probabilities"
 
@@ -111,10 +111,10 @@ class InvalidInput(RequestError):
 
 
 class ModelRefuses(RequestError):
-    """The model refuses rows that MLflow's own code has let pass.
+    """The model refuses rows that MLflow's own code accepts.
 
     Args:
-        reason: what the model says.
+        reason: the model's message.
     """
 
     kind = "model-refuses"
@@ -127,10 +127,26 @@ class UnsupportedMediaType(RequestError):
     """The body is neither JSON nor CSV.
 
     Args:
-        reason: what it is.
+        reason: the actual content type.
     """
 
     kind = "unsupported-media-type"
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}: send application/json or text/csv, in UTF-8")
+
+
+def refusal(kind: str, detail: str, members: JsonObject) -> RequestError:
+    """Return the same error that another process raised.
+
+    Raises:
+        KeyError: the kind is unknown.
+    """
+    error_type = _KINDS[kind]
+    error = error_type.__new__(error_type)
+    RequestError.__init__(error, detail)
+    error.members = members
+    return error
+
+
+_KINDS = {error.kind: error for error in RequestError.__subclasses__()}

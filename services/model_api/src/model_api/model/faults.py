@@ -1,4 +1,4 @@
-"""What is wrong with a request's rows: noted fault by fault, and raised as one error."""
+"""The faults of a request's rows, collected and raised as one error."""
 
 from collections.abc import Collection, Iterator
 from functools import cached_property
@@ -14,14 +14,14 @@ _IGNORED = str.maketrans("", "", " _-.")
 
 
 class Faults:
-    """What is wrong with a request's rows: the first faults, and how many there are."""
+    """The faults of a request's rows: the first ones, and the number of all."""
 
     def __init__(self) -> None:
         self.shown: list[JsonObject] = []
         self.count = 0
 
     def add(self, row: int | None, name: str | None, detail: str) -> None:
-        """Note a fault; no row where a whole column is at fault, no name where a row is."""
+        """Note a fault; row is None if a whole column is wrong, name is None if a whole row is."""
         self.count += 1
         if self.count <= ERRORS_SHOWN:
             self.shown.append(
@@ -29,7 +29,7 @@ class Faults:
             )
 
     def add_unknown(self, row: int | None, given: Collection[str], names: "Names") -> None:
-        """Note what is given and is no input, however much that is."""
+        """Note the given names that are not inputs, of which there may be very many."""
         count = self.count + len(given) - sum(name in given for name in names)
         unknown = (name for name in given if name not in names)
         for name in islice(unknown, max(0, ERRORS_SHOWN - self.count)):
@@ -38,25 +38,25 @@ class Faults:
 
     @property
     def full(self) -> bool:
-        """Whether no more faults are shown, only counted."""
+        """Whether further faults are only counted, not shown."""
         return self.count >= ERRORS_SHOWN
 
     def raise_any(self) -> None:
-        """Raise InvalidRows with all faults noted, if there are any."""
+        """Raise InvalidRows with all noted faults, if there are any."""
         if self.count:
             raise InvalidRows(self.shown, self.count)
 
 
 class Names(frozenset[str]):
-    """The names of a model's inputs, which finds the one that a wrong name may have meant.
+    """The names of a model's inputs, with a search for the one that a wrong name may mean.
 
-    Names are alike if they differ by one character at most, case, blanks and ``_``, ``-`` and ``.``
-    aside. That takes a few look-ups for each wrong name, however many inputs there are: a body may
-    have as many wrong names as fit into it.
+    Names are similar if they differ by at most one character, ignoring case, blanks and ``_``,
+    ``-`` and ``.``. This takes a few look-ups per wrong name, independent of the number of inputs:
+    a body may have as many wrong names as fit into it.
     """
 
     def near(self, name: str) -> str:
-        """Return the name that may have been meant, as the end of a sentence; else nothing."""
+        """Return the end of a sentence that suggests a similar name; empty if there is none."""
         for variant in _variants(name):
             if variant in self._by_variant:
                 return f". Did you mean {self._by_variant[variant]!r}?"
@@ -72,7 +72,7 @@ class Names(frozenset[str]):
 
 
 def _variants(name: str) -> Iterator[str]:
-    """Yield what is compared of a name: all of it, and all but one character of it."""
+    """Yield the forms of a name to compare: the whole name, and the name without each character."""
     if len(name) > _LONGEST_COMPARED:
         return
     plain = name.casefold().translate(_IGNORED)

@@ -1,4 +1,4 @@
-"""What the rows of a model's requests hold: shared by who reads them and who computes on them."""
+"""The columns or tensors of a model's rows, for both readers and engines."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from model_api.model.signature import SCALARS, Column, Tensor
 class Layout:
     """The columns or the tensors of a signature, in its order; one of the two is empty.
 
-    ``named`` tells whether they have names.
+    ``named`` says whether they have names.
     """
 
     columns: tuple[Column, ...] = ()
@@ -35,7 +35,7 @@ class Layout:
 
     @cached_property
     def filled(self) -> list[int]:
-        """The places of required columns in which the model answers null all the same."""
+        """The places of required columns in which the model nevertheless answers null."""
         return [
             place
             for place, column in enumerate(self.columns)
@@ -44,19 +44,19 @@ class Layout:
 
     @cached_property
     def uniform(self) -> bool:
-        """Whether all columns have one type, and no nulls: the frequent case, and the fast one."""
+        """Whether all columns have one type and no nulls: the common case, and the fast one."""
         return self.dtype is not None and all(
             column.required and SCALARS[column.type][1] == self.dtype for column in self.columns
         )
 
     @cached_property
     def long(self) -> bool:
-        """Whether whole numbers of 64 bits may come, which doubles cannot hold."""
+        """Whether there may be 64-bit integers, which doubles cannot hold."""
         return any(column.type == "long" for column in self.columns)
 
 
 def common_type(columns: tuple[Column, ...]) -> np.dtype | None:
-    """Return the type that all values of the columns fit in; None if some are not numbers."""
+    """Return the type that holds all values of the columns; None if some are not numbers."""
     if not all(column.numeric for column in columns):
         return None
     types = [

@@ -1,12 +1,13 @@
-"""The manifest of a prepared version: what its preparation found out, and how it is read."""
+"""The manifest of a prepared version, which its preparation writes."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import msgspec
 
 from model_api.model.decoding import Decoder
-from model_api.model.engines import PyfuncEngine
+from model_api.model.engines import COMPILED, PyfuncEngine
 from model_api.model.untyped import JsonObject, Value
 
 MANIFEST = "manifest.json"
@@ -14,7 +15,7 @@ FORMAT = 2
 
 
 class Signature(TypedDict):
-    """A model's signature, as MLflow writes it, parsed; None for what it has not."""
+    """A model's signature as MLflow writes it, parsed; None for missing parts."""
 
     inputs: list[JsonObject]
     outputs: list[JsonObject] | None
@@ -22,30 +23,30 @@ class Signature(TypedDict):
 
 
 class Manifest(TypedDict):
-    """What the preparation of a version found out.
+    """The findings of a version's preparation.
 
     Attributes:
-        format: of the manifest: `FORMAT`.
-        name: of the registered model.
-        version: its number.
-        run_id: the run that trained it, if one did.
+        format: the manifest's format, `FORMAT`.
+        name: the registered model's name.
+        version: the version's number.
+        run_id: the run that trained it, if any.
         prepared_at: when, in ISO format.
-        signature: of the model.
+        signature: the model's signature.
         categories: by column, the only values that the model takes.
-        gaps: the required columns in which the model answers null all the same.
+        gaps: the required columns in which the model nevertheless answers null.
         engine_fills_gaps: whether the engine answers rows with gaps as the original does.
         type_hints: whether the signature comes from type hints.
         request: the body of a request with the input example.
-        example: rows of that.
-        example_note: why the example is none of the model's own, if so.
+        example: the rows of that request.
+        example_note: why the example does not come from the model; None if it does.
         engine: the name of the engine that answers.
-        options: of the engine.
-        engine_note: how it agrees with the original, or why the model is not compiled.
-        classes: what the probabilities are of; None if there are none.
+        options: the engine's options.
+        engine_note: how well it agrees with the original, or why the model is not compiled.
+        classes: the classes of the probabilities; None if there are none.
         requirements: remarks about the model's requirements.
-        flavors: of MLflow.
-        files: in the folder of the version.
-        seconds: that a prediction takes: what each has, and what each row adds.
+        flavors: the model's flavors in MLflow.
+        files: the files in the version's folder.
+        seconds: the time of a prediction: a fixed part, and a part per row.
     """
 
     format: int
@@ -72,11 +73,11 @@ class Manifest(TypedDict):
 
 
 class VersionError(RuntimeError):
-    """A prepared version that cannot serve."""
+    """The prepared version cannot serve."""
 
 
 # The original model serves a version that the previous release prepared, until this release has
-# prepared it again: compiled files of that release are not certified and cannot be opened. That
+# prepared it again: that release's compiled files are not certified and cannot be opened. That
 # release did not look for gaps, and only MLflow knows whether the signature comes from type hints.
 _BEFORE: dict[str, Any] = {
     "engine": PyfuncEngine.name,
@@ -90,10 +91,10 @@ _BEFORE: dict[str, Any] = {
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a prepared version, with defaults where the previous release wrote it.
+    """Return the manifest of a prepared version, with defaults if the previous release wrote it.
 
     Raises:
-        VersionError: another release wrote it.
+        VersionError: a release with another format wrote it.
         OSError: the folder has none.
     """
     manifest = _manifest(folder)
@@ -102,6 +103,19 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.get("format") != FORMAT:
         raise VersionError("it was prepared by another release: prepare it again")
     return cast(Manifest, manifest)
+
+
+@lru_cache(maxsize=1000)
+def needs_runner(folder: Path) -> bool:
+    """Tell whether code that came with a prepared version, or its library, computes its answers.
+
+    A folder is written once, so the result is cached.
+    """
+    try:
+        return read_manifest(folder)["engine"] not in COMPILED
+    except (OSError, VersionError, msgspec.MsgspecError, KeyError):
+        # Opening it reports the fault.
+        return False
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -115,7 +129,7 @@ def decoder_of(manifest: Manifest) -> Decoder:
 
 
 def decoder_in(folder: Path) -> Decoder:
-    """Return the decoder of requests for a version, whichever release has prepared it.
+    """Return the decoder of requests for a version that any release prepared.
 
     Raises:
         OSError: the folder has no manifest.

@@ -7,16 +7,16 @@ from collections.abc import Callable
 _MEASURING_SECONDS = 0.03
 _LEAST_SECONDS = 1e-5
 
-# So many predictions in a row must be faster than the slowest lately, for it to be forgotten. The
-# fastest of them counts: the others may have waited for the interpreter.
+# After this many predictions in a row that are faster than the recent slowest, that one is
+# forgotten. The fastest of them counts: the others may have waited for the interpreter.
 _TRIALS = 16
 
 
 class Pace:
-    """How long predictions take: as measured while preparing, corrected by those that came since.
+    """How long predictions take: as measured during preparation, corrected by later ones.
 
     Args:
-        fixed: seconds that each has, on the example.
+        fixed: seconds that each prediction takes, measured on the example.
         each: seconds that each row adds.
     """
 
@@ -28,11 +28,11 @@ class Pace:
         self._left = _TRIALS
 
     def seconds(self, rows: int) -> float:
-        """Return how long a prediction of so many rows is expected to take."""
+        """Return the expected seconds of a prediction with this many rows."""
         return (self._fixed + self._each * rows) * self._slower
 
     def took(self, rows: int, seconds: float) -> None:
-        """Take note of one: a slower one counts at once, faster ones once there are several."""
+        """Note a prediction: a slower one counts at once, faster ones once there are several."""
         ratio = seconds / (self._fixed + self._each * rows)
         if ratio >= self._slower:
             self._slower, self._least, self._left = ratio, math.inf, _TRIALS
@@ -44,7 +44,7 @@ class Pace:
 
 
 def shortest(call: Callable[[], object], seconds: float = _MEASURING_SECONDS) -> float:
-    """Return the shortest time in seconds that a call takes, tried for so long."""
+    """Return the shortest time of a call, in seconds, from repeated tries."""
     deadline = time.perf_counter() + seconds
     best = float("inf")
     while True:

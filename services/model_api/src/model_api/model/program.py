@@ -1,7 +1,7 @@
-"""What a compiled model does to its rows before it predicts: scikit-learn's own arithmetic.
+"""The steps of a compiled model before its predictor, in scikit-learn's own arithmetic.
 
-Each operation repeats what one step of scikit-learn does, in the same order and the same types, so
-that the result is the same to the last bit. `preparing.compiling` writes the programs.
+Each operation repeats one step of scikit-learn, in the same order and with the same types, so that
+the result is the same to the last bit. `preparing.compiling` writes the programs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from model_api.model.batch import Batch
 from model_api.model.signature import SCALARS, Column
 from model_api.model.untyped import JsonObject
 
-# Whole numbers up to it are doubles as they are.
+# Doubles represent whole numbers up to this one exactly.
 EXACT = 2.0**53
 
 type Columns = Sequence[Sequence[Any]]
@@ -23,9 +23,9 @@ class Program:
     """The steps of a compiled model, from a request to the array that its predictor takes.
 
     Args:
-        options: ``blocks``, each of some columns, whose results come side by side, and
+        options: ``blocks``, each of some columns, whose results are placed side by side, and
             ``operations`` on the result.
-        arrays: what the operations refer to.
+        arrays: the arrays that the operations refer to.
     """
 
     def __init__(self, options: JsonObject, arrays: Mapping[str, np.ndarray]) -> None:
@@ -39,7 +39,7 @@ class Program:
         self._by_column = any(block.by_column for block in self._blocks)
 
     def rows(self, batch: Batch) -> np.ndarray:
-        """Return the array (rows, features), which nobody may change.
+        """Return the array (rows, features), which the caller must not change.
 
         Raises:
             ValueError: a category that the model refuses.
@@ -62,12 +62,12 @@ def _operations(
 def _run(operations: list[tuple[str, tuple[Any, ...]]], rows: np.ndarray) -> np.ndarray:
     if not operations:
         return rows
-    # A copy: the batch keeps its own.
+    # A copy, so that the batch's own array stays unchanged.
     rows = rows.astype(rows.dtype if rows.dtype.kind == "f" else np.float64)
     for name, values in operations:
         match name:
             case "finite":
-                # Every step of scikit-learn refuses what an earlier one has made infinite.
+                # Every step of scikit-learn refuses infinities that an earlier one produced.
                 if np.isinf(rows).any():
                     raise ValueError("Input X contains infinity")
             case "fill":
@@ -75,7 +75,7 @@ def _run(operations: list[tuple[str, tuple[Any, ...]]], rows: np.ndarray) -> np.
             case "clip":
                 np.clip(rows, *values, out=rows)
             case _:
-                # As `X -= self.center_` does: rounded to what the rows are made of.
+                # As `X -= self.center_` does: rounded to the type of the rows.
                 getattr(np, name)(rows, values[0], out=rows, casting="same_kind")
     return rows
 
@@ -84,7 +84,7 @@ def _run(operations: list[tuple[str, tuple[Any, ...]]], rows: np.ndarray) -> np.
 
 
 class _Block(Protocol):
-    """Some columns of the array that the predictor takes; ``by_column``, whether of ``columns``."""
+    """Some columns of the predictor's input; ``by_column`` says whether it reads ``columns``."""
 
     by_column: bool
 
@@ -128,9 +128,9 @@ class _Narrow:
 class _Categories:
     """Columns of categories, one-hot.
 
-    Options: ``places``; ``tables``, for each the category's column of the result by its value, -1
-    for one that has none; ``width`` of the result; ``strict``, whether what is in no table is
-    refused; ``fills``, for each what stands for a missing value, or null.
+    Options: ``places``; ``tables``, for each place a mapping from category to column of the result,
+    -1 for a category without one; ``width`` of the result; ``strict``, whether a value that is in
+    no table is refused; ``fills``, for each place the replacement of a missing value, or null.
     """
 
     by_column = True

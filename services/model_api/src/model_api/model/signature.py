@@ -1,4 +1,4 @@
-"""A model's MLflow signature: its columns and tensors, and what they are to msgspec and to JSON."""
+"""A model's MLflow signature: its columns and tensors, and their types in msgspec and JSON."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ INT32, INT64 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1)
 _Float32 = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 _Integer = Annotated[int, msgspec.Meta(ge=INT32[0], le=INT32[1])]
 _Long = Annotated[int, msgspec.Meta(ge=INT64[0], le=INT64[1])]
-# MLflow's names of types: what msgspec decodes, numpy's type, JSON schema.
+# MLflow's names of types: the type for msgspec, numpy's type, the JSON schema.
 SCALARS: dict[str, tuple[RuntimeType, RuntimeType, JsonObject]] = {
     "boolean": (bool, np.bool_, {"type": "boolean"}),
     "integer": (
@@ -40,16 +40,16 @@ NESTED = ("array", "object", "map", "any")
 
 
 class SignatureError(ValueError):
-    """The signature is not one that requests can be checked against."""
+    """The signature does not allow checking requests."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One input of a model; ``type`` is MLflow's name of it.
+    """One input of a model; ``type`` is MLflow's name of its type.
 
-    A column that is not required may be null or left out. ``categories``, of text and whole
-    numbers only, are the only values that the model takes. ``fills_gaps`` says that the model
-    answers null here although the signature requires a value.
+    A column that is not required may be null or missing. ``categories``, only for text and whole
+    numbers, are the only values that the model takes. ``fills_gaps`` says that the model answers
+    null here although the signature requires a value.
     """
 
     name: str
@@ -61,29 +61,29 @@ class Column:
 
     @property
     def nullable(self) -> bool:
-        """Whether null may come in it."""
+        """Whether it may contain null."""
         return self.fills_gaps or not self.required
 
     @cached_property
     def known(self) -> frozenset[Value]:
-        """The categories, to be looked up."""
+        """The categories, for look-ups."""
         return frozenset(self.categories or ())
 
     @property
     def label(self) -> str | int:
-        """Its name in a frame: a number if the model was made with one."""
+        """Its name in a frame: a number if the model was trained with one."""
         label: str | int = self.spec.get("name", self.name)
         return label
 
     @property
     def numeric(self) -> bool:
-        """Whether numbers, or booleans, come in it."""
+        """Whether it contains numbers or booleans."""
         return self.type in NUMERIC
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor that a model takes; -1 in its shape is any length, and name may be None."""
+    """One tensor input of a model; -1 in its shape is any length, and name may be None."""
 
     name: str | None
     dtype: np.dtype
@@ -102,7 +102,7 @@ def column_of(
         raise SignatureError(
             f"a column has the name {name!r}: give the columns names that are text"
         )
-    # pandas numbers the columns of a frame that was made of an array; JSON's names are text.
+    # pandas numbers the columns of a frame made from an array; JSON's names are text.
     name = str(place if name is None else name)
     known = categories.get(name)
     return Column(
@@ -125,7 +125,7 @@ def tensor_of(entry: JsonObject) -> Tensor:
 
 
 def fits_struct(name: str | None) -> bool:
-    """Tell whether msgspec can have a field of that name: one that JSON need not escape."""
+    """Tell whether msgspec supports a field of that name: one without escapes in JSON."""
     return name is not None and not any(c in '"\\' or c < " " for c in name)
 
 
@@ -135,12 +135,12 @@ def struct_of(
     required: list[bool] | None = None,
     closed: bool = True,
 ) -> RuntimeType:
-    """Return a struct with a field for each name, whatever the names are.
+    """Return a struct with a field for each name; any name is possible.
 
-    A ``closed`` one refuses fields of other names; else they are passed over.
+    A ``closed`` one refuses fields with other names; otherwise they are ignored.
     """
     required = required or [True] * len(names)
-    # msgspec wants the fields without a default first; the order of astuple is the signature's.
+    # msgspec requires fields without a default first; astuple keeps the signature's order.
     fields = [
         (f"f{i}", kind) if needed else (f"f{i}", kind, None)
         for i, (kind, needed) in enumerate(zip(types, required, strict=True))
@@ -156,17 +156,17 @@ def struct_of(
 
 
 def list_of(kind: RuntimeType) -> RuntimeType:
-    """Return the type of lists of what is a type only at runtime."""
+    """Return the type of lists of a type made at runtime."""
     return GenericAlias(list, (kind,))
 
 
 def tuple_of(kinds: Iterable[RuntimeType]) -> RuntimeType:
-    """Return the type of tuples of what are types only at runtime."""
+    """Return the type of tuples of types made at runtime."""
     return GenericAlias(tuple, tuple(kinds))
 
 
 def column_type(column: Column) -> RuntimeType:
-    """Return what msgspec decodes one value of a column as."""
+    """Return the type that msgspec decodes one value of a column to."""
     kind = SCALARS[column.type][0]
     if column.categories:
         kind = Literal[column.categories]
@@ -174,7 +174,7 @@ def column_type(column: Column) -> RuntimeType:
 
 
 def tensor_type(tensor: Tensor) -> RuntimeType:
-    """Return what msgspec decodes a tensor as: lists of lists."""
+    """Return the type that msgspec decodes a tensor to: lists of lists."""
     kind: Any = str
     if tensor.dtype.kind == "b":
         kind = bool

@@ -1,18 +1,18 @@
-"""Names for what mypy takes for anything: objects of libraries without types, and JSON's values."""
+"""Names for types that mypy treats as Any: objects of untyped libraries, and JSON values."""
 
 from typing import Any
 
 type Estimator = Any
 """A model, or a step of one, of scikit-learn, XGBoost or LightGBM."""
 type Pyfunc = Any
-"""What ``mlflow.pyfunc.load_model`` returns."""
+"""The result of ``mlflow.pyfunc.load_model``."""
 type MlflowModel = Any
-"""MLflow's ``Model``: what an ``MLmodel`` file says."""
+"""MLflow's ``Model``: the content of an ``MLmodel`` file."""
 type Prediction = Any
-"""One answer a row: an array, a list, a frame or a series or, of tensors, a dict of arrays."""
+"""One answer per row: an array, a list, a frame, a series or, for tensors, a dict of arrays."""
 type Value = Any
-"""A value of JSON, or of a request's row once it is checked."""
+"""A JSON value, or a checked value of a request's row."""
 type JsonObject = dict[str, Any]
-"""An object of JSON whose members are as different as what they describe."""
+"""A JSON object whose members have different types."""
 type RuntimeType = Any
-"""A type that is made at runtime, for msgspec to decode."""
+"""A type made at runtime, for msgspec."""

@@ -23,35 +23,60 @@ from model_api.model.words import first_line
 if TYPE_CHECKING:
     import pandas as pd
 
-# What asking a failed batch row by row may cost: its sender waits, and others with him.
+# Limit for trying a failed batch row by row: the client waits, and others with it.
 _BLAME_SECONDS = 0.5
 _MEASURED_ROWS = 100
 # Engines that run no code that came with the model.
 OWN_CODE = COMPILED | {"xgboost", "lightgbm", "onnx-flavor"}
 
 
+class NeedsOriginal(Exception):
+    """Only the original model can answer, and only a runner may load it."""
+
+
+class Elsewhere(Engine):
+    """Replaces an engine that must not be loaded in this process."""
+
+    name = "elsewhere"
+
+    def __init__(self) -> None:
+        pass
+
+    def predict(self, batch: Batch) -> Prediction:
+        raise NeedsOriginal
+
+    def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
+        raise NeedsOriginal
+
+
 class Version:
     """A loaded version; any number of threads may use it.
 
     Args:
-        folder: where it was prepared.
-        manifest: what its preparation found out.
+        folder: its prepared folder.
+        manifest: the manifest of its preparation.
         engine: computes its answers.
+        confined: whether code that came with the model must not run in this process.
 
     Attributes:
-        name: of the registered model.
-        number: of the version, as MLflow writes it.
-        run_id: the run that trained it, if one did.
+        name: the registered model's name.
+        number: the version's number, as MLflow writes it.
+        run_id: the run that trained it, if any.
         decoder: reads requests for it.
-        engine: the name of what computes its answers.
-        compiled: whether it does without the library that it was made with, and so is small.
-        engine_note: how that was found to answer as the original does, or why it is not compiled.
-        classes: what its probabilities are of; None if it tells none.
+        engine: the name of the engine that computes its answers.
+        elsewhere: whether only a runner can answer.
+        compiled: whether it does not need the library of the model, and is therefore small.
+        engine_note: how well the engine agrees with the original, or why it is not compiled.
+        classes: the classes of its probabilities; None if it provides none.
         example: rows of its input example: a list of objects, or tensors as nested lists.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, engine: Engine) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, engine: Engine, confined: bool = False
+    ) -> None:
         self.folder = folder
+        self.elsewhere = isinstance(engine, Elsewhere)
+        self._confined = confined
         self.manifest = manifest
         self.name: str = manifest["name"]
         self.number: str = manifest["version"]
@@ -66,7 +91,7 @@ class Version:
         self._original: Any = None
         self._opening = threading.Lock()
         self._pace = Pace(*manifest["seconds"])
-        # Other code may wait for what is elsewhere, which no measurement foretells.
+        # Other code may wait for something external, which no measurement predicts.
         self._own_code = self.engine in OWN_CODE
         if self.classes is not None:
             self._labels = [msgspec.json.encode(label) for label in self.classes]
@@ -76,24 +101,24 @@ class Version:
         """Return the answer as members of a JSON object, without its braces.
 
         ``"predictions":[...]``, with probabilities also ``,"probabilities":[{class: p}, ...]``;
-        what is not finite is null.
+        non-finite numbers are null.
 
         Raises:
             InvalidRows: the model refuses the values of some rows.
-            NoProbabilities: it tells none.
-            Exception: whatever the model raises.
+            NoProbabilities: it provides none.
+            Exception: any error of the model.
         """
         try:
             return self.compute(batch, probabilities)
-        except RequestError:
+        except (RequestError, NeedsOriginal):
             raise
         except Exception as error:
-            # It may be the error itself, which is not to be its own cause: such a cycle would keep
-            # the version.
+            # The result may be the error itself, which must not be its own cause: such a cycle
+            # would keep the version.
             raise self.blame(batch, error)  # noqa: B904
 
     def compute(self, batch: Batch, probabilities: bool = False) -> bytes:
-        """Return the same, but do not look for the rows at fault when the model fails."""
+        """Like `predict`, but do not search for the rows at fault if the model fails."""
         start = time.perf_counter()
         try:
             return self._compute(batch, probabilities)
@@ -121,7 +146,7 @@ class Version:
         )
 
     def by_original(self, batch: Batch) -> bool:
-        """Tell whether the original answers a batch: it has gaps that the engine may not fill."""
+        """Tell whether the original answers a batch: its engine may not fill the batch's gaps."""
         return (
             bool(self.manifest["gaps"])
             and not self.manifest["engine_fills_gaps"]
@@ -130,9 +155,11 @@ class Version:
         )
 
     def original(self) -> Pyfunc:
-        """Return MLflow's pyfunc of the model, loaded when it is first wanted."""
+        """Return MLflow's pyfunc of the model, loaded on first use."""
         if isinstance(self._engine, PyfuncEngine):
             return self._engine.model
+        if self._confined:
+            raise NeedsOriginal
         with self._opening:
             if self._original is None:
                 import mlflow.pyfunc
@@ -141,7 +168,7 @@ class Version:
             return self._original
 
     def metadata(self) -> MlflowModel:
-        """Return MLflow's ``Model``: what its ``MLmodel`` file says."""
+        """Return MLflow's ``Model``: the content of its ``MLmodel`` file."""
         from mlflow.models import Model
 
         return Model.load(str(self.folder / MODEL_FOLDER))
@@ -150,17 +177,17 @@ class Version:
         return self.original().predict(batch.native(), params=batch.params)
 
     def _try(self, batch: Batch) -> None:
-        """Raise what whoever answers the batch raises."""
+        """Raise the error of the engine, or of the original, that answers the batch."""
         if self.by_original(batch):
             self._ask_original(batch)
         else:
             self._engine.predict(batch)
 
     def answer(self, batch: Batch) -> Prediction:
-        """Return one prediction a row: an array, a list, a frame or a dict.
+        """Return one prediction per row: an array, a list, a frame or a dict.
 
         Raises:
-            Exception: whatever the engine, or the original, raises.
+            Exception: any error of the engine or the original.
         """
         if self.by_original(batch):
             return self._ask_original(batch)
@@ -170,7 +197,7 @@ class Version:
         return answer
 
     def predict_frame(self, frame: "pd.DataFrame") -> Prediction:
-        """Return one prediction for each row of a frame, without the way through JSON.
+        """Return one prediction per row of a frame, without JSON.
 
         Raises:
             ValueError: the frame does not fit the signature; the message names column and row.
@@ -178,14 +205,14 @@ class Version:
         return self.answer(self.decoder.batch(frame))
 
     def seconds(self, rows: int) -> float:
-        """Return how long a prediction of so many rows takes, by those so far.
+        """Return the expected seconds of a prediction with this many rows, from earlier ones.
 
-        It is without bound where the model's own code runs, which never is to hold up others.
+        It is infinite if the model's own code runs, which must never block others.
         """
         return self._pace.seconds(rows) if self._own_code else math.inf
 
     def describe(self) -> JsonObject:
-        """Return what is known of the version, as JSON."""
+        """Return a description of the version, as JSON."""
         return {
             "name": self.name,
             "version": self.number,
@@ -202,13 +229,13 @@ class Version:
         }
 
     def warm(self) -> Batch:
-        """Predict the input example, as a request would.
+        """Predict the input example like a request.
 
         Returns:
             the example.
 
         Raises:
-            VersionError: the example does not come out as one prediction a row.
+            VersionError: the example does not result in one prediction per row.
         """
         body = self.manifest["request"].encode()
         try:
@@ -217,22 +244,22 @@ class Version:
             self.predict(batch, probabilities)
         except Exception as error:
             raise VersionError(f"it fails on its own input example: {first_line(error)}") from error
-        # The first prediction of all is slower than any other.
+        # The first prediction is slower than all others.
         self._pace = Pace(*self.manifest["seconds"])
         return batch
 
     def measure(self) -> tuple[float, float]:
-        """Return the seconds that a prediction takes: what each has, and what each row adds.
+        """Return the seconds of a prediction: a fixed part, and a part per row.
 
-        To be asked where nothing is answered meanwhile: it computes for some hundredths of a
-        second, which in a service are those of requests.
+        It is not for processes that answer requests, which it would delay by some hundredths of a
+        second.
         """
         batch = self.warm()
         one, many = batch.row(0), batch.take([i % batch.rows for i in range(_MEASURED_ROWS)])
         try:
             single, hundred = (shortest(partial(self.predict, b)) for b in (one, many))
         except Exception:
-            # A model that takes only batches of one size.
+            # The model takes only batches of one size.
             single = hundred = shortest(lambda: self.predict(batch))
         each = max(0.0, hundred - single) / (_MEASURED_ROWS - 1)
         return max(0.0, single - each), each
@@ -244,13 +271,13 @@ class Version:
         return members(answer, rows)
 
     def blame(self, batch: Batch, error: Exception) -> Exception:
-        """Return the error of the rows at fault; the error itself if it is the model's own.
+        """Return an error that names the rows at fault; the given error if no row is.
 
-        It asks the model row by row, and may take half a second.
+        It calls the model row by row, and may take half a second.
 
         Args:
-            batch: that the model failed on.
-            error: that it raised.
+            batch: the batch on which the model failed.
+            error: the error that it raised.
         """
         example = self.decoder.decode(self.manifest["request"].encode(), 10**9)
         if not self._answers(example):
@@ -270,7 +297,7 @@ class Version:
         return InvalidRows(errors, len(errors)) if errors else error
 
     def _field(self, single: Batch, example: Batch, deadline: float) -> str | None:
-        """Return the only column that makes the model refuse a row, if there is one."""
+        """Return the single column that makes the model refuse a row, if there is one."""
         if single.tensors() is not None:
             return None
         [given], good = tuple(single.tuples()), next(iter(example.tuples()))
@@ -291,14 +318,29 @@ class Version:
 
 
 def open_version(folder: Path) -> Version:
-    """Load a prepared version, and have it predict its input example, which warms it.
+    """Load a prepared version, and warm it by predicting its input example.
 
     Raises:
-        VersionError: it was prepared by another release, or fails on its input example.
-        Exception: whatever the model's own code raises.
+        VersionError: another release prepared it, or it fails on its input example.
+        Exception: any error of the model's own code.
+    """
+    return _opened(folder, read_manifest(folder))
+
+
+def open_confined(folder: Path) -> Version:
+    """Load a prepared version without running code that came with it: only a compiled one answers.
+
+    Raises:
+        VersionError: see `open_version`.
     """
     manifest = read_manifest(folder)
+    if manifest["engine"] not in COMPILED:
+        return Version(folder, manifest, Elsewhere(), confined=True)
+    return _opened(folder, manifest, confined=True)
+
+
+def _opened(folder: Path, manifest: Manifest, confined: bool = False) -> Version:
     engine = open_engine(manifest["engine"], folder, manifest["options"])
-    version = Version(folder, manifest, engine)
+    version = Version(folder, manifest, engine, confined)
     version.warm()
     return version

@@ -1,16 +1,16 @@
-"""How messages quote what others chose: names, values, and the errors of a model's own code."""
+"""Quotes foreign text in messages: names, values, and errors of a model's own code."""
 
 import json
 import math
 
 
 def clean(name: str) -> str:
-    """Return a name that can be written as UTF-8, and is not endless."""
+    """Return a name that is valid UTF-8 and not too long."""
     return name[:200].encode("utf-8", "backslashreplace").decode()
 
 
 def short(value: object) -> str:
-    """Return a value as a message quotes it: not endless, and writable as UTF-8."""
+    """Return a value as a message quotes it: valid UTF-8 and not too long."""
     match value:
         case None | True | False:
             return json.dumps(value)
@@ -28,7 +28,7 @@ def short(value: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, not too long, or the error's kind."""
+    """Return the first line of an error's message, shortened, or the error's type."""
     lines = str(error).strip().splitlines()
     line = lines[0].strip() if lines else ""
     text = line[:300] if line else type(error).__name__

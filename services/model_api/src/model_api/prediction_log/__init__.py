@@ -1,8 +1,7 @@
-"""The prediction log: a sample of what was asked and answered, as Parquet in S3.
+"""The prediction log: a sample of the requests and answers, as Parquet in S3.
 
-The HTTP side offers each prediction to `PredictionLog`, which costs it microseconds and can
-neither wait nor fail. ``python -m model_api.prediction_log`` is the process that receives and
-writes.
+The HTTP side offers each prediction to `PredictionLog`, which takes microseconds, never waits and
+never fails. The process ``python -m model_api.prediction_log`` receives and writes them.
 """
 
 from model_api.prediction_log.sender import PredictionLog

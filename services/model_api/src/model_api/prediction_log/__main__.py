@@ -13,7 +13,7 @@ from model_api.prediction_log.writer import Writer
 def main() -> None:
     """Receive and write until SIGTERM.
 
-    Exit with 2 when the settings are not acceptable, with 1 when nothing can be received any more.
+    Exit with 2 if the settings are invalid, with 1 if receiving no longer works.
     """
     settings = read_or_exit(Settings, "prediction-log")
     if settings.url is None:

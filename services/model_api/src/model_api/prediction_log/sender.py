@@ -1,4 +1,4 @@
-"""The hot path's side: hand a record to the writing process, or drop it and count."""
+"""The hot path's side: sends a record to the writing process, or drops and counts it."""
 
 import errno
 import random
@@ -11,7 +11,7 @@ import msgspec
 
 from model_api.prediction_log.settings import Settings
 
-# A kernel takes 208 KiB in one datagram, bookkeeping included, unless told otherwise.
+# By default, a kernel takes 208 KiB in one datagram, including bookkeeping.
 MAXIMUM_BYTES = 128 * 1024
 
 _REASONS = {
@@ -24,16 +24,16 @@ _REASONS = {
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
-    """One prediction, as it travels over the socket."""
+    """One prediction, as sent over the socket."""
 
     at: float
-    """When it was answered, in seconds since 1970."""
+    """The time of the answer, in seconds since 1970."""
     name: str
     version: str
     alias: str | None
     request_id: str
     body: bytes
-    """The request's body, as it came."""
+    """The request's unchanged body."""
     answer: bytes
     """The answer's body: JSON with the member ``predictions``."""
 
@@ -42,10 +42,10 @@ class PredictionLog:
     """Offers predictions to the writing process, from one worker.
 
     ``offered``, ``sent`` and ``dropped`` (a count for each reason: ``rate``, ``too-large``,
-    ``full``, ``absent``, ``failed``) only grow: they are what the metrics show.
+    ``full``, ``absent``, ``failed``) only grow; the metrics show them.
 
     Args:
-        settings: without a ``url`` nothing is ever offered.
+        settings: without a ``url``, nothing is offered.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -59,16 +59,16 @@ class PredictionLog:
         self._second = 0
         self._left = 0
         self._encode = msgspec.msgpack.Encoder().encode
-        # Never connected: so it finds the writing process again after it was started anew.
+        # Never connected, so that it finds the writing process again after a restart.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Make one of the settings in the environment.
+        """Make one from the settings in the environment.
 
         Raises:
-            pydantic.ValidationError: a setting is not acceptable.
+            pydantic.ValidationError: a setting is invalid.
         """
         return cls(Settings())
 
@@ -81,13 +81,13 @@ class PredictionLog:
         body: bytes,
         answer: bytes,
     ) -> None:
-        """Log one prediction, if the sample takes it; never waits, never raises.
+        """Log one prediction if it is in the sample; never waits, never raises.
 
         Args:
             name: the registered model.
-            version: its version that answered.
-            alias: the alias that it was asked by, if any.
-            request_id: as in the header ``x-request-id``.
+            version: the version that answered.
+            alias: the alias in the request, if any.
+            request_id: the header ``x-request-id``.
             body: the request's body.
             answer: the answer's body.
         """

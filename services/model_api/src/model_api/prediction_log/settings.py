@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Each field is the variable ``MODEL_API_PREDICTION_LOG_<FIELD>``, but for the state's."""
+    """Each field is the variable ``MODEL_API_PREDICTION_LOG_<FIELD>``, except the state's."""
 
     model_config = SettingsConfigDict(
         env_prefix="MODEL_API_PREDICTION_LOG_",
@@ -18,21 +18,21 @@ class Settings(BaseSettings):
     )
 
     url: Annotated[str | None, Field(pattern=r"^(s3|file)://[^/]*/.*[^/]$")] = None
-    """Where the Parquet files go, such as ``s3://bucket/predictions``; unset, nothing is logged."""
+    """Where to write files, such as ``s3://bucket/predictions``; unset, nothing is logged."""
     state_directory: Annotated[Path, Field(validation_alias="MODEL_API_STATE_DIRECTORY")] = Path(
         "/var/lib/model_api"
     )
-    """Where the follower keeps ``state.json``, and the two sides their socket."""
+    """The folder of the follower's ``state.json``, and of the socket between the two sides."""
     sample: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """The share of requests that is offered."""
+    """The share of requests in the sample."""
     per_second: PositiveInt = 100
-    """Requests that one worker sends in a second at most; the rest is dropped."""
+    """The most requests that one worker sends per second; the rest is dropped."""
     flush_seconds: PositiveFloat = 30.0
-    """How long a record waits for others at most."""
+    """The longest time that a record waits for others."""
     flush_records: PositiveInt = 5000
-    """How many records (requests) one flush takes at most; so many wait no longer."""
+    """The most records (requests) of one flush; this many records wait no longer."""
     max_bytes: PositiveInt = 32 * 1024 * 1024
-    """Of records in memory, such as while S3 is away; the oldest are dropped beyond."""
+    """Limit for records in memory, such as during an outage of S3; the oldest are dropped."""
 
     @property
     def socket(self) -> Path:

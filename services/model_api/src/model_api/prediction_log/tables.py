@@ -15,7 +15,7 @@ from model_api.model.manifest import decoder_in
 from model_api.model.untyped import Value
 from model_api.prediction_log.sender import Record
 
-# MLflow's types of columns; what is not here, such as an array, is written as JSON.
+# MLflow's types of columns; others, such as arrays, are written as JSON.
 _TYPES = {
     "boolean": pa.bool_(),
     "integer": pa.int32(),
@@ -32,7 +32,7 @@ _OWN = (
     ("row", pa.int32()),
     ("alias", pa.string()),
 )
-# Readers of Parquet refuse a schema that nests some 50 levels, and each leaf is a column.
+# Readers of Parquet refuse a schema with some 50 levels, and each leaf is a column.
 _DEEPEST = 8
 _MOST_LEAVES = 200
 _RESERVED = {name for name, _ in _OWN} | {"prediction"}
@@ -43,7 +43,7 @@ class _Answer(msgspec.Struct):
 
 
 class Group(NamedTuple):
-    """What goes into one file."""
+    """The key of the records of one file."""
 
     name: str
     version: str
@@ -56,14 +56,15 @@ class Group(NamedTuple):
 
 
 class Undecodable(Exception):
-    """A record that cannot be written; the message says why, without what was asked."""
+    """The record cannot be written; the message says why, without the request's content."""
 
 
 class Tables:
-    """Makes tables of records.
+    """Makes tables from records.
 
     Args:
-        state_directory: where ``state.json`` names the folders of the prepared versions.
+        state_directory: the folder of ``state.json``, which has the folders of the prepared
+            versions.
     """
 
     def __init__(self, state_directory: Path) -> None:
@@ -72,14 +73,14 @@ class Tables:
         self._answer = msgspec.json.Decoder(_Answer).decode
 
     def group(self, raw: dict[int, bytes]) -> tuple[dict[Group, dict[int, Record]], list[int]]:
-        """Sort records by the file that they belong to; also return the keys of what is none."""
+        """Sort records by their files; also return the keys of undecodable records."""
         groups: dict[Group, dict[int, Record]] = {}
         strange = []
         for key, content in raw.items():
             try:
                 record = self._record(content)
                 date = datetime.fromtimestamp(record.at, UTC).date().isoformat()
-            # The last three are of a time that is no date.
+            # The last three mean that the time is not a valid date.
             except (msgspec.MsgspecError, ValueError, OverflowError, OSError):
                 strange.append(key)
                 continue
@@ -87,13 +88,13 @@ class Tables:
         return groups, strange
 
     def table(self, group: Group, records: list[Record]) -> tuple[pa.Table | None, list[str]]:
-        """Return the rows of these records, and for each that could not be decoded the reason.
+        """Return the rows of these records, and a reason for each one that could not be decoded.
 
-        Columns: ``at``, ``request_id``, ``row`` (from 0, in its request), ``alias``, one for each
-        input of the model, ``prediction``. An input with one of these names is ``input_<name>``.
-        The table is None if it would be empty.
+        Columns: ``at``, ``request_id``, ``row`` (from 0, in its request), ``alias``, one per input
+        of the model, ``prediction``. An input with one of these names becomes ``input_<name>``. The
+        table is None if it would be empty.
         """
-        # A fault of one model's folder or records must not stop the other models.
+        # A fault in one model's folder or records must not affect other models.
         try:
             decoder = self._decoder(group)
         except (OSError, KeyError) as error:
@@ -148,7 +149,8 @@ class Tables:
         return batch.columns(), predictions
 
     def _decoder(self, group: Group) -> Decoder:
-        # Read anew for each file: a model that was made anew may have the same name and version.
+        # Read again for each file: after a model is deleted, a new one may have the same name and
+        # version.
         state = msgspec.json.decode((self._state_directory / "state.json").read_bytes())
         folder = state["models"][group.name]["versions"][group.version]["folder"]
         return decoder_in(self._state_directory / folder)
@@ -164,14 +166,14 @@ def _array(values: list[Any], mlflow_type: str) -> pa.Array:
 
 
 def _inferred(values: list[Any]) -> pa.Array:
-    """Return the values in the type that they have in common, at last as JSON."""
+    """Return the values in their common type; as a last resort, as JSON."""
     try:
-        # The type alone at first: of objects with many different keys, such as ids, the array has
-        # a place for each key in each row.
+        # First only the type: for objects with many different keys, such as ids, the array has a
+        # place for each key in each row.
         type_ = pa.infer_type(values)
         if _shape(type_).readable:
             array = pa.array(values, type_)
-            # JSON has no NaN: where there is nothing but null, that is what it was.
+            # JSON has no NaN, so if all values are null, they were NaN.
             return array.cast(pa.float64()) if pa.types.is_null(array.type) else array
     except (pa.ArrowException, OverflowError):
         pass
@@ -179,13 +181,13 @@ def _inferred(values: list[Any]) -> pa.Array:
         isinstance(value, float) for value in values
     ):
         with suppress(OverflowError):
-            # Arrow refuses whole numbers that a float rounds, next to floats.
+            # Arrow refuses to mix floats with whole numbers that a float would round.
             return pa.array([None if v is None else float(v) for v in values], pa.float64())
     return pa.array([_json(value) for value in values], pa.string())
 
 
 class _Shape(NamedTuple):
-    """How a type nests: whether Parquet and its readers take it, and how many leaves it has."""
+    """The nesting of a type: whether Parquet and its readers take it, and its number of leaves."""
 
     readable: bool
     leaves: int
@@ -196,7 +198,7 @@ def _shape(type_: pa.DataType, depth: int = 0) -> _Shape:
     if depth > _DEEPEST or len(children) > _MOST_LEAVES:
         return _Shape(False, 0)
     if not children:
-        # Parquet has no object without members.
+        # Parquet does not support objects without members.
         return _Shape(not pa.types.is_struct(type_), 1)
     shapes = [_shape(child, depth + 1) for child in children]
     leaves = sum(shape.leaves for shape in shapes)

@@ -6,13 +6,13 @@ from itertools import islice
 
 
 class Waiting:
-    """A queue of bounded size, whose oldest records make room for new ones; threads may share it.
+    """A queue of bounded size: its oldest records make room for new ones. Threads may share it.
 
-    Records can be set aside under a group: those of a file that cannot be uploaded right now must
-    not be in the way of the others. They make room first.
+    Records can be set aside under a group, so that a file that cannot be uploaded now does not
+    block the others. Records set aside are dropped first.
 
     Args:
-        max_bytes: of all records together, those set aside included.
+        max_bytes: limit for all records together, including those set aside.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -30,16 +30,16 @@ class Waiting:
 
     @property
     def ready(self) -> int:
-        """How many records are not set aside."""
+        """The number of records that are not set aside."""
         return len(self._records)
 
     @property
     def size(self) -> int:
-        """Bytes of all records that are not set aside together."""
+        """The bytes of all records that are not set aside."""
         return self._bytes - self._bytes_aside
 
     def add(self, record: bytes) -> None:
-        """Append a record; drop and count the oldest ones that no longer fit."""
+        """Append a record; drop and count the oldest ones if they no longer fit."""
         with self._lock:
             self._records[self._next] = record
             self._next += 1
@@ -53,9 +53,9 @@ class Waiting:
         """Return the oldest records, each under a key; they stay until `forget`.
 
         Args:
-            count: how many at most.
-            max_bytes: of them together; one record may be larger.
-            group: of those set aside under it; if not given, of those that are not.
+            count: the most records.
+            max_bytes: limit for all of them together; a single record may be larger.
+            group: return records set aside under this group; if None, those not set aside.
         """
         with self._lock:
             records = self._records if group is None else self._aside.get(group, {})
@@ -68,7 +68,7 @@ class Waiting:
             return found
 
     def set_aside(self, group: Hashable, keys: list[int]) -> None:
-        """Put records under a group, those that were dropped meanwhile excepted."""
+        """Set records aside under a group, except those dropped meanwhile."""
         with self._lock:
             for key in keys:
                 if key in self._records:
@@ -77,7 +77,7 @@ class Waiting:
                     self._bytes_aside += len(record)
 
     def forget(self, keys: list[int]) -> None:
-        """Remove records, those that were dropped meanwhile excepted."""
+        """Remove records, except those dropped meanwhile."""
         with self._lock:
             for key in keys:
                 self._remove(key)

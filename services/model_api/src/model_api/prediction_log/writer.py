@@ -24,24 +24,24 @@ from model_api.prediction_log.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
-# More than a kernel lets through in one datagram.
+# More than a kernel transfers in one datagram.
 _DATAGRAM_BYTES = 1024 * 1024
 _LONGEST_PAUSE_SECONDS = 60
-# Of one flush: decoded, records take some ten times the memory.
+# Limit of one flush: decoded records take some ten times the memory.
 _FLUSH_BYTES = 4 * 1024 * 1024
-# Groups in a row of one flush that cannot be uploaded, after which S3 counts as away.
+# After this many failed groups in a row in one flush, S3 counts as unreachable.
 _FAILURES_OF_S3 = 2
 
 
 @dataclass
 class Stuck:
-    """A group that cannot be uploaded.
+    """The state of a group that cannot be uploaded.
 
     Attributes:
-        failures: tries in a row.
-        retry_at: when it is tried again, by the monotonic clock.
-        error: the last.
-        reported: whether the log names it.
+        failures: failed tries in a row.
+        retry_at: time of the next try, on the monotonic clock.
+        error: the last error.
+        reported: whether the log has mentioned it.
     """
 
     failures: int = 0
@@ -51,11 +51,11 @@ class Stuck:
 
 
 class Uploads:
-    """How the uploads of one flush went.
+    """The results of the uploads of one flush.
 
     Args:
-        most_failures: in a row, after which S3 itself counts as away: each further try would cost
-            its timeout.
+        most_failures: failures in a row after which S3 counts as unreachable: each further try
+            would cost its timeout.
     """
 
     def __init__(self, most_failures: int) -> None:
@@ -66,7 +66,7 @@ class Uploads:
 
     @property
     def away(self) -> bool:
-        """Whether S3 itself seems to be away."""
+        """Whether S3 itself seems to be unreachable."""
         return self._in_a_row >= self._most_failures
 
     def succeed(self) -> None:
@@ -75,18 +75,18 @@ class Uploads:
         self._in_a_row = 0
 
     def fail(self, error: Exception, known: bool) -> None:
-        """Count a failure; one of a group that is known to be stuck says nothing of S3."""
+        """Count a failure; one of a group already known to be stuck says nothing about S3."""
         self._in_a_row += 1
         if not known:
             self.error = self.error or error
 
 
 class Writer:
-    """Receives records until it is told to stop, and writes them in batches.
+    """Receives records until told to stop, and writes them in batches.
 
-    A record is written at least once: if S3 takes a file and its answer is lost, twice. Files of
-    one model, version and day make a group. A group that cannot be uploaded is set aside and tried
-    again ever more seldom, while the others go on.
+    A record is written at least once; twice if S3 takes a file and its answer is lost. Files of one
+    model, version and day make a group. A group that cannot be uploaded is set aside and retried
+    less and less often, while the others continue.
 
     Args:
         settings: with a ``url``.
@@ -110,19 +110,20 @@ class Writer:
         self.undecodable = 0
 
     def stop(self) -> None:
-        """Make `run` write what there is and return."""
+        """Make `run` write the waiting records and return."""
         self._stopping.set()
 
     def run(self) -> bool:
-        """Receive and write until `stop`; return whether it ended for that reason."""
-        # A daemon: should this thread fail, the process must end and be started again.
+        """Receive and write until `stop`; return whether it ended because of that."""
+        # A daemon thread: if the main thread fails, the process must end so that systemd restarts
+        # it.
         receiver = threading.Thread(target=self._receive, name="receiver", daemon=True)
         receiver.start()
         while not self._pause():
             self._flush_all()
         self._end(receiver)
-        # Where it cannot be removed, such as from a read-only disk, the next process says so; what
-        # waits must be written now.
+        # If it cannot be removed, such as from a read-only disk, the next process reports that; the
+        # waiting records must be written now.
         with suppress(OSError):
             self._settings.socket.unlink()
         self._flush_all(last=True)
@@ -146,15 +147,15 @@ class Writer:
             logger.exception("receiving failed: the process ends, to be started again")
         finally:
             if not ended:
-                # Another try on the same socket would most likely fail as well; a new process has
-                # a new one. What waits is written first.
+                # Another try on the same socket would probably fail as well; a new process has a
+                # new one. The waiting records are written first.
                 self._deaf = True
                 self.stop()
 
     def _end(self, receiver: threading.Thread) -> None:
-        """Make the receiver end, after all that was sent before."""
+        """Make the receiver end after everything sent before."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            # Nobody empties the socket of a receiver that has failed.
+            # If the receiver has failed, nothing empties its socket.
             sender.setblocking(False)
             told = False
             while receiver.is_alive():
@@ -170,7 +171,7 @@ class Writer:
                 receiver.join(0.05)
 
     def _pause(self) -> bool:
-        """Wait until there is reason to write; tell whether to stop."""
+        """Wait until it is time to write; tell whether to stop."""
         seconds = self._settings.flush_seconds
         failures = self._writing.failures
         if failures:
@@ -187,10 +188,10 @@ class Writer:
         return self._stopping.is_set()
 
     def _flush_all(self, last: bool = False) -> None:
-        """Write what waits, batch after batch, until nothing waits or S3 is away.
+        """Write the waiting records in batches, until none wait or S3 is unreachable.
 
         Args:
-            last: whether there is no later try: then groups are tried before their time, too.
+            last: whether this is the last try: then groups are also tried before their time.
         """
         with self._writing:
             uploads = Uploads(1 if self._away else _FAILURES_OF_S3)
@@ -209,7 +210,7 @@ class Writer:
             self._reported = self._waiting.dropped
 
     def _report(self, uploads: Uploads) -> None:
-        """Log when S3 goes away and comes back, and which groups alone cannot be uploaded."""
+        """Log when S3 becomes unreachable or reachable, and groups that cannot be uploaded."""
         if uploads.written:
             if self._away:
                 logger.info("%s can be written to again", self._settings.url)
@@ -240,28 +241,28 @@ class Writer:
                 self._waiting.forget(strange)
             for group, records in groups.items():
                 if group in self._stuck:
-                    # Its time comes with that of the records before.
+                    # These wait together with the group's earlier records.
                     self._waiting.set_aside(group, list(records))
                 elif not uploads.away and not self._write(group, records, uploads):
                     self._waiting.set_aside(group, list(records))
 
     def _write_aside(self, group: Group, uploads: Uploads) -> None:
-        """Try again to write the records of a group that were set aside."""
+        """Retry writing the records of a group that were set aside."""
         while batch := self._waiting.oldest(self._settings.flush_records, _FLUSH_BYTES, group):
             groups, _ = self._tables.group(batch)
             if not self._write(group, groups[group], uploads):
                 return
-        # Also where the records have made room for newer ones meanwhile.
+        # Also if the records were dropped for newer ones meanwhile.
         self._stuck.pop(group, None)
 
     def _write(self, group: Group, records: dict[int, Record], uploads: Uploads) -> bool:
-        """Write the records of one group; tell whether they are done with."""
+        """Write the records of one group; tell whether they are finished."""
         table, reasons = self._tables.table(group, list(records.values()))
         if table is not None:
             try:
                 content = _as_parquet(table)
             except Exception as error:
-                # Whatever one version's records bring, the others' must go on.
+                # The records of one version must not affect the others.
                 why = f"no file can be made of them ({type(error).__name__})"
                 reasons = [why] * len(records)
             else:
@@ -301,7 +302,7 @@ def _as_parquet(table: pa.Table) -> pa.Buffer:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Return a datagram socket at the path, which only this user may send to."""
+    """Return a datagram socket at the path, to which only this user may send."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     before = os.umask(0o177)

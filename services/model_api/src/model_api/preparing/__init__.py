@@ -1,1 +1,1 @@
-"""What prepares a version: downloads it, tries it, compiles it, and puts it into a folder."""
+"""Prepares a version: downloads, tries and compiles it, and puts it into a folder."""

@@ -1,11 +1,9 @@
-"""Prepare one version: ``python -m model_api.preparing NAME VERSION FOLDER``.
+"""Prepare one version: ``python -m model_api.preparing NAME VERSION RUN FOLDER``.
 
-In a process of its own, as loading a model runs whatever code is in it. The registry is that of
-MLflow's own variables. When a version is not fit to serve, the last line on the standard error says
-why.
+It runs in a sandbox (`model_api.sandbox`), because loading a model runs the code that came with it.
+RUN may be empty. If a version is not fit to serve, the last line on the standard error says why.
 """
 
-import json
 import os
 import sys
 import warnings
@@ -16,22 +14,20 @@ from model_api.preparing.prepare import prepare
 
 
 def main() -> None:
-    """Prepare the version that the command line names."""
+    """Prepare the version in the folder from the command line."""
     match sys.argv[1:]:
-        case ["--native", name, version, folder]:
+        case ["--native", name, version, run, folder]:
             compiled = False
-        case [name, version, folder]:
+        case [name, version, run, folder]:
             compiled = True
         case _:
-            sys.exit("usage: python -m model_api.preparing [--native] NAME VERSION FOLDER")
+            sys.exit("usage: python -m model_api.preparing [--native] NAME VERSION RUN FOLDER")
     warnings.simplefilter("ignore")
     try:
-        manifest = prepare(name, version, Path(folder), compiled)
+        prepare(Path(folder), name=name, version=version, run_id=run or None, compiled=compiled)
     except Exception as error:
         sys.exit(str(first_line(error)))
-    print(json.dumps({key: manifest[key] for key in ("engine", "engine_note", "requirements")}))
-    sys.stdout.flush()
-    # Threads that the model left behind must not keep the process.
+    # Threads that the model left behind must not keep the process alive.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Why a version is not prepared."""
+"""The error of a preparation."""
 
 
 class PrepareError(RuntimeError):

@@ -1,4 +1,4 @@
-"""The input example of a model: as a request's body, and as the rows that it holds."""
+"""The input example of a model: as a request's body, and as its rows."""
 
 from pathlib import Path
 
@@ -29,8 +29,8 @@ def request_of(description: MlflowModel, path: Path) -> str | None:
 def decode(decoder: Decoder, request: str) -> Batch:
     """Return the rows of an input example; a required column of floats may lack values in it.
 
-    The signature may be inferred from other rows. Whether the model answers such a row, it is asked
-    next.
+    The signature may be inferred from other rows. The next step checks whether the model answers
+    such a row.
     """
     body = request.encode()
     try:
@@ -46,7 +46,7 @@ def decode(decoder: Decoder, request: str) -> Batch:
 
 
 def rows_of(batch: Batch) -> Value:
-    """Return the rows as JSON has them: a list of objects, or tensors as nested lists."""
+    """Return the rows as JSON values: a list of objects, or tensors as nested lists."""
     columns = batch.columns()
     tensors = batch.tensors()
     if tensors is not None:

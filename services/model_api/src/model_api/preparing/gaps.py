@@ -1,7 +1,7 @@
-"""Gaps: null where a signature requires a number, in models that answer such a row all the same.
+"""Gaps: null where a signature requires a number, in models that nevertheless answer the row.
 
-MLflow infers that a column is required from an input example without a gap. The model behind it,
-an imputer or trees, may well answer one.
+From an input example without a gap, MLflow infers that a column is required. The model, such as an
+imputer or trees, may nevertheless answer a row with a gap.
 """
 
 import logging
@@ -27,7 +27,7 @@ def columns_that_take(decoder: Decoder, example: Batch, original: Pyfunc) -> lis
     """Return the required columns of floats in which the original answers null.
 
     Args:
-        decoder: of the model.
+        decoder: the model's decoder.
         example: the model's input example.
         original: MLflow's pyfunc of the model.
     """
@@ -47,7 +47,7 @@ def columns_that_take(decoder: Decoder, example: Batch, original: Pyfunc) -> lis
         except Exception:
             return False
 
-    # One question instead of one for each column, where the answer is yes.
+    # One prediction instead of one per column, if all columns take null.
     if answers({place for place, _ in columns}):
         return [name for _, name in columns]
     return [name for place, name in columns if answers({place})]
@@ -57,12 +57,12 @@ def fills_alike(folder: Path, manifest: Manifest, example: Batch, original: Pyfu
     """Tell whether a version's engine answers rows with gaps as the original does.
 
     Args:
-        folder: of the prepared version.
-        manifest: of it.
+        folder: the prepared version's folder.
+        manifest: the version's manifest.
         example: the model's input example.
         original: MLflow's pyfunc of the model.
     """
-    # It brings scikit-learn along, which the follower does without.
+    # It imports scikit-learn, which the follower must not load.
     from model_api.preparing.compiling.compare import Answers, agree
 
     def ask(batch: Batch) -> Answers:
@@ -72,7 +72,7 @@ def fills_alike(folder: Path, manifest: Manifest, example: Batch, original: Pyfu
         return Answers(batch, original.predict(rows, params=batch.params), table)
 
     decoder, classes = decoder_of(manifest), manifest["classes"]
-    # The same rows with the gaps that the version takes: sampling draws them for such columns.
+    # The same rows with the decoder that accepts gaps, so that sampling draws them.
     example = Batch(decoder.layout, example.rows, list(example.tuples()), params=example.params)
     try:
         with warnings.catch_warnings():
@@ -87,7 +87,7 @@ def fills_alike(folder: Path, manifest: Manifest, example: Batch, original: Pyfu
 
 
 def relaxed(decoder: Decoder) -> Decoder:
-    """Return the same decoder of columns, which takes null in all required columns of floats."""
+    """Return a decoder of the same columns that takes null in all required columns of floats."""
     inputs = [column.spec for column in decoder.columns]
     names = [column.name for _, column in _required_floats(decoder)]
     return Decoder(inputs, decoder.params, gaps=names)

@@ -1,4 +1,4 @@
-"""A request from a signature alone, for models that were logged without an input example."""
+"""A request made only from a signature, for models logged without an input example."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _VALUES: dict[str, Any] = {
 
 
 def request(decoder: Decoder) -> str:
-    """Return the body of a request with one row, whose values only have the right types."""
+    """Return the body of a request with one row of arbitrary values of the right types."""
     inputs: Any
     if decoder.tensors:
         tensors = {tensor.name: _tensor(tensor) for tensor in decoder.tensors}

@@ -1,4 +1,4 @@
-"""Makes a version of a registered model ready to serve: ``prepare``."""
+"""Prepares a version of a model to serve: ``prepare``."""
 
 import contextlib
 import os
@@ -27,44 +27,6 @@ from model_api.preparing.requirements import check_requirements
 _LOG_EXAMPLE = "log the model with input_example=X.head(), or by autolog(log_input_examples=True)"
 
 
-def prepare(name: str, version: str, folder: Path, compiled: bool = True) -> Manifest:
-    """Download a version and make it ready in ``folder``, which appears only when all is done.
-
-    Args:
-        name: of the registered model.
-        version: its number.
-        folder: does not exist yet.
-        compiled: whether it may be compiled.
-
-    Returns:
-        the manifest.
-
-    Raises:
-        PrepareError: the version is not fit to serve.
-        Exception: the registry does not answer.
-    """
-    import mlflow.artifacts
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    registered = client.get_model_version(name, version)
-    with _temporary(folder) as work:
-        try:
-            # Not models:/<name>/<version>: MLflow cuts such an address at a "?" in the name.
-            address = client.get_model_version_download_uri(name, version)
-            found = mlflow.artifacts.download_artifacts(address, dst_path=str(work))
-        except Exception as error:
-            raise PrepareError(f"its artifact cannot be downloaded: {first_line(error)}") from error
-        return prepare_downloaded(
-            Path(found),
-            folder,
-            name=name,
-            version=version,
-            run_id=registered.run_id or None,
-            compiled=compiled,
-        )
-
-
 def prepare_downloaded(
     model: Path,
     folder: Path,
@@ -74,34 +36,69 @@ def prepare_downloaded(
     run_id: str | None,
     compiled: bool = True,
 ) -> Manifest:
-    """Make a model, as MLflow saves it in a folder, ready in another; the rest as ``prepare``."""
+    """Prepare a model, as saved by MLflow, in a folder that appears only once it is complete.
+
+    Args:
+        model: MLflow's folder.
+        folder: the new folder; replaced if it exists.
+        name, version, run_id, compiled: see `prepare`.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        PrepareError: the version is not fit to serve.
+    """
     with _temporary(folder) as work:
-        # Hard links: a large model need not lie on the disk twice.
+        # Hard links, so that a large model is not on the disk twice.
         shutil.copytree(model, work / MODEL_FOLDER, copy_function=_link)
-        described, original = _examine(work, compiled)
-        manifest = {
-            "format": FORMAT,
-            "name": name,
-            "version": version,
-            "run_id": run_id,
-            "prepared_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        } | described
-        _write_manifest(work, manifest | {"seconds": (0, 0)})
-        try:
-            # As the service will: what is written here must be what opens there.
-            opened = open_version(work)
-            manifest["seconds"] = opened.measure()
-            if manifest["gaps"] and manifest["engine"] != PyfuncEngine.name:
-                manifest["engine_fills_gaps"] = gaps.fills_alike(
-                    work, cast(Manifest, manifest), opened.warm(), original
-                )
-        except Exception as error:
-            raise PrepareError(first_line(error)) from error
-        written = _write_manifest(work, manifest)
+        written = prepare(work, name=name, version=version, run_id=run_id, compiled=compiled)
         if folder.exists():
             shutil.rmtree(folder)
         work.rename(folder)
     return written
+
+
+def prepare(
+    work: Path, *, name: str, version: str, run_id: str | None, compiled: bool = True
+) -> Manifest:
+    """Prepare the model in the folder `MODEL_FOLDER` of ``work``; write all files to ``work``.
+
+    This loads the model, and therefore runs the code that came with it.
+
+    Args:
+        work: the folder that `open_version` opens afterwards.
+        name: the registered model's name.
+        version: the version's number.
+        run_id: the run that trained it, if any.
+        compiled: whether it may be compiled.
+
+    Returns:
+        the manifest, which is written last.
+
+    Raises:
+        PrepareError: the version is not fit to serve.
+    """
+    described, original = _examine(work, compiled)
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "version": version,
+        "run_id": run_id,
+        "prepared_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    } | described
+    _write_manifest(work, manifest | {"seconds": (0, 0)})
+    try:
+        # As the service will do, to prove that it can open these files.
+        opened = open_version(work)
+        manifest["seconds"] = opened.measure()
+        if manifest["gaps"] and manifest["engine"] != PyfuncEngine.name:
+            manifest["engine_fills_gaps"] = gaps.fills_alike(
+                work, cast(Manifest, manifest), opened.warm(), original
+            )
+    except Exception as error:
+        raise PrepareError(first_line(error)) from error
+    return _write_manifest(work, manifest)
 
 
 def _link(source: str, target: str) -> None:
@@ -113,7 +110,7 @@ def _link(source: str, target: str) -> None:
 
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    # Beside the folder, for the renaming at the end to be one step.
+    # In the folder's parent, so that the final rename is atomic.
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -123,7 +120,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 def _write_manifest(work: Path, manifest: JsonObject) -> Manifest:
-    """Return the manifest as whoever reads it will find it."""
+    """Write the manifest; return it as a reader will see it."""
     # MLflow puts numpy's numbers into the objects of an input example.
     written = encode(manifest)
     (work / MANIFEST).write_bytes(msgspec.json.format(written, indent=1) + b"\n")
@@ -131,7 +128,7 @@ def _write_manifest(work: Path, manifest: JsonObject) -> Manifest:
 
 
 def _examine(work: Path, compiled: bool) -> tuple[dict[str, Any], Any]:
-    """Return what the manifest says of the model, and MLflow's pyfunc of it; compiles it beside."""
+    """Compile the model; return the model's part of the manifest, and MLflow's pyfunc."""
     import mlflow.pyfunc
     from mlflow.models import Model
 

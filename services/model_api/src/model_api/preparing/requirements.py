@@ -11,13 +11,13 @@ from packaging.version import Version as PackageVersion
 
 from model_api.preparing.errors import PrepareError
 
-# Other names of what serves just as well.
+# Packages that can replace each other.
 _SAME = {
     "mlflow": "mlflow-skinny",
     "xgboost": "xgboost-cpu",
     "onnxruntime-gpu": "onnxruntime",
 }
-# What MLflow finds imported where a model is trained, but no prediction has use for.
+# Packages that MLflow finds imported during training, but that no prediction needs.
 _IRRELEVANT = frozenset(
     {
         "boto3",
@@ -63,7 +63,7 @@ def check_requirements(lines: str) -> list[str]:
         lines: a requirements file.
 
     Returns:
-        a sentence for each difference that may stand.
+        a sentence for each acceptable difference.
 
     Raises:
         PrepareError: a package is missing, or another minor release of it is installed.

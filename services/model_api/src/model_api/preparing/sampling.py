@@ -1,4 +1,4 @@
-"""Rows drawn to try a model on: near its input example, at the edges of its trees, and far off."""
+"""Draws rows to try a model: near its input example, at its trees' thresholds, and far away."""
 
 import unicodedata
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from model_api.model.signature import Column
 from model_api.model.untyped import Estimator, Value
 
 ROWS = 1000
-# Beyond it nothing is drawn: 32 bits hold it, and its square in 64.
+# The largest drawn number: 32 bits can hold it, and 64 bits its square.
 _FARTHEST = 1e30
 
 
@@ -23,12 +23,12 @@ def draw(
     estimator: Estimator = None,
     vocabulary: dict[str, list[Value]] | None = None,
 ) -> dict[str, Batch]:
-    """Return batches of some thousand rows in all, by what is special about them.
+    """Return batches of some thousand rows in total, by what is special about them.
 
     Args:
-        decoder: of the model.
+        decoder: the model's decoder.
         example: the model's input example.
-        estimator: tells, by its scaler and its trees, what range its inputs come from.
+        estimator: its scaler and its trees give the range of its inputs.
         vocabulary: by column, the values that an encoder knows.
     """
     vocabulary = vocabulary or {}
@@ -93,7 +93,7 @@ def _matrices(
     """Return rows of numbers of each kind.
 
     Args:
-        seen: (rows, columns) of the example, NaN where a value is missing.
+        seen: (rows, columns) the example's values, NaN if missing.
         estimator: see ``draw``.
     """
     seen = np.where(np.isfinite(seen), seen, 0.0)
@@ -115,7 +115,7 @@ def _matrices(
 
 
 def _range(seen: np.ndarray, estimator: Estimator) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each column's values lie: what the first scaler learnt, else the example."""
+    """Return each column's centre and spread, from the first scaler, or else from the example."""
     first = _first_step(estimator)
     width = seen.shape[1]
     mean: Any
@@ -136,7 +136,7 @@ def _range(seen: np.ndarray, estimator: Estimator) -> tuple[np.ndarray, np.ndarr
 def _edges(
     estimator: Estimator, near: np.ndarray, random: np.random.Generator
 ) -> np.ndarray | None:
-    """Return rows whose values are thresholds of the trees, and the numbers right beside them."""
+    """Return rows whose values are thresholds of the trees, and the next numbers around them."""
     found = thresholds(last_step(estimator))
     if not found:
         return None
@@ -152,7 +152,7 @@ def _edges(
             continue
         chosen = random.choice(values, len(drawn))
         narrow = chosen.astype(np.float32)
-        beside = np.stack(
+        neighbours = np.stack(
             [
                 chosen,
                 np.nextafter(chosen, -np.inf),
@@ -161,14 +161,14 @@ def _edges(
                 np.nextafter(narrow, np.float32(np.inf)).astype(np.float64),
             ]
         )
-        picked = beside[random.integers(0, len(beside), len(drawn)), np.arange(len(drawn))]
+        picked = neighbours[random.integers(0, len(neighbours), len(drawn)), np.arange(len(drawn))]
         keep = random.random(len(drawn)) < 0.3
         drawn[:, place] = np.where(keep, drawn[:, place], picked)
     return drawn if inverse is None else inverse(drawn)
 
 
 def thresholds(estimator: Estimator) -> dict[int, np.ndarray]:
-    """Return the thresholds of an estimator's trees by the place of their column."""
+    """Return the thresholds of an estimator's trees, by the place of their column."""
     gathered: dict[int, list[np.ndarray]] = {}
 
     def add(features: np.ndarray, values: np.ndarray) -> None:
@@ -211,7 +211,7 @@ def trees(estimator: Estimator) -> list[Estimator]:
 
 
 def nodes(estimator: Estimator) -> int:
-    """Return how many nodes the trees that scikit-learn grew in an estimator have."""
+    """Return the number of nodes of all trees that scikit-learn grew in an estimator."""
     return sum(
         tree.tree_.node_count if hasattr(tree, "tree_") else len(tree.nodes)
         for tree in trees(estimator)
@@ -219,7 +219,7 @@ def nodes(estimator: Estimator) -> int:
 
 
 def booster_of(estimator: Estimator) -> Estimator:
-    """Return the core of a model of XGBoost or LightGBM; None of any other."""
+    """Return the core of an XGBoost or LightGBM model; None for any other."""
     if hasattr(estimator, "trees_to_dataframe"):
         return estimator
     if hasattr(estimator, "get_booster"):
@@ -233,7 +233,7 @@ def _first_step(estimator: Estimator) -> Estimator:
 
 
 def last_step(estimator: Estimator) -> Estimator:
-    """Return what predicts in a pipeline; of anything else, itself."""
+    """Return the predictor of a pipeline; any other estimator is returned unchanged."""
     steps = getattr(estimator, "steps", None)
     return steps[-1][1] if steps else estimator
 
@@ -258,7 +258,7 @@ def _forward(
         moved = np.asarray(estimator[:-1].transform(rows), np.float64)
         return moved if np.allclose(inverse(moved), rows, rtol=1e-6) else None
     except Exception:
-        # A step that cannot go back, or that wants a frame.
+        # A step cannot be inverted, or needs a frame.
         return None
 
 
@@ -266,7 +266,7 @@ def _forward(
 
 
 def _fitted(column: Column, values: np.ndarray, random: np.random.Generator) -> list[Any]:
-    """Return the numbers as the column's type has them, some missing where they may be."""
+    """Return the numbers in the column's type, some of them missing if that is allowed."""
     match column.type:
         case "boolean":
             fitted: list[Any] = (values > np.median(values)).tolist()
@@ -286,7 +286,7 @@ def _fitted(column: Column, values: np.ndarray, random: np.random.Generator) -> 
     return [None if m else v for m, v in zip(missing.tolist(), fitted, strict=True)]
 
 
-# Nothing that a model is likely to know.
+# Texts that a model is unlikely to know.
 _WORDS = [
     "",
     " ",
@@ -304,7 +304,7 @@ _WORDS = [
 
 
 def _like(word: str) -> list[str]:
-    """Return texts that differ from a word only by what a careless reader overlooks."""
+    """Return texts that differ from a word only by easily overlooked details."""
     return [word.swapcase(), f"{word} ", f" {word}", unicodedata.normalize("NFD", word), word[:1]]
 
 

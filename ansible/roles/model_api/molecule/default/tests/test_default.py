@@ -30,10 +30,77 @@ with mlflow.start_run():
 mlflow.MlflowClient().set_registered_model_alias("role-test", "champion", "1")
 """
 
+# Models whose code looks for a way out: one while it is loaded, one while it predicts.
+HOSTILE = """
+import mlflow
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+class Hostile(mlflow.pyfunc.PythonModel):
+    def __init__(self, when):
+        self.when = when
+
+    def attack(self):
+        import glob, os, socket, threading
+        got = []
+        def attempt(what, function):
+            try:
+                found = function()
+            except BaseException:
+                return
+            if found:
+                got.append(f"{what} ({found!r:.60})")
+        for path in (
+            "/etc/lastro/model_api.env", "/etc/lastro/model_api/keys.json", "/etc/passwd",
+            "/var/lib/model_api/state.json", "/run/model-api/rates", "/run/model-api-runners",
+            "/proc/1/environ",
+        ):
+            attempt(path, lambda: os.stat(path))
+        attempt("environ", lambda: [n for n in os.environ if n.startswith(("MLFLOW_TR", "AWS"))])
+        attempt("processes", lambda: glob.glob("/proc/[0-9]*"))
+        for address in (
+            ("169.254.169.254", 80), ("10.44.0.11", 5050), ("10.44.255.4", 4566), ("1.1.1.1", 443),
+            ("127.0.0.1", 8000),
+        ):
+            attempt(f"{address}", lambda: socket.create_connection(address, 3))
+        attempt("10 GB", lambda: bytearray(10 * 2**30)[:1])
+        attempt("writing", lambda: open("/usr/hostile", "w"))
+        attempt("setuid", lambda: os.setuid(0) or "root")
+        started, over = [], threading.Event()
+        def bomb():
+            threading.stack_size(65536)
+            while len(started) < 2000:
+                thread = threading.Thread(target=over.wait)
+                thread.start()
+                started.append(thread)
+            return "2000 threads"
+        attempt("a bomb", bomb)
+        over.set()
+        for thread in started:
+            thread.join()
+        return f"it started {len(started) > 50} and got {got}"
+
+    def load_context(self, context):
+        if self.when == "loading":
+            raise RuntimeError(self.attack())
+
+    def predict(self, context, model_input, params=None):
+        return [self.attack()] * len(model_input)
+
+mlflow.set_experiment("role-test-hostile")
+for when in ("loading", "predicting"):
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=Hostile(when), registered_model_name=f"hostile-{when}",
+            signature=ModelSignature(
+                Schema([ColSpec("double", "x")]), Schema([ColSpec("string")])))
+    mlflow.MlflowClient().set_registered_model_alias(f"hostile-{when}", "champion", "1")
+"""
+
 
 class TestService(ServiceContract):
     service = "model_api"
-    units = ("model-api", "model-api-prediction-log", "model-api-follower")
+    units = ("model-api", "model-api-prediction-log", "model-api-runners", "model-api-follower")
     secrets = ("mlflow_user", "model_api_key")
 
     def test_the_configuration_reaches_the_process(self, host: Host) -> None:
@@ -63,19 +130,24 @@ def predict(host: Host, headers: dict[str, str]) -> Answer:
     return ask(host, f"{URL}/models/{MODEL}/predict", method="POST", headers=headers, body=body)
 
 
+def register(host: Host, program: str) -> None:
+    """Run a program that registers a model, with the service's own login."""
+    host.check_output(
+        "systemd-run --quiet --wait --pipe --collect --uid=model_api"
+        " --property=EnvironmentFile=/etc/lastro/model_api.env"
+        " --property=PrivateTmp=yes --setenv=HOME=/tmp --setenv=GIT_PYTHON_REFRESH=quiet"
+        " --working-directory=/tmp"
+        " /opt/lastro/model_api/current/venv/bin/python -c %s",
+        program,
+    )
+
+
 @pytest.fixture
 def champion(host: Host, key: dict[str, str]) -> None:
     """A model of y = 2x + 1, registered, served."""
     served = f"{URL}/models/{MODEL}/predict"
     if ask(host, served, method="POST", headers=key, body={"inputs": [{"x": 0.0}]}).status == 404:
-        host.check_output(
-            "systemd-run --quiet --wait --pipe --collect --uid=model_api"
-            " --property=EnvironmentFile=/etc/lastro/model_api.env"
-            " --property=PrivateTmp=yes --setenv=HOME=/tmp --setenv=GIT_PYTHON_REFRESH=quiet"
-            " --working-directory=/tmp"
-            " /opt/lastro/model_api/current/venv/bin/python -c %s",
-            REGISTER,
-        )
+        register(host, REGISTER)
 
     def serves() -> bool:
         models = ask(host, f"{URL}/models", headers=key).json()["models"]
@@ -151,3 +223,34 @@ def test_without_the_follower_predictions_go_on_and_it_comes_back(
     time.sleep(3)
     assert host.check_output("ls /var/lib/model_api/prepared") == prepared
     assert predict(host, key).status == 200
+
+
+@pytest.mark.usefixtures("champion")
+def test_hostile_models_get_nothing_and_nobody_else_notices(
+    host: Host, key: dict[str, str]
+) -> None:
+    nothing = "it started True and got []"
+    pids = host.check_output("systemctl show --value --property=MainPID model-api")
+    register(host, HOSTILE)
+
+    def champions() -> dict[str, dict[str, Any]]:
+        assert ask(host, f"{URL}/health/ready").status == 200
+        models = ask(host, f"{URL}/models", headers=key).json()["models"]
+        return {model["name"]: champion_of(model) for model in models}
+
+    def failure() -> str | None:
+        champion = champions().get("hostile-loading", {})
+        return (champion.get("failure") or {}).get("reason")
+
+    wait_until(failure, "the one that attacks while it is loaded to be refused")
+    assert failure() == f"it does not load: {nothing}"
+
+    def serves() -> bool:
+        return bool(champions().get("hostile-predicting", {}).get("version"))
+
+    wait_until(serves, "the one that attacks while it predicts to serve")
+    served = f"{URL}/models/hostile-predicting/predict"
+    answer = ask(host, served, method="POST", headers=key, body={"inputs": [{"x": 0.0}]})
+    assert (answer.status, answer.json()["predictions"]) == (200, [nothing]), answer.text
+    assert predict(host, key).status == 200
+    assert host.check_output("systemctl show --value --property=MainPID model-api") == pids

@@ -1,8 +1,8 @@
-"""Requests for a model: its MLflow signature, compiled once into a decoder of request bodies.
+"""Decodes requests for a model: its MLflow signature is compiled once into a decoder.
 
-A body that is right is decoded by msgspec straight into the signature's types. Any other goes
-through a second, slower reading whose only purpose is to say what is wrong, and where; it also
-takes what msgspec does not know, such as the ``NaN`` of pandas' JSON.
+msgspec decodes a valid body directly into the signature's types. Any other body goes through a
+second, slower reading, which says what is wrong and where. It also accepts values that msgspec does
+not know, such as the ``NaN`` of pandas' JSON.
 """
 
 from model_api.model.decoding.decoder import Decoder

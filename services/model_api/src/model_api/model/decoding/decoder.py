@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Decoder(Reader):
-    """Checks requests against a signature, and makes them what the model takes; see `Reader`."""
+    """Checks requests against a signature, and converts them to the model's input; see `Reader`."""
 
     def decode(self, body: bytes, max_rows: int) -> Batch:
         """Return the rows of a request's body.
 
         Raises:
             InvalidJson: the body is not JSON, not UTF-8, or nested too deeply.
-            InvalidBody: it is JSON, but no request.
-            InvalidRows: its rows do not fit; the first 20 errors are named, all are counted.
+            InvalidBody: it is JSON, but not a request.
+            InvalidRows: its rows do not fit; it has the first 20 errors and the number of all.
             TooManyRows: it has more rows than ``max_rows``.
         """
         batch, plain = self._tried(body), body
@@ -45,19 +45,19 @@ class Decoder(Reader):
             return None
 
     def _with_null_for_nan(self, body: bytes) -> bytes | None:
-        """Return the body with null for each NaN, which means the same in columns.
+        """Return the body with null instead of NaN, which means the same in columns.
 
-        Returns None where there is none, or where it could be text.
+        Returns None if there is no NaN, or if it could be text.
         """
         if self.tensors or self.params or b"\\" in body:
             return None
-        # Arrays find bytes several times as fast as the methods of bytes.
+        # numpy searches several times as fast as the methods of bytes.
         read = np.frombuffer(body, np.uint8)
         begins = np.flatnonzero(read[:-2] == ord("N"))
         begins = begins[(read[begins + 1] == ord("a")) & (read[begins + 2] == ord("N"))]
         if not begins.size or begins[0] == 0:
             return None
-        # Without escapes each quote begins or ends a text.
+        # Without escapes, each quote begins or ends a text.
         quotes = (read[: begins[-1]] == ord('"')).view(np.uint8)
         odd = np.bitwise_xor.reduceat(quotes, [0, *begins[:-1]])
         if np.bitwise_xor.accumulate(odd).any():
@@ -65,7 +65,7 @@ class Decoder(Reader):
         return b"null".join(body.split(b"NaN"))
 
     def batch(self, frame: "pd.DataFrame") -> Batch:
-        """Return the rows of a frame, for those who have no request: scoring in bulk.
+        """Return the rows of a frame, for batch scoring, which has no request.
 
         Raises:
             ValueError: the frame lacks a column, or has values that the model does not take; the

@@ -19,16 +19,16 @@ from model_api.model.untyped import JsonObject, Value
 from model_api.model.words import clean, short
 
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)` - at", re.DOTALL)
-# All wrong names of a longer row are not worth reading it for.
+# In a longer row, finding all wrong names costs too much.
 _LONG_ROW = 64 * 1024
 
 
 class Explainer:
-    """Reads one body that the fast reading has refused.
+    """Reads one body that the fast reading refused.
 
     Args:
-        reader: of the model.
-        max_rows: of the body.
+        reader: the model's reader.
+        max_rows: the most rows of the body.
     """
 
     def __init__(self, reader: Reader, max_rows: int) -> None:
@@ -36,19 +36,19 @@ class Explainer:
         self._max_rows = max_rows
 
     def explain(self, plain: bytes, body: bytes) -> Batch:
-        """Return the rows, which the fast reading has not understood, or say what is wrong.
+        """Return the rows that the fast reading refused, or say what is wrong.
 
         Args:
-            plain: the body with null for each NaN, where that means the same.
-            body: as it came.
+            plain: the body with null instead of NaN, if that means the same.
+            body: the original body.
 
         Raises:
-            RequestError: as `Decoder.decode` says.
+            RequestError: see `Decoder.decode`.
         """
         return self._columns(plain) or self._apart(plain) or self.whole(body)
 
     def whole(self, body: bytes) -> Batch:
-        """Return the rows of any body, value by value."""
+        """Return the rows of any body, read value by value."""
         document = parse(body)
         if isinstance(document, list):
             name, content, params = "the body", document, None
@@ -73,9 +73,9 @@ class Explainer:
         return batch
 
     def _columns(self, body: bytes) -> Batch | None:
-        """Explain columns one by one: those that are right are decoded as fast as ever.
+        """Explain columns one by one: the valid ones are decoded at full speed.
 
-        Returns None where the body is something else, or a column is not there or not a list.
+        Returns None if the body is something else, or a column is missing or not a list.
         """
         if self._reader.by_column is None or self._reader.tensors:
             return None
@@ -105,7 +105,7 @@ class Explainer:
         return Batch(self._reader.layout, rows, values, params=params)
 
     def _column(self, column: Column, content: msgspec.Raw) -> tuple[list[Any], bool]:
-        """Return a column's values, as they came if one of them is wrong, and whether none is."""
+        """Return a column's values, unconverted if one is wrong, and whether all are valid."""
         try:
             values = msgspec.json.decode(content, type=list_of(column_type(column)))
             if column.type == "datetime":
@@ -118,9 +118,9 @@ class Explainer:
             return values, False
 
     def _apart(self, body: bytes) -> Batch | None:
-        """Explain a list of rows one by one: those that are right are decoded as fast as ever.
+        """Explain a list of rows one by one: the valid ones are decoded at full speed.
 
-        Returns None where the body is something else, or no JSON to msgspec.
+        Returns None if the body is something else, or not JSON to msgspec.
         """
         if self._reader.tensors or self._reader.lists is None:
             return None
@@ -150,7 +150,8 @@ class Explainer:
             for number, row in enumerate(rows):
                 values.append(self._one(number, bytes(row), names, faults))
         except RequestError:
-            # It is not JSON to Python either, or no row: said by the place in the whole body.
+            # It is not JSON to Python either, or not a row: the message needs the place in the
+            # whole body.
             return None
         faults.raise_any()
         return Batch(self._reader.layout, len(values), values, params=checked)
@@ -175,7 +176,7 @@ class Explainer:
                     faults.count += 1
                     return ()
                 if len(row) > _LONG_ROW and (unknown := _UNKNOWN_FIELD.match(str(error))):
-                    # There may be very many: the first is enough.
+                    # There may be very many, so only the first is named.
                     faults.add_unknown(number, {unknown[1]}, self._reader.names)
                     return ()
         elif faults.full and len(self._reader.columns) > 1 and row[:1] not in (b"[", b"{"):
@@ -253,7 +254,7 @@ class Explainer:
         return tuple(values)
 
     def _plainly_right(self, given: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Return the values of a row of numbers if nothing is wrong with it, at little cost."""
+        """Return the values of a row of numbers if it is valid, at little cost."""
         if self._reader.layout.dtype is None or given.keys() != self._reader.names:
             return None
         try:
@@ -287,9 +288,9 @@ class Explainer:
 
 
 def _explain_values(wrong: dict[int, Column], columns: list[list[Any]]) -> Faults:
-    """Return what is wrong in some columns, row by row; put what is right into their places.
+    """Return the faults in some columns, row by row; put the valid values into their places.
 
-    The first faults are named; of the rows after them, those with one are counted.
+    The first faults are named; after them, each row with a fault counts as one.
     """
     notes: list[tuple[int, int, str]] = []
     rows_at_fault: set[int] = set()

@@ -1,4 +1,4 @@
-"""A model's signature, compiled once into decoders of request bodies that are right."""
+"""A model's signature, compiled once into decoders of valid request bodies."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -34,21 +34,21 @@ _FIRST_OF_LIST = re.compile(rb"\s*\[\s*(.)", re.DOTALL)
 
 
 class Reader:
-    """A signature, compiled into decoders of msgspec: reads requests that are right.
+    """A signature, compiled into decoders of msgspec: reads valid requests.
 
     Args:
         inputs: ``signature.inputs`` as MLflow writes it, parsed.
         params: ``signature.params``, likewise.
         categories: by column, the only values that the model takes.
-        gaps: names of required columns in which the model answers null all the same.
+        gaps: names of required columns in which the model nevertheless answers null.
 
     Attributes:
-        layout: what the rows hold.
-        columns: those of the layout; empty for tensors.
-        tensors: those of the layout; empty for columns.
+        layout: the columns or tensors of the rows.
+        columns: the layout's columns; empty for tensors.
+        tensors: the layout's tensors; empty for columns.
 
     Raises:
-        SignatureError: the signature holds no inputs, or one of an unknown type.
+        SignatureError: the signature has no inputs, or one of an unknown type.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Reader:
             columns = [column_of(i, entry, known, gaps) for i, entry in enumerate(inputs)]
             self.layout = Layout(tuple(columns), (), self.named)
         self.columns, self.tensors = self.layout.columns, self.layout.tensors
-        # The names that MLflow leaves out of a frame's columns: those that pandas gives it.
+        # The default names of pandas' columns, which MLflow leaves out.
         self.unsent = list(range(len(self.columns)))
         self._texts: list[int] = []
         self.nullable = any(column.nullable for column in self.columns)
@@ -79,7 +79,7 @@ class Reader:
             raise SignatureError("two columns have the same name as text: rename one")
         self._envelope = msgspec.json.Decoder(_Envelope)
         self.split = msgspec.json.Decoder(Split)
-        # Whatever has no decoder is read the slow way.
+        # Input without a decoder is read the slow way.
         self.row_type: RuntimeType = None
         self.lists: msgspec.json.Decoder[Value] | None = None
         self.records: msgspec.json.Decoder[Value] | None = None
@@ -107,13 +107,13 @@ class Reader:
             self.records = msgspec.json.Decoder(list_of(struct_of(names, values, required)))
             self.by_column = msgspec.json.Decoder(struct_of(names, list(map(list_of, values))))
         self._texts = [i for i, c in enumerate(self.columns) if c.type == "datetime"]
-        # Clients write columns in one order or another, not in a thousand.
+        # Clients use few different orders of columns.
         self.lists_of = lru_cache(maxsize=16)(self._compile_order)
 
     def _compile_order(
         self, names: tuple[str, ...]
     ) -> tuple[msgspec.json.Decoder[Any], Callable[[Any], tuple[Any, ...]]]:
-        """Return a decoder of rows in this order of columns, and what puts them into ours."""
+        """Return a decoder of rows in this order of columns, and a function that reorders them."""
         places = {name: place for place, name in enumerate(names)}
         if len(places) != len(names):
             raise ValueError("a column is there twice")
@@ -124,14 +124,14 @@ class Reader:
         return decoder, lambda row: tuple([None if i is None else row[i] for i in order])
 
     def _types_in_order(self, names: tuple[str, ...]) -> list[Any]:
-        """Return what to decode the values of a row as; ValueError if there are unknown columns."""
+        """Return the types of a row's values; ValueError if there are unknown columns."""
         if not self.names >= set(names):
             raise ValueError("not the columns of the signature")
         types = {column.name: column_type(column) for column in self.columns}
         return [types[name] for name in names]
 
     def read(self, body: bytes) -> Batch:
-        """Return the rows of a body; any error of decoding, if it is not right."""
+        """Return the rows of a body; raise any error of decoding if it is invalid."""
         if not self.params and body[:1] == b"[":
             return self.read_list(body)
         if body.lstrip()[:1] == b"[":
@@ -145,13 +145,13 @@ class Reader:
         return self.read_list(content, params)
 
     def opened(self, body: bytes) -> tuple[str, bytes, JsonObject | None]:
-        """Return the one format of a body that is an object, its content, and the parameters."""
+        """Return the format of a body that is an object, its content, and the parameters."""
         envelope = self._envelope.decode(body)
         [name] = [name for name in FORMATS if getattr(envelope, name) is not msgspec.UNSET]
         return name, bytes(getattr(envelope, name)), envelope.params
 
     def read_list(self, content: bytes, params: JsonObject | None = None) -> Batch:
-        """Return the rows of a list of objects, of lists, or of a tensor's parts."""
+        """Return the rows of a list of objects, of lists, or of a tensor's rows."""
         if self.tensors:
             if self.lists is None:
                 raise ValueError("several tensors have names")
@@ -178,7 +178,7 @@ class Reader:
         return Batch(self.layout, len(values), self.times(values), params=params)
 
     def as_text(self, names: list[Value]) -> list[Value]:
-        """Return the names with those that the model has as numbers, as pandas does, as text."""
+        """Return the names; those that are numbers in the model, as in pandas, become text."""
         return [str(name) if name in self.layout.labels else name for name in names]
 
     def read_columns(self, content: bytes, params: JsonObject | None) -> Batch:
@@ -197,7 +197,7 @@ class Reader:
         return Batch(self.layout, len(values), self.times(values), params=params)
 
     def times(self, values: Sequence[Value]) -> Sequence[Value]:
-        """Return the rows with times where the signature has them; ValueError if one is none."""
+        """Return the rows with times where the signature has them; ValueError if one is invalid."""
         if not self._texts:
             return values
         rows = [list(astuple(v) if isinstance(v, msgspec.Struct) else v) for v in values]

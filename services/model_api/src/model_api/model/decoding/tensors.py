@@ -21,14 +21,14 @@ def explain_tensors(
     """Return the tensors of a body, or say what is wrong with them.
 
     Args:
-        reader: of the model.
+        reader: the model's reader.
         name: the body's format.
-        content: in that format.
-        faults: takes what is wrong; raised as InvalidRows.
-        max_rows: of the body.
+        content: the content in that format.
+        faults: collects the faults; raised as InvalidRows.
+        max_rows: the most rows of the body.
 
     Raises:
-        RequestError: as `Decoder.decode` says.
+        RequestError: see `Decoder.decode`.
     """
     given: dict[Any, Any]
     known = Names(tensor.name for tensor in reader.tensors if tensor.name is not None)
@@ -86,7 +86,7 @@ def explain_tensors(
 
 
 def _plainly_right(tensor: Tensor, value: Any) -> bool:
-    """Tell whether nothing is wrong with one row of a tensor, at little cost."""
+    """Tell whether one row of a tensor is valid, at little cost."""
     row = Tensor(tensor.name, tensor.dtype, tensor.shape[1:])
     try:
         msgspec.convert(value, tensor_type(row))

@@ -1,14 +1,21 @@
-"""What computes a model's answers: the library that it was made with, or what it was compiled to.
+"""Engines compute a model's answers: the model's own library, or the compiled model.
 
-An engine is opened from the folder of a prepared version and the options that were found good for
-it when it was prepared. Nothing heavy is imported before an engine needs it: a compiled model
-brings neither scikit-learn, nor pandas, nor MLflow into the process.
+An engine is opened from the folder of a prepared version, with the options that the preparation
+chose for it. Nothing heavy is imported before an engine needs it: a compiled model brings neither
+scikit-learn, pandas nor MLflow into the process.
 """
 
 import os
 from pathlib import Path
 
-from model_api.model.engines.base import ARRAYS, MODEL_FOLDER, Engine
+from model_api.model.engines.base import (
+    ARRAYS,
+    COMPILED_ONNX,
+    COMPILED_TREELITE,
+    FILES,
+    MODEL_FOLDER,
+    Engine,
+)
 from model_api.model.engines.compiled import CompiledOnnxEngine, LinearEngine, TreeliteEngine
 from model_api.model.engines.native import (
     LightgbmEngine,
@@ -22,7 +29,10 @@ from model_api.model.untyped import JsonObject
 __all__ = [
     "ARRAYS",
     "COMPILED",
+    "COMPILED_ONNX",
+    "COMPILED_TREELITE",
     "ENGINES",
+    "FILES",
     "MODEL_FOLDER",
     "CompiledOnnxEngine",
     "Engine",
@@ -56,6 +66,6 @@ COMPILED = frozenset((LinearEngine.name, CompiledOnnxEngine.name, TreeliteEngine
 
 def open_engine(name: str, folder: Path, options: JsonObject) -> Engine:
     """Return the engine of that name for a prepared version."""
-    # OpenMP reads it when the first library brings it in.
+    # OpenMP reads it when the first library loads it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     return ENGINES[name](folder, options)

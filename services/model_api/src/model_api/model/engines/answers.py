@@ -1,4 +1,4 @@
-"""How an engine's sums become answers: probabilities, means, and labels."""
+"""Converts an engine's sums to answers: probabilities, means, and labels."""
 
 from heapq import nsmallest
 from operator import itemgetter
@@ -11,18 +11,18 @@ from model_api.model.faults import ERRORS_SHOWN
 
 
 def table_of(scores: np.ndarray) -> np.ndarray:
-    """Return the probabilities (rows, classes) of scores that may tell only that of class 1."""
+    """Return the probabilities (rows, classes) from scores, which may have only that of class 1."""
     if scores.ndim == 1:
         scores = scores.reshape(-1, 1)
     return np.hstack([1 - scores, scores]) if scores.shape[1] == 1 else scores
 
 
 def linked(raw: np.ndarray, link: str | None, parts: int) -> np.ndarray:
-    """Return what a model's library makes of its sums: probabilities, or means.
+    """Return the probabilities or means that a model's library computes from its sums.
 
     Args:
         raw: (rows, outputs); one output for two classes.
-        link: None for the sums themselves; "logistic" or "softmax", with "32" where the library
+        link: None for the sums themselves; "logistic" or "softmax", with "32" if the library
             computes in 32 bits; "share", the mean of ``parts``.
         parts: see ``link``.
     """
@@ -37,7 +37,7 @@ def linked(raw: np.ndarray, link: str | None, parts: int) -> np.ndarray:
                 logistic: np.ndarray = 1 / (1 + np.exp(-raw))
             return logistic
         case "logistic32":
-            # XGBoost adds 1e-16 to what it divides by, which 32 bits do not hold.
+            # XGBoost adds 1e-16 to the divisor, which has no effect in 32 bits.
             power = np.exp(-np.maximum(raw, -88.7).astype(np.float64)).astype(np.float32)
             logistic32: np.ndarray = np.float32(1) / (power + np.float32(1))
             return logistic32
@@ -54,7 +54,7 @@ def linked(raw: np.ndarray, link: str | None, parts: int) -> np.ndarray:
     raise NotImplementedError(f"probabilities by {link}")
 
 
-# Rules for probabilities, and what they come to for the sums.
+# Rules for probabilities, and the equivalent rules for sums.
 OF_TABLE = {"largest-of-table": "largest", "above-half": "positive"}
 
 

@@ -1,4 +1,4 @@
-"""What every engine is to those that ask it."""
+"""The interface of all engines."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -11,19 +11,23 @@ from model_api.model.untyped import JsonObject, Prediction
 MODEL_FOLDER = "model"
 """The folder of MLflow's own files in the folder of a prepared version."""
 ARRAYS = "compiled.npz"
+COMPILED_ONNX = "compiled.onnx"
+COMPILED_TREELITE = "compiled.treelite"
+FILES = frozenset((ARRAYS, COMPILED_ONNX, COMPILED_TREELITE))
+"""The engines of compiled models."""
 
 
 class Engine:
     """Computes the answers of one model.
 
     Args:
-        folder: of the prepared version.
-        options: as they stand in its manifest.
+        folder: the prepared version's folder.
+        options: the options from its manifest.
 
     Attributes:
         indexed: whether ``predict`` answers with places in the list of classes, not with labels.
-        takes_params: whether ``predict`` heeds the parameters of a request. A model that has any
-            is answered only by an engine that does.
+        takes_params: whether ``predict`` uses the parameters of a request. A model with parameters
+            needs an engine that does.
     """
 
     name: ClassVar[str]
@@ -34,9 +38,9 @@ class Engine:
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Prediction:
-        """Return one answer a row: an array, a list, a frame or, of tensors, a dict of arrays."""
+        """Return one answer per row: an array, a list, a frame or (tensors) a dict of arrays."""
         raise NotImplementedError
 
     def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
-        """Return the same and the probabilities (rows, classes)."""
+        """Return the result of `predict`, and the probabilities (rows, classes)."""
         raise NotImplementedError(f"{self.name} does not provide probabilities")

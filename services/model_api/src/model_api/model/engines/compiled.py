@@ -1,4 +1,4 @@
-"""What models are compiled to: engines without the libraries that the models were made with."""
+"""The engines of compiled models, which do not need the models' own libraries."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +14,15 @@ from model_api.model.untyped import JsonObject, Prediction
 
 
 class _Compiled(Engine):
-    """A program, which makes the rows what the predictor takes, and the predictor.
+    """A program, which computes the predictor's input, and the predictor.
 
     Options: ``program``, see `model_api.model.program`; ``link``, see `linked`; ``label``, see
-    `places`; ``parts``, how many trees a forest averages. Its arrays are in ``compiled.npz``.
+    `places`; ``parts``, the number of trees that a forest averages. Its arrays are in
+    ``compiled.npz``.
     """
 
     def __init__(self, folder: Path, options: JsonObject) -> None:
-        # Arrays are read from it when they are asked for; the open file outlives its name.
+        # numpy reads arrays from it on demand; the open file outlives its name.
         self._arrays = np.load(folder / ARRAYS)
         self._program = Program(options["program"], self._arrays)
         self._link: str | None = options["link"]
@@ -30,7 +31,7 @@ class _Compiled(Engine):
         self.indexed = self._label is not None
 
     def _raw(self, batch: Batch) -> np.ndarray:
-        """Return the sums (rows, outputs) that labels and probabilities are made of."""
+        """Return the sums (rows, outputs) behind labels and probabilities."""
         raise NotImplementedError
 
     def predict(self, batch: Batch) -> Prediction:
@@ -41,7 +42,7 @@ class _Compiled(Engine):
         of_sums = OF_TABLE.get(rule or "")
         if of_sums is not None and (self._link == "share" or len(undecided(raw))):
             return places(raw, self._table(raw), rule)
-        # Of sums that are far apart, the probabilities have the same order.
+        # If the sums differ enough, the probabilities have the same order.
         return places(raw, raw, of_sums or rule)
 
     def predict_both(self, batch: Batch) -> tuple[Prediction, np.ndarray]:
@@ -53,7 +54,7 @@ class _Compiled(Engine):
         return table_of(linked(raw, self._link, self._parts))
 
     def _values(self, raw: np.ndarray) -> np.ndarray:
-        """Return the answer of a model that tells no labels."""
+        """Return the answer of a model without labels."""
         values = linked(raw, self._link, self._parts)
         return values.reshape(-1) if values.shape[1] == 1 else values
 
@@ -65,7 +66,7 @@ class LinearEngine(_Compiled):
 
     def __init__(self, folder: Path, options: JsonObject) -> None:
         super().__init__(folder, options)
-        # As scikit-learn has it, a view: products of another layout round otherwise.
+        # A view, as in scikit-learn: a product with another memory layout rounds differently.
         self._coefficients = self._arrays["coefficients"].T
         self._intercept = self._arrays["intercept"]
 
@@ -77,15 +78,15 @@ class LinearEngine(_Compiled):
         return sums
 
     def _values(self, raw: np.ndarray) -> np.ndarray:
-        # One target of two dimensions is answered in two.
+        # A target with two dimensions gets an answer with two.
         return raw
 
 
 class CompiledOnnxEngine(_Compiled):
     """Trees of scikit-learn by ONNX Runtime.
 
-    It sums in 64 bits and answers in 32. Where two classes are so near that this could decide
-    between them, the sums are repeated here in 64 bits, in scikit-learn's order.
+    It sums in 64 bits and answers in 32. If two classes are so close that this could decide between
+    them, the sums are repeated here in 64 bits, in scikit-learn's order.
 
     Further options: ``graph``, the file; ``missing``, whether it takes missing values.
     """
@@ -115,8 +116,8 @@ class CompiledOnnxEngine(_Compiled):
 class TreeliteEngine(_Compiled):
     """treelite's interpreter of trees, which sums in the order and precision of the libraries.
 
-    Further options: ``trees``, the file; ``dtype``, what the rows are rounded to; ``bounded``,
-    whether what it cannot hold is refused.
+    Further options: ``trees``, the file; ``dtype``, the type to which rows are rounded;
+    ``bounded``, whether values beyond that type are refused.
     """
 
     name = "treelite"
@@ -144,7 +145,7 @@ class ExactTrees:
     """Trees of scikit-learn, summed in its order: slow, and the same to the last bit.
 
     Args:
-        arrays: of `model_api.preparing.compiling.trees.Table`.
+        arrays: those of `model_api.preparing.compiling.trees.Table`.
     """
 
     _ROWS_AT_ONCE = 128
@@ -157,7 +158,7 @@ class ExactTrees:
         self._base = arrays["base"]
 
     def sums(self, rows: np.ndarray) -> np.ndarray:
-        """Return the sums (rows, outputs) of rows that were rounded to 32 bits."""
+        """Return the sums (rows, outputs) of rows that are rounded to 32 bits."""
         step = self._ROWS_AT_ONCE
         parts = [self._sums(rows[start : start + step]) for start in range(0, len(rows), step)]
         return np.concatenate(parts)
@@ -183,10 +184,10 @@ class ExactTrees:
 def undecided(sums: np.ndarray) -> np.ndarray:
     """Return the rows in which rounding to 32 bits could change which output is the largest.
 
-    One output alone is compared with zero.
+    A single output is compared with zero.
     """
     if len(sums) == 1:
-        # Most requests have one row, and for one Python is faster.
+        # Most requests have one row, for which Python is faster than numpy.
         *_, second, top = sorted([0.0, *sums[0].tolist()] if sums.shape[1] == 1 else sums[0])
         return _NONE if top - second > _NEAR * (1 + abs(top)) else _FIRST
     if sums.shape[1] == 1:
@@ -196,18 +197,18 @@ def undecided(sums: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~(top - second > _NEAR * (1 + np.abs(top))))
 
 
-# Sums of 32 bits are rounded by less, by far.
+# The rounding errors of 32-bit sums are far smaller.
 _NEAR = 1e-6
 _NONE, _FIRST = np.array([], np.intp), np.array([0])
 
 
 def _narrowed(batch: Batch, rows: np.ndarray, missing: bool) -> np.ndarray:
-    """Return rows in 32 bits; what these cannot hold is refused, as scikit-learn does.
+    """Return rows in 32 bits; values beyond their range are refused, as in scikit-learn.
 
     Args:
-        batch: that the rows come of.
+        batch: the batch of the rows.
         rows: as the model takes them.
-        missing: whether NaN is let pass.
+        missing: whether NaN is allowed.
     """
     with np.errstate(over="ignore"):
         rounded = rows.astype(np.float32, order="C", copy=False)

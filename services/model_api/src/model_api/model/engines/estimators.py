@@ -1,4 +1,4 @@
-"""Estimators in scikit-learn's style: how they are loaded, searched and made quick."""
+"""Loads, searches and speeds up estimators in scikit-learn's style."""
 
 import pickle
 import threading
@@ -12,7 +12,7 @@ from model_api.model.untyped import Estimator, JsonObject
 def load_estimator(folder: Path, options: JsonObject) -> Estimator:
     """Return the estimator of a prepared version, stored as ``options`` say.
 
-    Loading runs the model's code; MLflow's own loader has let it pass when it was prepared.
+    Loading runs the model's code; MLflow's own loader accepted it during preparation.
     """
     path = folder / MODEL_FOLDER / options["file"]
     for code in options.get("code") or []:
@@ -25,12 +25,12 @@ def load_estimator(folder: Path, options: JsonObject) -> Estimator:
 
         return skops.io.load(path, trusted=options["trusted"])
     with path.open("rb") as file:
-        # cloudpickle writes what pickle reads.
+        # pickle reads what cloudpickle writes.
         return pickle.load(file)
 
 
 def parts(estimator: Estimator) -> Iterator[Estimator]:
-    """Yield an estimator and all estimators within it, wherever they are kept."""
+    """Yield an estimator and all estimators inside it, in any attribute."""
     seen: set[int] = set()
     waiting = [estimator]
     while waiting:
@@ -48,19 +48,19 @@ def parts(estimator: Estimator) -> Iterator[Estimator]:
 
 
 def tune(estimator: Estimator, keep_names: bool) -> None:
-    """Make an estimator, and all within it, answer one request with as little ado as possible.
+    """Reduce the overhead of one request in an estimator and all estimators inside it.
 
     Args:
         estimator: changed in place.
-        keep_names: whether frames come, whose names it should go on to check.
+        keep_names: whether its input is a frame, whose names it should still check.
     """
     for part in list(parts(estimator)):
         if not keep_names:
-            # Else each call warns that the array has no names.
+            # Otherwise each call warns that the array has no names.
             part.__dict__.pop("feature_names_in_", None)
         if "n_jobs" in part.__dict__:
-            # The service has as many processes as it is to use; threads for a row cost more than
-            # they save.
+            # The service already has the right number of processes; threads for one row cost more
+            # than they save.
             part.n_jobs = 1
         if "verbose" in part.__dict__:
             part.verbose = 0
@@ -70,17 +70,17 @@ _threads = threading.local()
 
 
 def configure_thread() -> None:
-    """Switch off what scikit-learn checks of its parameters at each call, in this thread."""
+    """Switch off scikit-learn's check of its parameters at each call, in this thread."""
     if not getattr(_threads, "configured", False):
         import sklearn
 
-        # Infinities and NaN are still looked for: trees refuse what 32 bits cannot hold.
+        # The check for infinities and NaN stays on: trees refuse values beyond 32 bits.
         sklearn.set_config(skip_parameter_validation=True)
         _threads.configured = True
 
 
 def one_thread() -> None:
-    """Have the libraries of linear algebra, once loaded, compute in the thread that asks."""
+    """Make the loaded libraries of linear algebra compute in the calling thread."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)

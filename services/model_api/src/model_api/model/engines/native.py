@@ -1,4 +1,4 @@
-"""The libraries that models are made with."""
+"""Engines that use the models' own libraries."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from model_api.model.untyped import JsonObject, Prediction
 
 
 class PyfuncEngine(Engine):
-    """MLflow's pyfunc, its checks of the input included: takes every flavor."""
+    """MLflow's pyfunc, including its checks of the input; it supports every flavor."""
 
     name = "pyfunc"
     takes_params = True
@@ -34,7 +34,7 @@ class PyfuncEngine(Engine):
 
 
 class SklearnEngine(Engine):
-    """scikit-learn's own ``predict``, on an array where that answers the same as on a frame.
+    """scikit-learn's own ``predict``, on an array if that gives the same answer as a frame.
 
     Options: ``input``, "array" or "frame"; ``method``, the function that predicts;
     ``file``, ``format``, ``trusted``: how the estimator is stored.
@@ -60,11 +60,11 @@ class SklearnEngine(Engine):
 
 
 class _BoosterEngine(Engine):
-    """Boosted trees by their library's core, without its wrapper in scikit-learn's style.
+    """Boosted trees in their library's core, without its wrapper in scikit-learn's style.
 
-    Options: ``label``, see `places`; ``iterations``, those that predict, or null; ``missing``, what
-    stands for a missing value besides null, or null; ``bounded``, whether what 32 bits cannot hold
-    is refused; ``file``.
+    Options: ``label``, see `places`; ``iterations``, the ones to predict with, or null for all;
+    ``missing``, a further value that counts as missing, or null; ``bounded``, whether values beyond
+    32 bits are refused; ``file``.
     """
 
     def __init__(self, folder: Path, options: JsonObject) -> None:
@@ -125,7 +125,7 @@ class LightgbmEngine(_BoosterEngine):
 
         def score(batch: Batch) -> np.ndarray:
             rows = batch.array()
-            # Of an array of whole numbers LightGBM keeps 32 bits, of a frame 64.
+            # LightGBM keeps 32 bits of whole numbers in an array, and 64 in a frame.
             scores: np.ndarray = booster.predict(
                 rows if rows.dtype.kind == "f" else rows.astype(np.float64),
                 num_iteration=options["iterations"],

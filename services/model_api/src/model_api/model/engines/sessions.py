@@ -8,7 +8,7 @@ type Session = Any
 
 
 def session(path: Path) -> Session:
-    """Return ONNX Runtime's session of a model, which computes in the thread that asks."""
+    """Return ONNX Runtime's session of a model, which computes in the calling thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

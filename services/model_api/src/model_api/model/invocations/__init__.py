@@ -1,9 +1,10 @@
-"""MLflow's contract: a request is read and answered as `mlflow models serve` does.
+"""MLflow's contract: requests are read and answered as in `mlflow models serve`.
 
-A body that both contracts read alike goes the fast way, past MLflow. Any other goes through the
-functions of MLflow's own scoring server: they parse it, coerce it to the signature and refuse it.
-If the result is what the strict contract takes as well, the version's engine answers; if not, such
-as null in a column of text, the original model does, for nothing else was compared with it.
+A body that both contracts read alike takes the fast way, without MLflow. Any other goes through the
+functions of MLflow's own scoring server, which parse it, and coerce it to the signature or refuse
+it. If the strict contract takes the result as well, the version's engine answers. If not, as with
+null in a column of text, the original model answers, because the comparison of engines did not
+include such rows.
 """
 
 from model_api.model.invocations.common import Rows

@@ -1,4 +1,4 @@
-"""How much memory the table of a body by MLflow's contract may take."""
+"""Limits the memory of the table of a body in MLflow's contract."""
 
 import csv
 import io
@@ -12,15 +12,15 @@ from model_api.model.decoding import FORMATS, Decoder
 from model_api.model.errors import InvalidInput, TableTooLarge, TooManyRows
 from model_api.model.untyped import Value
 
-# A table may have more cells than its body has bytes: rows that lack most columns, or a long text
-# for whose length numpy reserves room in every row. Beyond this many, memory is at stake.
+# A table may have more cells than its body has bytes: rows may lack most columns, and numpy
+# reserves room for the longest text in every row. More cells than this could exhaust the memory.
 _CELLS = 1_000_000
 _CHARACTERS = 16_000_000
-# Pandas spends some 40 microseconds on each column that the model does not have, and on each
-# repeated name in CSV a look at all names before it.
+# Pandas spends some 40 microseconds on each column that the model does not have, and for each
+# repeated name in CSV looks at all names before it.
 _UNKNOWN_COLUMNS = 10_000
 _REPEATED_NAMES = 100
-# MLflow copies nested lists by recursion, which fails at some hundred.
+# MLflow copies nested lists by recursion, which fails at a depth of some hundred.
 _DEPTH = 64
 
 
@@ -32,7 +32,7 @@ def bounded(body: bytes, kind: str, max_rows: int, decoder: Decoder) -> Value:
             lines = [line for line in reader if line]
         except (UnicodeDecodeError, csv.Error) as error:
             raise InvalidInput(f"no CSV: {error}") from None
-        # The first line has the names.
+        # The first line contains the names.
         if len(lines) - 1 > max_rows:
             raise TooManyRows(len(lines) - 1, max_rows)
         width = max(map(len, lines), default=0)
@@ -59,7 +59,7 @@ def bounded(body: bytes, kind: str, max_rows: int, decoder: Decoder) -> Value:
 def _check_table(content: Any, name: str, max_rows: int, decoder: Decoder) -> None:
     rows = width = 0
     if name == "dataframe_split" and isinstance(content, dict):
-        # Pandas fills a frame of these labels, whatever the data.
+        # Pandas fills a frame with these labels, whatever the data.
         rows, width = _length(content.get("index")), _length(content.get("columns"))
         content = content.get("data")
     if isinstance(content, list):
@@ -78,7 +78,7 @@ def _check_table(content: Any, name: str, max_rows: int, decoder: Decoder) -> No
     if not decoder.tensors or name.startswith("dataframe"):
         _check_width(width, decoder)
     if not name.startswith("dataframe"):
-        # Numpy gives every text of a column as much room as the longest.
+        # Numpy reserves the size of the longest text for every text of a column.
         extents = [_extent(values) for values in columns.values()]
         if sum(values * longest for values, longest in extents) > _CHARACTERS:
             raise TableTooLarge("texts of very different lengths are in one column")
@@ -102,7 +102,7 @@ def _length(value: Any) -> int:
 
 
 def _extent(value: Any, depth: int = 0) -> tuple[int, int]:
-    """Return how many values there are in nested lists, and how long the longest text is."""
+    """Return the number of values in nested lists, and the length of the longest text."""
     if depth > _DEPTH:
         raise InvalidInput(f"lists are nested more than {_DEPTH} deep")
     if isinstance(value, dict):
@@ -131,6 +131,6 @@ def _check_header(lines: list[list[str]]) -> None:
     for line in lines:
         if len(line) - len(set(line)) > _REPEATED_NAMES:
             raise TableTooLarge(f"more than {_REPEATED_NAMES} columns have the name of another one")
-        # Pandas passes over blank lines before the one that has the names.
+        # Pandas ignores blank lines before the line with the names.
         if any(map(str.strip, line)):
             return

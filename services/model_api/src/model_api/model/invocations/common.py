@@ -11,12 +11,12 @@ from model_api.model.manifest import Manifest
 from model_api.model.signature import column_type, list_of, struct_of
 from model_api.model.untyped import JsonObject
 
-# A decoder is made for each order of columns, those that the model does not have included.
+# There is a decoder for each order of columns, including those that the model does not have.
 _UNKNOWN_FAST = 200
 
 
 class Rows(NamedTuple):
-    """Rows that were read without MLflow; ``body`` has them as the strict contract takes them."""
+    """Rows that were read without MLflow; ``body`` has them in the strict contract's format."""
 
     batch: Batch
     body: bytes
@@ -25,9 +25,9 @@ class Rows(NamedTuple):
 class CommonReader(Reader):
     """Takes only bodies that MLflow's server takes as well, and reads as the strict contract does.
 
-    MLflow leaves out a column that a row lacks, and makes of null what the column's type has for
-    it: only for floats that is NaN. So every column must be there, and null only in floats. Of a
-    frame it takes the columns that the model has, and passes over others.
+    MLflow leaves out a column that a row lacks, and converts null to the column's type: only for
+    floats this is NaN. So every column must be present, and only floats may be null. It ignores
+    columns of a frame that the model does not have.
     """
 
     def __init__(self, decoder: Decoder, manifest: Manifest) -> None:
@@ -39,20 +39,20 @@ class CommonReader(Reader):
             manifest["categories"],
             gaps,
         )
-        # What the engines were compared with: columns that may lack a value are floats in an array.
+        # As in the comparison of engines: columns that may lack a value are floats in an array.
         self.layout = decoder.layout
         self._frame: msgspec.json.Decoder[Any] | None = None
         if self.records is not None and self.named:
             names = [column.name for column in self.columns]
             row = struct_of(names, list(map(column_type, self.columns)), closed=False)
             self._frame = msgspec.json.Decoder(list_of(row))
-        # MLflow takes for all columns without names the type of the first.
+        # MLflow gives all columns without names the type of the first.
         self._lists_alike = bool(self.tensors) or (
             not self.named and len({column.type for column in self.columns}) == 1
         )
 
     def common(self, body: bytes) -> Rows | None:
-        """Return the rows; None, or any error of decoding, if the body is not read alike."""
+        """Return the rows; None or a decoding error if the contracts read the body differently."""
         if body.lstrip()[:1] != b"{":
             return None
         name, content, given = self.opened(body)
@@ -92,7 +92,7 @@ class CommonReader(Reader):
     def _split_alike(self, split: Any) -> bool:
         if (split.columns is not None) != self.named:
             return False
-        # A model that is Python code may look at the index.
+        # A model made of Python code may read the index.
         return split.index is None or split.index == list(range(len(split.index)))
 
 

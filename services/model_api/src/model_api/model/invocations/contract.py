@@ -1,4 +1,4 @@
-"""Answers to one version's requests by MLflow's contract."""
+"""Answers to one version's requests in MLflow's contract."""
 
 import csv
 import logging
@@ -16,18 +16,18 @@ from model_api.model.version import Version
 
 # Types whose values MLflow reads in JSON as the strict decoder does.
 _PLAIN = frozenset(("boolean", "integer", "long", "float", "double", "string"))
-# The only way to write this character in JSON. Numpy's arrays of text lose it at the end of one.
+# The only way to write this character in JSON. Numpy's arrays drop it at the end of a text.
 _NUL = rb"\u0000"
 
 
 class Answered(NamedTuple):
-    """The answer to a request by MLflow's contract.
+    """The answer to a request in MLflow's contract.
 
     Attributes:
         content: members of a JSON object, without its braces; or the whole answer.
-        whole: whether it is that: to a body of chat, completions or embeddings.
-        body: the same rows as the strict contract takes them, for the prediction log; None where
-            it does not take them.
+        whole: whether it is the whole answer: to a body of chat, completions or embeddings.
+        body: the same rows in the strict contract's format, for the prediction log; None if that
+            contract does not take them.
     """
 
     content: bytes
@@ -36,21 +36,21 @@ class Answered(NamedTuple):
 
 
 class Invocations:
-    """Answers requests for one version by MLflow's contract; any number of threads may use it.
+    """Answers requests for one version in MLflow's contract; any number of threads may use it.
 
-    It does not hold the version, which is to be freed once the store drops it.
+    It holds no reference to the version, which must be freed once the store drops it.
 
     Args:
-        version: that answers.
+        version: the version that answers.
     """
 
     def __init__(self, version: Version) -> None:
         self._metadata: MlflowModel = None
         decoder = version.decoder
         alike = all(column.type in _PLAIN for column in decoder.columns)
-        # Of parameters, their defaults included, only the original is sure to know.
+        # Only the original surely handles parameters, including their defaults.
         alike = alike and not (decoder.params and version.engine != PyfuncEngine.name)
-        # Where Python's type hints are the signature, MLflow passes on what came, as it came.
+        # If Python's type hints are the signature, MLflow passes the input on unchanged.
         alike = alike and not version.manifest["type_hints"]
         self._common = CommonReader(decoder, version.manifest) if alike else None
 
@@ -69,7 +69,7 @@ class Invocations:
         return rows
 
     def answer(self, version: Version, body: bytes, content_type: str, max_rows: int) -> Answered:
-        """Return the answer to a body by MLflow's own code; too slow for an event loop.
+        """Return MLflow's own answer to a body; too slow for an event loop.
 
         Raises:
             InvalidInput: MLflow refuses the body.
@@ -94,20 +94,20 @@ class Invocations:
         except Exception as error:
             raise model.refusal(error) from error
         if not model.answered:
-            # MLflow has refused the content type: all else it raises.
+            # MLflow refused the content type; it raises all other errors.
             raise UnsupportedMediaType(response.response.split(". ")[0])
-        # The model's stand-in has answered with an empty list: has MLflow put anything around it?
+        # The model's stand-in answered with an empty list: did MLflow add anything around it?
         whole = response.response == "[]"
         content = model.predictions if whole else b'"predictions":' + model.predictions
         return Answered(content, whole, model.body)
 
 
 def load_mlflow() -> None:
-    """Import MLflow: three seconds and 115 MiB, which a worker spends when it is first needed."""
+    """Import MLflow, which costs a worker three seconds and 115 MiB at the first need."""
     import mlflow.models.utils
     import mlflow.pyfunc.scoring_server  # noqa: F401
 
     # A text in CSV may be as long as a body.
     csv.field_size_limit(2**31 - 1)
-    # It warns of each unknown column and parameter, by the names that clients choose.
+    # It warns about each unknown column and parameter, with names that clients choose.
     logging.getLogger("mlflow").setLevel(logging.ERROR)

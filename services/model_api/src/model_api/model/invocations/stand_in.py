@@ -1,4 +1,4 @@
-"""What MLflow's scoring server takes for the model: it checks rows as MLflow does, and answers."""
+"""The stand-in for the model in MLflow's scoring server, which checks rows as MLflow does."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ from model_api.model.words import first_line
 
 
 class StandIn:
-    """Stands for the pyfunc in MLflow's scoring server: checks its input, has it answered.
+    """Replaces the pyfunc in MLflow's scoring server: checks its input and has it answered.
 
     Attributes:
         metadata: MLflow's ``Model``.
-        answered: whether it has been asked, and has answered.
-        predictions: as JSON.
+        answered: whether it was called and has answered.
+        predictions: the predictions as JSON.
         body: see ``Answered``.
     """
 
@@ -40,7 +40,7 @@ class StandIn:
         try:
             self._predict(data, params)
         except Exception as error:
-            # MLflow wraps it into a message with the whole input.
+            # MLflow wraps the error into a message with the whole input.
             self._refusal = error
             raise
         self.answered = True
@@ -64,14 +64,14 @@ class StandIn:
             try:
                 answer = self._version.answer(batch)
             except Exception:
-                # It may be a limit of the engine, such as 32 bits: the original decides.
+                # The cause may be a limit of the engine, such as 32 bits, so the original decides.
                 answer = self._version.original().predict(data, params=params)
         self.predictions = encode(answer)
         if batch is not None:
             self.body = strict_body(batch, checked)
 
     def refusal(self, error: Exception) -> RequestError:
-        """Return why there is no answer, from whatever MLflow's scoring server has raised."""
+        """Return the reason for the missing answer, from an error of MLflow's scoring server."""
         if isinstance(self._refusal, RequestError):
             return self._refusal
         if isinstance(error, RequestError):
@@ -107,7 +107,7 @@ def _batch_of(decoder: Decoder, enforced: Any, max_rows: int) -> Batch | None:
     for label, column in zip(decoder.layout.labels, decoder.columns, strict=True):
         if label not in enforced:
             return None
-        # None, NaN and what else pandas has for it are the same to MLflow only among floats.
+        # None, NaN and pandas' other missing values are the same to MLflow only among floats.
         if column.type not in ("float", "double") and enforced[label].isna().any():
             return None
     try:

@@ -24,7 +24,7 @@ def _xgboost_model(model: Estimator, seen: Seen) -> Predictor:
     if how.pop("missing") is not None:
         raise NotCompiled(f"{name_of(model)} has a value that stands for missing ones")
     if seen.sparse:
-        # There zeros are missing values.
+        # XGBoost treats its zeros as missing values.
         raise NotCompiled(f"{name_of(model)} takes a sparse matrix")
     iterations = how.pop("iterations")
     imported = treelite.frontend.from_xgboost(core[:iterations] if iterations else core)
@@ -45,11 +45,11 @@ def _lightgbm_model(model: Estimator, seen: Seen) -> Predictor:
 
 
 def booster(model: Estimator) -> tuple[Estimator, JsonObject]:
-    """Return the core of a model of XGBoost or LightGBM, and how its scores become answers.
+    """Return the core of an XGBoost or LightGBM model, and how its scores become answers.
 
     The second is a dict: ``link`` and ``label``, see `model_api.model.engines.answers`;
-    ``iterations``, how many predict, or None for all; ``missing``, a number that means a missing
-    value, or None; ``bounded``, whether values beyond 32 bits are refused.
+    ``iterations``, the number to predict with, or None for all; ``missing``, a number that means a
+    missing value, or None; ``bounded``, whether values beyond 32 bits are refused.
 
     Raises:
         NotCompiled: the core alone would not answer as the model does.
@@ -85,7 +85,7 @@ def _of_xgboost(model: Estimator) -> tuple[Estimator, JsonObject]:
     missing = None
     if wrapped and not is_nan(model.missing):
         missing = float(model.missing)
-    # Early stopping leaves a note in the core.
+    # Early stopping stores its result in the core.
     noted = core.attr("best_iteration") if wrapped else None
     best = None if noted is None else int(noted) + 1
     label = how["label"] if classifies else None
@@ -94,7 +94,7 @@ def _of_xgboost(model: Estimator) -> tuple[Estimator, JsonObject]:
         "label": label,
         "iterations": best,
         "missing": missing,
-        # The core takes its own kind of matrix, which has no infinities; its wrapper arrays.
+        # The core takes its own kind of matrix, which has no infinities; its wrapper takes arrays.
         "bounded": not wrapped,
     }
 
@@ -132,7 +132,7 @@ def _of_lightgbm(model: Estimator) -> tuple[Estimator, JsonObject]:
     return core, how
 
 
-# Of `decision_type` in a model file: a bit, and the value of the two bits of the missing type.
+# In `decision_type` of a model file: a bit, and the value of the two bits of the missing type.
 _CATEGORICAL, _ZERO_IS_MISSING = 1, 1
 _LIGHTGBM_OBJECTIVES: dict[str, tuple[str | None, str | None]] = {
     "binary sigmoid:1": ("logistic", "above-half"),
@@ -153,7 +153,7 @@ _XGBOOST_RULES = training(
     "booster": only(None, "gbtree"),
     "device": only(None, "cpu"),
     "multi_strategy": only(None, "one_output_per_tree"),
-    # The core has a name for it, unless it is a function.
+    # The core knows it by name, unless it is a function.
     "objective": lambda value: not callable(value),
 }
 _LIGHTGBM_RULES = training(
@@ -172,7 +172,7 @@ _LIGHTGBM_RULES = training(
 
 def xgboost_entries() -> Mapping[type, Entry]:
     """Return XGBoost's classes that may be compiled."""
-    # A model brings its library with it: another one's need not be imported.
+    # A loaded model has imported its library, so other libraries need not be imported.
     if "xgboost" not in sys.modules:
         return {}
     import xgboost

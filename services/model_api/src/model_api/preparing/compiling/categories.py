@@ -1,4 +1,4 @@
-"""The categories that encoders have learnt of a request's columns."""
+"""The categories that encoders have learnt for a request's columns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from model_api.preparing.compiling.rules import tampered
 
 @dataclass(frozen=True)
 class Learnt:
-    """What one encoder knows of a column of the request.
+    """The values that one encoder knows for a column of the request.
 
     Attributes:
         column: its name.
-        values: the categories, and what an imputer before the encoder replaces.
+        values: the categories, and the value that an imputer before the encoder replaces.
         strict: whether the encoder refuses any other value.
     """
 
@@ -30,10 +30,10 @@ class Learnt:
 
 
 def learnt(estimator: Estimator, decoder: Decoder) -> Iterator[Learnt]:
-    """Yield what encoders know of the columns that reach them as they come, or through an imputer.
+    """Yield the values that encoders know, for columns that reach them at most through imputers.
 
-    Only through steps whose effect is known: of what is inside any other nothing is told, and the
-    model itself refuses what it does not know.
+    Only through steps with a known effect. Encoders inside other steps are left out; the model
+    itself refuses values that those do not know.
     """
     types = {column.name: column.type for column in decoder.columns}
     names = [column.name for column in decoder.columns]

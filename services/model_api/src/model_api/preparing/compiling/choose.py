@@ -1,4 +1,4 @@
-"""Chooses what serves a version: the fastest candidate that answers as the original does."""
+"""Chooses a version's engine: the fastest candidate that answers as the original does."""
 
 import logging
 import warnings
@@ -29,8 +29,8 @@ from model_api.preparing.compiling.convert import within
 from model_api.preparing.compiling.rules import NotCompiled, tampered
 
 _TIMING_SECONDS = 0.05
-# A library that a compiled model does without costs 150 MB and seconds of loading: it must be twice
-# as fast, at one row and at a hundred, to be worth that.
+# The library that a compiled model does not need costs 150 MB and seconds of loading: it must be
+# twice as fast, for one row and for a hundred, to be worth that.
 _NATIVE_HANDICAP = 4
 _MOST_BEHIND = 6
 
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Chosen:
-    """What serves a version, and why."""
+    """The chosen engine of a version, and why."""
 
     engine: str
     options: JsonObject
@@ -68,22 +68,22 @@ class Candidate:
 
     @property
     def compiled(self) -> bool:
-        """Whether it does without the library that the model was made with."""
+        """Whether it does not need the model's own library."""
         return self.engine in COMPILED
 
 
 @dataclass
 class Trial:
-    """A candidate that answers as the original does: how well, and how slowly."""
+    """A candidate that answers as the original does, with its agreement and its times."""
 
     candidate: Candidate
     agreed: str
-    # Seconds of one row alone, and of a hundred together.
+    # Seconds for one row, and for a hundred rows together.
     one: float
     hundred: float
 
     def cost(self) -> float:
-        """Return what the fastest has least of: one row and a hundred count alike."""
+        """Return the cost, lowest for the fastest; one row and a hundred count equally."""
         handicap = 1 if self.candidate.compiled else _NATIVE_HANDICAP
         return self.one * self.hundred * handicap
 
@@ -99,9 +99,9 @@ def choose(
     """Return the fastest candidate that agrees with the original.
 
     Args:
-        work: the folder of the version: ``model`` lies in it, compiled files are put beside.
+        work: the folder of the version, which contains ``model`` and gets the compiled files.
         description: MLflow's ``Model``.
-        decoder: of the model's signature.
+        decoder: the decoder of the model's signature.
         example: the input example.
         original: MLflow's pyfunc of the model.
         compiled: whether it may be compiled.
@@ -109,7 +109,7 @@ def choose(
     one_thread()
     source = _Source(work, description)
     if decoder.params:
-        # The engines that compute by themselves would drop what a request asks for.
+        # Engines other than pyfunc would ignore the parameters of a request.
         note = "served by MLflow's pyfunc, as logged: its answers depend on parameters"
         return Chosen("pyfunc", {}, note, source.classes, {})
     categories = known_categories(source.estimator, decoder) if source.estimator is not None else {}
@@ -145,7 +145,7 @@ def choose(
 
 
 class _Source:
-    """The model as logged: its kind, where its parts lie, the estimator itself."""
+    """The model as logged: its kind, the paths of its parts, the estimator itself."""
 
     def __init__(self, work: Path, description: MlflowModel) -> None:
         pyfunc = description.flavors.get("python_function", {})
@@ -189,7 +189,7 @@ class _Source:
             self.method == "predict"
             and hasattr(self.estimator, "predict_proba")
             and getattr(labels, "ndim", 0) == 1
-            # Probabilities are told by the classes' names, which must differ as text.
+            # Probabilities have the classes' names as keys, which must differ as text.
             and len(set(map(str, labels.tolist()))) == len(labels)
         ):
             self.classes = labels.tolist()
@@ -203,7 +203,7 @@ def _ask_original(
     words: dict[str, list[Any]],
 ) -> list[Answers]:
     answers = [_ask(example, original, source)]
-    # Of logarithms of negative numbers, and of arrays without names: what is drawn may be odd.
+    # Drawn rows may be odd: they cause warnings about logarithms of negative numbers, and others.
     warnings.simplefilter("ignore")
     try:
         drawn = sampling.draw(decoder, example, source.estimator, words)
@@ -214,7 +214,7 @@ def _ask_original(
         try:
             answers.append(_ask(batch, original, source))
         except Exception as error:
-            # Such rows are none for this model: the logarithm of a negative number, say.
+            # This model cannot take such rows: they may need the logarithm of a negative number.
             logger.info("rows drawn %s are not compared: %s", kind, first_line(error))
     return answers
 
@@ -239,7 +239,7 @@ def _times(engine: Engine, example: Batch) -> tuple[float, float]:
 
 def _fastest(tried: list[Trial]) -> Trial:
     native = [one.hundred for one in tried if not one.candidate.compiled]
-    # An interpreter of trees falls behind where there are many: then many rows would wait for long.
+    # An interpreter of trees is slow with many trees: then many rows would take long.
     most = _MOST_BEHIND * min(native, default=float("inf"))
     fit = [one for one in tried if not one.candidate.compiled or one.hundred <= most]
     return min(fit, key=Trial.cost)
@@ -275,7 +275,7 @@ def _try(
 
 
 def _native(source: _Source, decoder: Decoder) -> Iterator[Candidate]:
-    """Yield the ways to use the model's own library, the best first."""
+    """Yield the candidates with the model's own library, the best first."""
     options = source.options
     if source.kind == "sklearn":
         how = options | {"method": source.method}
@@ -297,10 +297,9 @@ def _native(source: _Source, decoder: Decoder) -> Iterator[Candidate]:
 
 
 def array_will_do(estimator: Estimator, layout: Layout) -> bool:
-    """Tell whether an array of all columns is to an estimator what a frame is.
+    """Tell whether an estimator treats an array of all columns like a frame.
 
-    It is to scikit-learn's own steps, if all columns have one type; code of others may look at
-    names and types.
+    scikit-learn's own steps do if all columns have one type; other code may use names and types.
     """
     kinds = {column.type for column in layout.columns}
     dtype = layout.dtype
@@ -318,7 +317,7 @@ def array_will_do(estimator: Estimator, layout: Layout) -> bool:
 
 
 def _compile(source: _Source, decoder: Decoder, work: Path) -> Candidate:
-    """Return the candidate that a model is compiled to; NotCompiled says why there is none."""
+    """Return the candidate that a model is compiled to; NotCompiled says why it is not."""
     if source.method != "predict":
         raise NotCompiled(f"it predicts by {source.method}")
     convert_it = partial(convert.convert, source.estimator, decoder.layout, work)

@@ -1,4 +1,4 @@
-"""Whether an engine answers as the original does, by what both answer to the same rows."""
+"""Whether an engine answers as the original does, from their answers to the same rows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from model_api.model.batch import Batch
 from model_api.model.engines import Engine
 from model_api.model.untyped import Prediction, Value
 
-# How far probabilities may lie from the original's: the last bits of 32.
+# The largest difference of probabilities from the original's: the last bits of 32.
 PROBABILITY_TOLERANCE = 1e-6
 RELATIVE_TOLERANCE = 1e-6
-# Fewer rows than these prove too little, and so do columns of fewer values.
+# Fewer rows prove too little, and so do columns with fewer values.
 FEWEST_ROWS = 500
 FEWEST_VALUES = 100
 
 
 @dataclass
 class Answers:
-    """What the original answers to one batch; table has the probabilities, if it tells any."""
+    """The original's answer to one batch; table has its probabilities, if it provides them."""
 
     batch: Batch
     predictions: Prediction
@@ -28,7 +28,7 @@ class Answers:
 
 
 class Disagreement(Exception):
-    """A candidate answers otherwise than the original; the message says how."""
+    """A candidate answers differently from the original; the message says how."""
 
 
 def agree(engine: Engine, answers: list[Answers], classes: list[Value] | None) -> str:
@@ -78,11 +78,11 @@ def _compare_labels(found: Any, known: Answers, indexed: bool, classes: list[Val
 
 
 def enough(answers: list[Answers], vocabulary: dict[str, list[Value]]) -> None:
-    """Raise Disagreement unless the rows compared are many, and varied in each column.
+    """Raise Disagreement unless the compared rows are many, and varied in each column.
 
     Args:
-        answers: what was compared.
-        vocabulary: by column, all the values that an encoder has learnt.
+        answers: the answers that were compared.
+        vocabulary: by column, all values that an encoder has learnt.
     """
     rows = sum(answer.batch.rows for answer in answers)
     if rows < FEWEST_ROWS:
@@ -110,7 +110,7 @@ def _columns(batch: Batch) -> Iterable[tuple[str, Iterable[Any]]]:
 
 
 def _usual(answers: list[Any]) -> Any:
-    """Return the usual size of numbers in answers, by name where they have names."""
+    """Return the usual size of numbers in answers, by name if they have names."""
     if isinstance(answers[0], dict):
         return {name: _usual([answer[name] for answer in answers]) for name in answers[0]}
     if answers[0].dtype.kind != "f":
@@ -120,7 +120,7 @@ def _usual(answers: list[Any]) -> Any:
 
 
 def _distance(ours: Any, theirs: Any, usual: Any) -> float | None:
-    """Return the largest relative distance of numbers; None of what else is equal."""
+    """Return the largest relative distance of numbers; None if others are equal."""
     if isinstance(theirs, dict):
         if not isinstance(ours, dict) or ours.keys() != theirs.keys():
             raise Disagreement("other outputs")
@@ -137,7 +137,7 @@ def _distance(ours: Any, theirs: Any, usual: Any) -> float | None:
     if (np.isfinite(ours) != finite).any():
         raise Disagreement("answers that are not finite differ")
     ours, theirs = ours[finite].astype(np.float64), theirs[finite].astype(np.float64)
-    # What is small beside the usual answer is a difference of large numbers.
+    # An answer that is small compared with the usual one is a difference of large numbers.
     scale = np.abs(theirs) + usual
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(ours == theirs, 0.0, np.abs(ours - theirs) / scale)

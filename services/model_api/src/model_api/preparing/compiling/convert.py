@@ -19,9 +19,9 @@ from model_api.preparing.compiling.steps import PIPELINE, draft
 
 
 def budget() -> float:
-    """Return how many seconds conversion may take: a fifth of what preparing a version may.
+    """Return the limit of conversion in seconds: a fifth of the preparation's.
 
-    The rest is for the native engine, which serves if the time is over.
+    The rest is for the native engine, which serves if conversion takes too long.
     """
     return float(os.environ.get("MODEL_API_PREPARE_SECONDS") or 300) / 5
 
@@ -30,7 +30,7 @@ def convert(estimator: Estimator, layout: Layout, folder: Path) -> tuple[str, Js
     """Return the engine that a model is compiled to, and its options; write its files.
 
     Raises:
-        NotCompiled: a part of the model is not on the list of what is compiled, or is on it with
+        NotCompiled: a part of the model is not on the list of compiled classes, or is on it with
             other parameters.
     """
     steps, model = [], estimator
@@ -50,17 +50,17 @@ def convert(estimator: Estimator, layout: Layout, folder: Path) -> tuple[str, Js
 
 
 def within[T](seconds: float, work: Callable[[], T]) -> T:
-    """Return the result of a function that runs in a process of its own, for so many seconds.
+    """Return the result of a function that runs in a separate process, with a limit of seconds.
 
     Raises:
         NotCompiled: it failed, took longer, or its process died.
     """
-    # A fork has the model in memory already; nothing can stop a library in this process.
+    # A fork already has the model in memory; nothing can stop a library in this process.
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(sender, work), daemon=True)
     with warnings.catch_warnings():
-        # A fork that waits for another thread of this process ends with its time.
+        # A fork that waits for another thread of this process ends at the limit.
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     sender.close()

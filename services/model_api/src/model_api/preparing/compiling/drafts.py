@@ -1,4 +1,4 @@
-"""What a step of a model sees, and the program that is made of the steps."""
+"""The input of a model's step, and the program made from the steps."""
 
 from dataclasses import dataclass, field
 
@@ -12,14 +12,14 @@ from model_api.preparing.compiling.rules import NotCompiled
 
 @dataclass(frozen=True)
 class Seen:
-    """The array that a step of scikit-learn takes, as far as its answer depends on it.
+    """The input array of a scikit-learn step, as far as the step's answer depends on it.
 
     Attributes:
-        dtype: of its values.
-        width: how many columns it has.
+        dtype: the type of its values.
+        width: the number of its columns.
         missing: whether values may be NaN.
         sparse: whether it is a sparse matrix.
-        raw: the request's columns where they come as they are, as a frame.
+        raw: the request's columns if they arrive unchanged, as a frame.
     """
 
     dtype: np.dtype
@@ -31,7 +31,7 @@ class Seen:
 
 @dataclass
 class Draft:
-    """A program in the making: see `model_api.model.program.Program`."""
+    """An unfinished program: see `model_api.model.program.Program`."""
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     blocks: list[JsonObject] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the list of models that may be compiled is made of."""
+"""The entries of the list of models that may be compiled."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from model_api.model.engines import COMPILED_TREELITE
 from model_api.model.untyped import Estimator, JsonObject
 from model_api.preparing.compiling import trees
 from model_api.preparing.compiling.drafts import Seen
@@ -27,7 +28,7 @@ class Predictor:
     Attributes:
         engine: the name of the engine that computes it.
         options: the engine's, see `model_api.model.engines`; without the program.
-        arrays: those that the engine reads.
+        arrays: the arrays that the engine reads.
         write: writes the engine's other files into a folder.
         narrow: whether each column of the request is rounded to 32 bits separately.
     """
@@ -42,7 +43,7 @@ class Predictor:
 type Rules = dict[str, Rule] | None
 type Build = Callable[[Any, Seen], Predictor]
 type Entry = tuple[Rules, Build]
-"""Of a class of models: the rules for its parameters, None where it has none, and its compiler."""
+"""For a class of models: the rules for its parameters, None if it has none, and its compiler."""
 
 
 def permitted(model: Estimator, entries: Mapping[type, Entry]) -> Build | None:
@@ -68,18 +69,18 @@ def training(names: str) -> dict[str, Rule]:
 
 
 def by_treelite(model: Estimator, how: JsonObject, dtype: str, narrow: bool = False) -> Predictor:
-    """Return what a model is compiled to whose trees treelite sums.
+    """Return the predictor of a model whose trees treelite sums.
 
     Args:
-        model: treelite's.
+        model: treelite's model.
         how: the engine's options, without those of the files.
-        dtype: of the rows.
+        dtype: the type of the rows.
         narrow: see `Predictor`.
     """
     trees.start_with_base(model)
 
     def write(folder: Path) -> None:
-        model.serialize(folder / "compiled.treelite")
+        model.serialize(folder / COMPILED_TREELITE)
 
-    options = {"bounded": False} | how | {"trees": "compiled.treelite", "dtype": dtype}
+    options = {"bounded": False} | how | {"trees": COMPILED_TREELITE, "dtype": dtype}
     return Predictor("treelite", options, write=write, narrow=narrow)

@@ -1,4 +1,4 @@
-"""The steps that take numbers: the parameters under which each may be compiled, and how."""
+"""The steps that take numbers: the parameters with which each may be compiled, and how."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,10 +23,10 @@ from model_api.preparing.compiling.rules import (
 
 
 def number_step(step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]]) -> Seen:
-    """Add the operations of a step that takes numbers; return what the next step sees.
+    """Add the operations of a step that takes numbers; return the next step's input.
 
     Raises:
-        NotCompiled: the step is not on the list, or takes something else.
+        NotCompiled: the step is not on the list, or has another input.
     """
     if type(step) not in NUMBERS:
         raise NotCompiled(f"{name_of(step)} is not compiled where it is")
@@ -45,7 +45,7 @@ def number_step(step: Estimator, seen: Seen, drafted: Draft, operations: list[li
 def _standard(
     step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
 ) -> Seen:
-    # It rounds what it has learnt to the type of its rows first.
+    # It first rounds the values that it has learnt to the type of its rows.
     if step.with_mean:
         operations.append(["subtract", drafted.keep(step.mean_.astype(seen.dtype))])
     if step.with_std:
@@ -88,7 +88,7 @@ def _impute(
     step: Estimator, seen: Seen, drafted: Draft, operations: list[list[str]], before: Seen
 ) -> Seen:
     if step.strategy in ("most_frequent", "constant") and before.dtype.kind != "f":
-        # These strategies leave whole numbers what they are, or refuse them.
+        # These strategies leave whole numbers unchanged, or refuse them.
         raise NotCompiled(f"SimpleImputer with strategy={step.strategy} takes whole numbers")
     if before.raw is not None and all_whole(before.raw) and step.strategy == "constant":
         raise NotCompiled("SimpleImputer with strategy=constant takes whole numbers")
@@ -99,7 +99,7 @@ def _impute(
 
 
 def all_whole(columns: tuple[Column, ...]) -> bool:
-    """Tell whether all columns hold whole numbers or booleans."""
+    """Tell whether all columns have whole numbers or booleans."""
     return all(column.type in ("boolean", "integer", "long") for column in columns)
 
 
@@ -107,7 +107,7 @@ type Writer = Callable[[Any, Seen, Draft, list[list[str]], Seen], Seen]
 
 
 IMPUTE: dict[str, Rule] = {
-    # Only null is missing: a value that stands for it reaches the original.
+    # Only null counts as missing: other values that count as missing need the original.
     "missing_values": is_nan,
     "strategy": only("mean", "median", "most_frequent", "constant"),
     "fill_value": anything,

@@ -1,4 +1,4 @@
-"""The encoder of categories: the parameters under which it may be compiled, and how."""
+"""The encoder of categories: the parameters with which it may be compiled, and how."""
 
 from typing import Any
 
@@ -24,15 +24,15 @@ from model_api.preparing.compiling.rules import (
 def one_hot(
     steps: list[Estimator], places: list[int], columns: tuple[Column, ...]
 ) -> tuple[JsonObject, Seen]:
-    """Return the block of columns that reach a OneHotEncoder, and the array that comes of it.
+    """Return the block of a OneHotEncoder's columns, and the resulting array.
 
     Args:
         steps: the encoder, and perhaps an imputer before it.
-        places: of the columns in the request.
-        columns: those.
+        places: the places of the columns in the request.
+        columns: the columns at those places.
 
     Raises:
-        NotCompiled: the steps are others, or have learnt something that is not compiled.
+        NotCompiled: the steps are different, or have learnt something that is not compiled.
     """
     *imputers, encoder = steps
     if type(encoder) is not OneHotEncoder or len(imputers) > 1:
@@ -66,11 +66,11 @@ def one_hot(
 
 
 def _learnt(column: Column, values: list[Any], imputed: bool) -> list[Any]:
-    """Return the categories that an encoder has learnt of a column, a missing value as None."""
+    """Return the categories that an encoder has learnt for a column, a missing value as None."""
     if column.type == "string":
         plain = [value for value in values if isinstance(value, str)]
         rest = [value for value in values if not isinstance(value, str)]
-        # In a frame's column of text what is missing is NaN.
+        # In a frame's column of text, missing values are NaN.
         if len(rest) > 1 or not all(map(is_nan, rest)) or (rest and rest[0] is not values[-1]):
             raise NotCompiled("OneHotEncoder has learnt categories that are not text")
         return plain + [None] * len(rest)

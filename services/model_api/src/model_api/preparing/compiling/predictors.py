@@ -22,7 +22,7 @@ def listed(model: Estimator) -> Build:
 
 
 def predictor(model: Estimator, seen: Seen) -> Predictor:
-    """Return what a model is compiled to.
+    """Return the compiled predictor of a model.
 
     Raises:
         NotCompiled: the model is not on the list, or something that it learnt is not supported.

@@ -1,4 +1,4 @@
-"""What a list of permitted parameters is made of."""
+"""The rules in a list of permitted parameters."""
 
 from collections.abc import Callable, Mapping
 from types import FunctionType
@@ -7,31 +7,31 @@ from model_api.model.untyped import Estimator, Value
 
 
 class NotCompiled(Exception):
-    """A model that may not be compiled; the message says which part of it, and why."""
+    """A model must not be compiled; the message says which part of it, and why."""
 
 
 type Rule = Callable[[Value], bool]
 
 
 def anything(value: object) -> bool:
-    """Permit a parameter that changes no answer, or one whose effect is in what was learnt."""
+    """Permit a parameter that changes no answer, or only changes the learnt values."""
     return True
 
 
 def only(*permitted: object) -> Rule:
-    """Permit these values alone."""
+    """Permit only these values."""
     return lambda value: any(type(value) is type(one) and value == one for one in permitted)
 
 
 def is_nan(value: object) -> bool:
-    """Permit NaN alone."""
+    """Permit only NaN."""
     return isinstance(value, float) and value != value
 
 
 def check(step: Estimator, rules: Mapping[str, Rule]) -> None:
-    """Raise NotCompiled unless the step is as its library made it, and its parameters are listed.
+    """Raise NotCompiled unless the step is unmodified and its parameters are listed.
 
-    A parameter without a rule is refused: a newer release of the library may have brought it.
+    A parameter without a rule is refused: a newer release of the library may have added it.
     """
     if reason := tampered(step):
         raise NotCompiled(f"{name_of(step)} {reason}")
@@ -42,7 +42,7 @@ def check(step: Estimator, rules: Mapping[str, Rule]) -> None:
 
 
 def tampered(step: Estimator) -> str | None:
-    """Return how a step differs from what its class does in its library; None if it does not."""
+    """Return how a step differs from its class in the library; None if it does not."""
     kind = type(step)
     for name in vars(step):
         if callable(getattr(kind, name, None)):

@@ -34,13 +34,14 @@ from sklearn.tree import (
 )
 from sklearn.utils import get_tags
 
+from model_api.model.engines import COMPILED_ONNX
 from model_api.model.untyped import Estimator, JsonObject
 from model_api.preparing.compiling import trees
 from model_api.preparing.compiling.drafts import Seen
 from model_api.preparing.compiling.entries import Entry, Predictor, by_treelite, training
 from model_api.preparing.compiling.rules import NotCompiled, anything, name_of, only, tampered
 
-# Beyond it a graph takes more memory than the library that it does without.
+# With more nodes, a graph uses more memory than the library that it replaces.
 MOST_NODES = 2_000_000
 
 
@@ -132,16 +133,16 @@ def _trees(
     if seen.missing and seen.sparse:
         raise NotCompiled(f"{name_of(model)} takes a sparse matrix with missing values")
     _check_narrow(model, seen)
-    options = how | {"graph": "compiled.onnx", "missing": missing and not seen.sparse}
+    options = how | {"graph": COMPILED_ONNX, "missing": missing and not seen.sparse}
 
     def write(folder: Path) -> None:
-        (folder / "compiled.onnx").write_bytes(trees.graph(table))
+        (folder / COMPILED_ONNX).write_bytes(trees.graph(table))
 
     return Predictor("onnx", options, table.arrays(), write)
 
 
 def _check_narrow(model: Estimator, seen: Seen) -> None:
-    """Refuse columns that a frame turns into 32 bits by another way than an array does."""
+    """Refuse columns that a frame and an array convert to 32 bits differently."""
     columns = seen.raw or ()
     whole = [column for column in columns if column.type in ("integer", "long")]
     if whole and any(column.type == "boolean" for column in columns):
@@ -198,8 +199,8 @@ _TREE_OF: dict[type, type] = {
     ExtraTreesClassifier: ExtraTreeClassifier,
     ExtraTreesRegressor: ExtraTreeRegressor,
 }
-# scikit-learn's SVC, SGDClassifier and one-against-rest models are not on it: their labels are not
-# those with the largest probability.
+# scikit-learn's SVC, SGDClassifier and one-against-rest models are not listed: their labels do not
+# have the largest probability.
 SKLEARN: dict[type, Entry] = {
     LogisticRegression: (_LINEAR, _logistic),
     LogisticRegressionCV: (_LINEAR, _logistic),
@@ -218,7 +219,7 @@ SKLEARN: dict[type, Entry] = {
         _hist_gradient_boosting,
     ),
     HistGradientBoostingRegressor: (
-        # The others answer with the exponential of their sums.
+        # The other losses answer with the exponential of their sums.
         _HISTOGRAMS | {"loss": only("squared_error", "absolute_error", "quantile")},
         _hist_gradient_boosting,
     ),

@@ -1,4 +1,4 @@
-"""The steps of a pipeline, which may be compiled if all of them are on a list."""
+"""The steps of a pipeline, which are compiled only if all of them are on a list."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from model_api.preparing.compiling.rules import NotCompiled, Rule, anything, che
 
 
 def draft(steps: list[Estimator], layout: Layout) -> tuple[Draft, Seen]:
-    """Return the program of a pipeline's transformers, and what its predictor sees.
+    """Return the program of a pipeline's transformers, and its predictor's input.
 
     Raises:
         NotCompiled: a step is not on the list.
@@ -52,7 +52,7 @@ def draft(steps: list[Estimator], layout: Layout) -> tuple[Draft, Seen]:
 
 
 def _flat(steps: list[Estimator]) -> Iterator[Estimator]:
-    """Yield the steps of pipelines in pipelines, but for those that do nothing."""
+    """Yield the steps of nested pipelines, except those that do nothing."""
     for step in steps:
         if type(step) is Pipeline:
             check(step, PIPELINE)
@@ -84,12 +84,12 @@ def _everything(layout: Layout) -> Seen:
 
 
 def _numbers(columns: tuple[Column, ...]) -> Seen:
-    """Return what a step sees of columns of numbers."""
+    """Return the input of a step that gets columns of numbers."""
     dtype = common_type(columns)
     if dtype is None:
         raise NotCompiled("some columns of text reach a step that takes numbers")
     if any(column.type == "boolean" and not column.required for column in columns):
-        # Python's own objects, once one is missing.
+        # They become Python objects once one is missing.
         raise NotCompiled("a column of booleans may be null")
     missing = not all(column.required for column in columns)
     return Seen(dtype, len(columns), missing, raw=columns)
@@ -123,7 +123,7 @@ def _column_transformer(step: Estimator, layout: Layout, drafted: Draft) -> Seen
 
 
 def _places(step: Estimator, name: str, layout: Layout) -> list[int]:
-    """Return where in a request the columns are that a part takes."""
+    """Return the places in a request of the columns that a part takes."""
     indices = step._transformer_to_input_indices[name]
     names = getattr(step, "feature_names_in_", None)
     if names is None:
@@ -137,7 +137,7 @@ def _places(step: Estimator, name: str, layout: Layout) -> list[int]:
 def _block(
     steps: list[Estimator], places: list[int], layout: Layout, drafted: Draft
 ) -> tuple[JsonObject, Seen]:
-    """Return the block of some columns, and the array that comes of it."""
+    """Return the block of some columns, and the resulting array."""
     columns = tuple(layout.columns[place] for place in places)
     if any(type(step) is OneHotEncoder for step in steps):
         return one_hot(steps, places, columns)
@@ -150,7 +150,7 @@ def _block(
     block = {
         "kind": "numbers",
         "places": places,
-        # The steps take the common type of the columns, whichever others the request has.
+        # The steps take the common type of these columns, regardless of the request's others.
         "dtype": str(common_type(columns)),
         "operations": operations,
     }

@@ -1,4 +1,4 @@
-"""Trees as arrays and as a graph of ONNX; what treelite sums in the order of the libraries."""
+"""Trees as arrays and as an ONNX graph; corrects the order in which treelite sums."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from model_api.model.untyped import Estimator
 
-# The newest whose ensembles of trees have several weights to a leaf.
+# The newest opset whose ensembles of trees have several weights per leaf.
 _OPSETS = {"": 21, "ai.onnx.ml": 3}
 _IR_VERSION = 10
 
@@ -18,12 +18,12 @@ class Table:
 
     Attributes:
         roots: (trees) the place of each tree's root.
-        feature: (nodes) the column that a node looks at; a leaf looks at column 0.
+        feature: (nodes) the column that a node tests; a leaf tests column 0.
         threshold: (nodes) the largest value that goes left; a leaf's is infinite.
         left, right: (nodes) where a value goes; a leaf's is itself.
         missing_left: (nodes) whether NaN goes left.
-        weights: (nodes, outputs) what a leaf adds to each output.
-        base: (outputs) what the sums begin with.
+        weights: (nodes, outputs) the number that a leaf adds to each output.
+        base: (outputs) the initial sums.
     """
 
     roots: np.ndarray
@@ -50,11 +50,11 @@ def stack(
     """Return the table of trees, each a ``tree_`` of scikit-learn.
 
     Args:
-        grown: in the order in which scikit-learn adds them up.
-        outputs: how many numbers come of each row.
-        scale: of what leaves add.
-        base: what the sums begin with; zero unless given.
-        turns: whether each tree adds to one output, in turns; else each adds to all.
+        grown: the trees, in the order in which scikit-learn adds them up.
+        outputs: the number of outputs per row.
+        scale: factor of the leaves' weights.
+        base: the initial sums; zero by default.
+        turns: whether each tree adds to one output, in turn; otherwise each adds to all.
     """
     starts = np.cumsum([0] + [tree.node_count for tree in grown])
     parts: dict[str, list[np.ndarray]] = {}
@@ -84,7 +84,7 @@ def stack(
 
 
 def graph(table: Table) -> bytes:
-    """Return the graph of ONNX that sums the trees in 64 bits, and answers in 32.
+    """Return the ONNX graph that sums the trees in 64 bits, and answers in 32.
 
     Its input is ``rows``, (rows, columns) in 64 bits; its output has a column for each output.
     """
@@ -95,7 +95,7 @@ def graph(table: Table) -> bytes:
     start = table.roots[tree]
     leaf = table.left == np.arange(count)
     weights = table.weights.copy()
-    # The first tree carries what the sums begin with, for the answer to be rounded only once.
+    # The first tree contains the initial sums, so that the answer is rounded only once.
     weights[: _end(table, 0)][leaf[: _end(table, 0)]] += table.base
     leaves = np.flatnonzero(leaf)
     node = helper.make_node(
@@ -139,12 +139,12 @@ def _end(table: Table, tree: int) -> int:
 
 
 def start_with_base(model: Estimator) -> None:
-    """Have treelite add what the sums begin with first, as the libraries do, and not last.
+    """Make treelite add the initial sums first, as the libraries do, and not last.
 
     Sums of floats depend on their order, and labels may depend on the last bit.
 
     Args:
-        model: of treelite, whose trees add to one output each; changed in place.
+        model: treelite's model, whose trees add to one output each; changed in place.
     """
     header = model.get_header_accessor()
     base = header.get_field("base_scores")

@@ -1,0 +1,1 @@
+"""Downloads versions of registered models, without running any of their code."""

@@ -1,0 +1,1 @@
+"""The process that starts, watches and replaces the runners of a host."""

@@ -1,0 +1,1 @@
+"""Confines code that came with a model, with bubblewrap."""
