@@ -27,6 +27,7 @@ from model_api.http.problems import Problem
 from model_api.http.runners import ModelFailed, Runners
 from model_api.model.errors import InvalidRows, RequestError
 from model_api.model.version import Version, open_confined
+from model_api.runners.runner import Runner
 
 # Its input decides its behaviour. Two of these models have a module of the same name.
 CODE = """
@@ -201,6 +202,39 @@ def test_runners_end_with_their_supervisor(stage: Stage, monkeypatch: pytest.Mon
         keeper.wait()
         eventually(lambda: not Path(f"/proc/{pid}").exists())
     alone.loop.close()
+
+
+def test_a_runner_that_is_no_longer_needed_is_ended_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(folder: Path, listener: int, progress: int, network: bool) -> list[str]:
+        return ["/bin/sh", "-c", f"printf . >&{progress}; exec sleep 1000"]
+
+    runner = Runner(tmp_path, tmp_path / "socket", command, {}, start_seconds=60)
+    try:
+        runner.wanted = True
+
+        def is_ready() -> bool:
+            runner.tick()
+            return runner.status.state == "ready"
+
+        eventually(is_ready)
+        pid = runner.process
+        monkeypatch.setattr("model_api.runners.runner.IDLE_SECONDS", 0.2)
+        threading.Event().wait(0.3)
+        runner.tick()
+        assert runner.process == pid, "a runner that is needed was ended"
+        runner.wanted = False
+
+        def is_idle() -> bool:
+            runner.tick()
+            return runner.status.state == "idle"
+
+        eventually(is_idle)
+        assert runner.process is None
+        assert not Path(f"/proc/{pid}").exists()
+    finally:
+        runner.end()
 
 
 def _answer(stage: Stage, name: str) -> bytes | None:

@@ -23,6 +23,9 @@ FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 60.0
 GIVEN_UP = 3
 # A runner that has lived for this long is healthy.
 WELL_SECONDS = 60.0
+# A runner that is no longer needed, and has answered nothing for this long, is ended. Until then a
+# rollback to its version needs no start.
+IDLE_SECONDS = 600.0
 # Wait before the retry of a runner that had too little memory.
 FULL_SECONDS = 10.0
 _MIB = 2**20
@@ -80,6 +83,7 @@ class Runner:
         self._progress = -1
         self._started_at = self._ready_at = self._heard_at = 0.0
         self._retry_at = 0.0
+        self._needed_at = 0.0
         self._asked = False
         with suppress(FileNotFoundError):
             address.unlink()
@@ -107,8 +111,13 @@ class Runner:
     def tick(self) -> None:
         """Check on it, and start it if it should run."""
         now = time.monotonic()
+        if self.wanted:
+            self._needed_at = now
         if self._process is not None:
             self._watch(now)
+            if now - max(self._needed_at, self._heard_at) > IDLE_SECONDS:
+                self._stop()
+                self.status = RunnerStatus("idle")
         elif (self.wanted or self._asked) and now >= self._retry_at:
             self._start(now)
 
