@@ -88,7 +88,7 @@ def dashboard(page: Page, shots: Shots) -> None:
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").first.fill(shots.passwords["mlflow"])
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_text("Latest runs").wait_for()
+    page.get_by_text("Latest runs", exact=True).wait_for()
     for label, name in PAGES.items():
         page.get_by_test_id("stSidebarNav").get_by_text(label, exact=True).click()
         page.get_by_role("heading", name=label, exact=True).wait_for()
