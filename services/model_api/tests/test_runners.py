@@ -208,7 +208,8 @@ def test_a_runner_that_is_no_longer_needed_is_ended_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def command(folder: Path, listener: int, progress: int, network: bool) -> list[str]:
-        return ["/bin/sh", "-c", f"printf . >&{progress}; exec sleep 1000"]
+        code = f"import os, time; os.write({progress}, b'.'); time.sleep(1000)"
+        return [sys.executable, "-S", "-c", code]
 
     runner = Runner(tmp_path, tmp_path / "socket", command, {}, start_seconds=60)
     try:
