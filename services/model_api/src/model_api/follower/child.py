@@ -11,13 +11,12 @@ from functools import partial
 from typing import Literal
 
 from model_api.common.endings import ending
-from model_api.common.processes import adopt_orphans, end_group
+from model_api.common.processes import adopt_orphans, end_group, has_ended, read_end
 
 type Priority = Literal["idle", "low", "normal"]
 
 _PR_SET_PDEATHSIG = 1
 _KEPT_OUTPUT = 16 * 1024
-_MOST_READS = 64
 
 _prctl = ctypes.CDLL(None).prctl
 
@@ -69,8 +68,7 @@ class Child:
         if self._process.returncode is not None:
             return True
         self._read()
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        ended = os.waitid(os.P_PID, self._process.pid, flags) is not None
+        ended = has_ended(self._process)
         self._late = not ended and time.monotonic() > self._deadline
         if ended or self._late:
             self.end()
@@ -104,12 +102,7 @@ class Child:
         return ending(code, self.output.rsplit("\n", 1)[-1].strip())
 
     def _read(self) -> None:
-        # One read only: the process may write without end.
-        with suppress(BlockingIOError):
-            for _ in range(_MOST_READS):
-                if not (chunk := os.read(self._stderr, 64 * 1024)):
-                    break
-                self._output = (self._output + chunk)[-_KEPT_OUTPUT:]
+        self._output = read_end(self._stderr, self._output, _KEPT_OUTPUT)
 
 
 def _step_back(priority: Priority, follower: int) -> None:

@@ -159,12 +159,13 @@ class RunnerClient:
         if self._taken >= self._room:
             raise overloaded("too many predictions are waiting")
         self._taken += 1
-        began = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        sent = clock()
         connection: Connection | None = None
-        sent = began
         try:
             async with asyncio.timeout(seconds), self._turn:
-                sent = asyncio.get_running_loop().time()
+                # Without the wait for its turn.
+                sent = clock()
                 connection = await self._connected()
                 reader, writer = connection
                 writer.write(asked)
@@ -175,7 +176,7 @@ class RunnerClient:
                 return kind, answer
         except TimeoutError:
             if connection is not None:
-                self._complain(asyncio.get_running_loop().time() - sent)
+                self._complain(clock() - sent)
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "prediction-timeout",

@@ -105,17 +105,19 @@ def read_manifest(folder: Path) -> Manifest:
     return cast(Manifest, manifest)
 
 
-@lru_cache(maxsize=1000)
 def needs_runner(folder: Path) -> bool:
-    """Tell whether code that came with a prepared version, or its library, computes its answers.
-
-    A folder is written once, so the result is cached.
-    """
+    """Tell whether code that came with a prepared version, or its library, computes its answers."""
     try:
-        return read_manifest(folder)["engine"] not in COMPILED
+        return _engine_of(folder) not in COMPILED
     except (OSError, VersionError, msgspec.MsgspecError, KeyError):
         # Opening it reports the fault.
         return False
+
+
+@lru_cache(maxsize=1000)
+def _engine_of(folder: Path) -> str:
+    # A folder is written once.
+    return read_manifest(folder)["engine"]
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

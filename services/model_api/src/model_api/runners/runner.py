@@ -13,8 +13,9 @@ from typing import Protocol
 from model_api.common.backoff import back_off
 from model_api.common.endings import ending
 from model_api.common.memory import free_memory
-from model_api.common.processes import adopt_orphans, end_group
+from model_api.common.processes import adopt_orphans, end_group, has_ended, read_end
 from model_api.common.runners import RunnerStatus
+from model_api.sandbox.limits import MIB
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,8 @@ WELL_SECONDS = 60.0
 IDLE_SECONDS = 600.0
 # Wait before the retry of a runner that had too little memory.
 FULL_SECONDS = 10.0
-_MIB = 2**20
 _BACKLOG = 128
 _KEPT_OUTPUT = 4096
-_MOST_READS = 64
 
 
 class Command(Protocol):
@@ -131,9 +130,7 @@ class Runner:
     def _start(self, now: float) -> None:
         if (free := free_memory()) < self._memory:
             # Otherwise the kernel would kill another process for it, perhaps one that serves.
-            needs = (
-                f"it needs {self._memory // _MIB} MiB of memory, and {free // _MIB} MiB are free"
-            )
+            needs = f"it needs {self._memory // MIB} MiB of memory, and {free // MIB} MiB are free"
             self._retry_at = now + FULL_SECONDS
             self.status = RunnerStatus("failed", needs, self.status.deaths)
             return
@@ -167,7 +164,9 @@ class Runner:
     def _watch(self, now: float) -> None:
         heard = self._read()
         assert self._process is not None
-        if self._process.poll() is not None:
+        if has_ended(self._process):
+            end_group(self._process)
+            self._read()
             self._died(self._reason(self._process.returncode))
         elif self.status.state == "starting" and heard:
             self._ready_at = now
@@ -183,18 +182,8 @@ class Runner:
         if self._process is None:
             return False
         assert self._process.stderr is not None
-        heard = False
-        # A limited number of reads: the process may write without end.
-        with suppress(BlockingIOError):
-            for _ in range(_MOST_READS):
-                if not (said := os.read(self._process.stderr.fileno(), 65536)):
-                    break
-                self._output = (self._output + said)[-_KEPT_OUTPUT:]
-        with suppress(BlockingIOError):
-            for _ in range(_MOST_READS):
-                if not os.read(self._progress, 65536):
-                    break
-                heard = True
+        self._output = read_end(self._process.stderr.fileno(), self._output, _KEPT_OUTPUT)
+        heard = bool(read_end(self._progress, b"", 1))
         if heard:
             self._heard_at = time.monotonic()
         return heard

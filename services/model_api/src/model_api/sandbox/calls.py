@@ -9,7 +9,9 @@ import errno
 from collections.abc import Iterator
 
 _ALLOW = 0x7FFF0000
-_EPERM, _ENOSYS, _EAFNOSUPPORT = (0x00050000 | code for code in (1, errno.ENOSYS, 97))
+_EPERM, _ENOSYS, _EAFNOSUPPORT = (
+    0x00050000 | code for code in (errno.EPERM, errno.ENOSYS, errno.EAFNOSUPPORT)
+)
 _EQUAL, _AT_LEAST, _MASKED_EQUAL = 4, 5, 7
 
 # Calls for other processes, the kernel's tables, mounts, and memory that RLIMIT_DATA does not

@@ -9,15 +9,17 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from model_api.sandbox.bubblewrap import environment
 from model_api.sandbox.calls import refuse_calls
 from model_api.sandbox.limits import Expected, Limits
 
 # The metadata service of cloud instances, which hands out the host's credentials (IPv4, IPv6).
 _METADATA = (("169.254.169.254", 80), ("fd00:ec2::254", 80))
-# Variables that bubblewrap, Python or the C library may add.
+# In addition to `environment`: the one of a preparation, and those that bubblewrap, Python or the C
+# library may add.
 _VARIABLES = {
-    *("PATH", "HOME", "TMPDIR", "USER", "LANG", "MLFLOW_DISABLE_TELEMETRY"),
-    *("PWD", "SHLVL", "LC_CTYPE", "OLDPWD", "_", "MODEL_API_PREPARE_SECONDS"),
+    *environment(),
+    *("MODEL_API_PREPARE_SECONDS", "PWD", "SHLVL", "LC_CTYPE", "OLDPWD", "_"),
 }
 # Data that waits in sockets and pipes uses memory that no limit counts.
 _FILES = 1024
