@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from conftest import eventually
 
+from model_api.common.runners import RunnerStatus, write_statuses
 from model_api.common.state import Model, Outcome, State, StateFolder, replace
 from model_api.follower.disk import remove
 from model_api.follower.follower import Follower
@@ -76,7 +77,8 @@ PREPARE = """
     if behaviour in ("it has no signature", "the artifact is torn") or " not load " in behaviour:
         print(behaviour, file=sys.stderr)
         sys.exit(1)
-    manifest = {"format": 2, "name": name, "version": number, "number": number}
+    engine = "pyfunc" if behaviour == "is not compiled" else "numpy"
+    manifest = {"format": 2, "name": name, "version": number, "number": number, "engine": engine}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 """
 
@@ -463,6 +465,63 @@ def test_folders_of_any_depth_and_permissions_are_removed(tmp_path: Path) -> Non
     assert not left.exists()
     assert outside.is_dir()
     assert stat.S_IMODE(outside.stat().st_mode) == 0o700
+
+
+@pytest.fixture
+def runners(stage: Stage) -> Callable[[RunnerStatus | None], None]:
+    """Sets the status of the runner of version 2, which is not compiled and the champion."""
+    directory = stage.path / "runners"
+    directory.mkdir()
+    stage.behave(v2="is not compiled")
+    stage.start(runners=directory)
+    stage.until_serves("1")
+    stage.registry.move(champion="2")
+    stage.until(lambda: "2" in stage.model.versions)
+
+    def tell(status: RunnerStatus | None) -> None:
+        name = Path(stage.model.versions["2"].folder).name
+        write_statuses(directory, {name: status} if status else {})
+
+    return tell
+
+
+def test_a_version_serves_only_once_its_runner_is_ready(
+    stage: Stage, runners: Callable[[RunnerStatus | None], None]
+) -> None:
+    for status in (None, RunnerStatus("idle"), RunnerStatus("starting")):
+        runners(status)
+        for _ in range(3):
+            stage.follower.tick()
+        champion = stage.model.aliases["champion"]
+        assert (champion.serves, champion.failure) == ("1", None)
+    runners(RunnerStatus("ready"))
+    stage.until_serves("2")
+
+
+def test_a_version_whose_runner_keeps_dying_never_serves_and_says_why(
+    stage: Stage, runners: Callable[[RunnerStatus | None], None]
+) -> None:
+    runners(RunnerStatus("failed", "its process died of SIGABRT", 3))
+    assert stage.until_fails("2") == "its process died of SIGABRT"
+    runners(RunnerStatus("starting", "its process died of SIGABRT", 3))
+    stage.follower.tick()
+    champion = stage.model.aliases["champion"]
+    assert champion.serves == "1"
+    assert champion.failure is not None, "the failure was forgotten while the runner starts again"
+    runners(RunnerStatus("ready"))
+    stage.until_serves("2")
+
+
+def test_a_version_that_no_runner_is_started_for_says_so(
+    stage: Stage,
+    runners: Callable[[RunnerStatus | None], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("model_api.follower.gate.MISSING_SECONDS", 0.1)
+    runners(None)
+    assert "is model-api-runners running on this host?" in stage.until_fails("2")
+    runners(RunnerStatus("ready"))
+    stage.until_serves("2")
 
 
 def test_a_version_whose_registered_files_have_changed_never_serves(stage: Stage) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from model_api.common.backoff import back_off
 from model_api.common.guard import Guard
-from model_api.common.runners import RunnerStatus, read_statuses
 from model_api.common.state import (
     Alias,
     Failure,
@@ -32,9 +31,9 @@ from model_api.common.state import (
 )
 from model_api.follower.child import Priority
 from model_api.follower.disk import Disk, remove, sync_tree
+from model_api.follower.gate import RunnerGate
 from model_api.follower.preparation import Preparation, Steps, steps
 from model_api.follower.registry import Registered, Registry, RegistryError
-from model_api.model.manifest import needs_runner
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +97,7 @@ class Follower:
         self._on_demand = on_demand
         self._commands = commands or steps(compiled, frozenset(networked))
         self._memory = memory
-        self._runners = runners
-        self._statuses: dict[str, RunnerStatus] = {}
+        self._gate = RunnerGate(runners)
         # A version from another environment continues to serve, and is prepared again.
         self._environment = fingerprint() if compiled else f"{fingerprint()}-native"
         self._preparation: Preparation | None = None
@@ -183,8 +181,7 @@ class Follower:
     # ---- what serves ----------------------------------------------------------------------------
     def _decide(self, now: datetime) -> None:
         """Let prepared versions serve, note why the others do not, and forget obsolete entries."""
-        if self._runners is not None:
-            self._statuses = read_statuses(self._runners)
+        self._gate.look()
         for name, model in self._state.models.items():
             for alias, entry in model.aliases.items():
                 entry.failure = self._advance(name, model, alias, entry, now)
@@ -210,14 +207,12 @@ class Follower:
         reason = None
         if entry.serves in model.versions:
             reason = self._objection(prepared, model.versions[entry.serves])
-        if reason is None and self._runners is not None:
-            folder = self._folder.path / prepared.folder
-            if needs_runner(folder):
-                status = self._statuses.get(folder.name)
-                if status is None or status.state in ("idle", "starting"):
-                    # A failure stays known while its runner starts again.
-                    return entry.failure if _is_of(entry.failure, entry.wanted) else None
-                reason = status.reason if status.state == "failed" else None
+        status = self._gate.status(self._folder.path / prepared.folder)
+        if reason is None and status.state == "failed":
+            reason = status.reason
+        elif reason is None and status.state != "ready":
+            # A failure stays known while its runner starts again.
+            return entry.failure if _is_of(entry.failure, entry.wanted) else None
         if reason is not None:
             known = entry.failure
             if known is None or (known.version, known.reason) != (entry.wanted, reason):
