@@ -18,7 +18,7 @@ ROOMS = {
     "model": set(),
     "preparing": {"model"},
     "downloading": {"model"},
-    "sandbox": set(),
+    "sandbox": {"common"},
     "running": {"common", "model"},
     "runners": {"common", "model", "sandbox"},
     "follower": {"common", "downloading", "model", "sandbox"},

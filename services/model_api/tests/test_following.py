@@ -113,6 +113,7 @@ class Stage:
         self.incompatible: dict[tuple[str, str], str] = {}
         # Not the default "idle": other processes may use the whole machine.
         self.options: dict = {"poll_seconds": 0.01, "prepare_seconds": 600, "priority": "normal"}
+        self.options |= {"memory": 1024 * MIB}
         self.behave()
         self.start()
 

@@ -2,45 +2,35 @@
 
 import fcntl
 import logging.config
-import shutil
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, PositiveFloat, field_validator
+from pydantic_settings import NoDecode
 
 from model_api.common.logs import CONFIG
-from model_api.common.runners import DIRECTORY
-from model_api.common.settings import read_or_exit
 from model_api.common.state import StateFolder
 from model_api.follower.child import Priority
 from model_api.follower.follower import Follower
 from model_api.follower.registry import MlflowRegistry
 from model_api.model.compatibility import check_compatible
 from model_api.model.manifest import read_manifest
-from model_api.sandbox.bubblewrap import PROGRAM
-from model_api.sandbox.limits import MIB
+from model_api.sandbox.settings import SandboxSettings, read_with_sandbox_or_exit
 
 
-class FollowerSettings(BaseSettings):
+class FollowerSettings(SandboxSettings):
     """Settings of the follower; each field is the variable ``MODEL_API_<FIELD>``.
 
     MLflow's own variables say where the registry is: ``MLFLOW_TRACKING_URI`` (required),
     ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="MODEL_API_", frozen=True, env_ignore_empty=True, populate_by_name=True
-    )
-
     tracking_uri: Annotated[
         str, Field(pattern="^https?://", validation_alias="MLFLOW_TRACKING_URI")
     ]
-    state_directory: Path = Path("/var/lib/model_api")
-    """Where it writes the state and the prepared versions."""
     aliases: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("champion", "challenger")
     """The aliases to follow, separated by commas; the first is the most urgent."""
     poll_seconds: PositiveFloat = 2.0
@@ -57,13 +47,6 @@ class FollowerSettings(BaseSettings):
     compile: bool = True
     """Whether to compile a version if the compiled one agrees with the original."""
 
-    runners_directory: Path = DIRECTORY
-    """The directory of the runners' sockets."""
-    network_models: tuple[str, ...] = ()
-    """Models whose code may use the network during preparation: a list in JSON."""
-    sandbox_memory_mib: PositiveInt | None = None
-    """The most memory for preparing a version; by default half of the machine's."""
-
     @field_validator("aliases", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -78,14 +61,7 @@ def main() -> None:
     With `--check`, only check the settings.
     """
     logging.config.dictConfig(CONFIG)
-    settings = read_or_exit(FollowerSettings, "model-api-follower")
-    if shutil.which(PROGRAM) is None:
-        print(
-            f"model-api-follower: {PROGRAM} is not on PATH: no model is prepared without its"
-            " sandbox; install the package bubblewrap",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+    settings = read_with_sandbox_or_exit(FollowerSettings, "model-api-follower")
     if sys.argv[1:] == ["--check"]:
         return
     folder = StateFolder(settings.state_directory)
@@ -110,6 +86,7 @@ def main() -> None:
             folder,
             settings.aliases,
             _incompatible,
+            settings.memory,
             poll_seconds=settings.poll_seconds,
             prepare_seconds=settings.prepare_seconds,
             priority=settings.prepare_priority,
@@ -117,7 +94,6 @@ def main() -> None:
             compiled=settings.compile,
             networked=settings.network_models,
             runners=settings.runners_directory,
-            memory=settings.sandbox_memory_mib and settings.sandbox_memory_mib * MIB,
         ).run(stop)
 
 

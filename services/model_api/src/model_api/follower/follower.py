@@ -59,13 +59,13 @@ class Follower:
         aliases: the aliases to follow.
         incompatible: takes the folders of a new version and the serving one, and returns the reason
             why the new one cannot replace it, or None.
+        memory: the most bytes that preparing a version may use.
         poll_seconds: seconds between two polls of the registry.
         prepare_seconds: limit for preparing a version.
         priority: the preparation's share of the processor.
         on_demand: the most versions to keep because requests ask for them by number.
         compiled: whether versions may be compiled.
         networked: the models whose sandboxes have the host's network.
-        memory: the most bytes for preparing a version; by default half of the machine's.
         commands: the commands that prepare a version; by default this service's own.
         runners: directory of the runners' sockets. A version that needs a runner does not serve
             before the runner is ready; without a directory, no version needs one.
@@ -77,13 +77,13 @@ class Follower:
         folder: StateFolder,
         aliases: tuple[str, ...],
         incompatible: Callable[[Path, Path], str | None],
+        memory: int,
         poll_seconds: float = 2.0,
         prepare_seconds: float = 300.0,
         priority: Priority = "idle",
         on_demand: int = 4,
         compiled: bool = True,
         networked: Collection[str] = (),
-        memory: int | None = None,
         commands: Steps | None = None,
         runners: Path | None = None,
     ) -> None:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from model_api.common.memory import half_of_memory, usage_of
+from model_api.common.memory import usage_of
 from model_api.downloading.download import DOWNLOADED, read_downloaded
 from model_api.follower.child import Child, Priority
 from model_api.follower.disk import remove
@@ -100,7 +100,7 @@ class Preparation:
         folder: the result's folder; it does not exist yet.
         limit: limit for the preparation, in seconds.
         priority: its share of the processor.
-        memory: the most bytes that it may use; by default half of the machine's.
+        memory: the most bytes that it may use.
         digest: the digest of its files when this host first saw them; None if it never did.
 
     Attributes:
@@ -119,7 +119,7 @@ class Preparation:
         folder: Path,
         limit: float,
         priority: Priority,
-        memory: int | None = None,
+        memory: int,
         digest: str | None = None,
     ) -> None:
         self.key = name, number
@@ -131,7 +131,7 @@ class Preparation:
         self._limit = limit
         self._deadline = time.monotonic() + limit
         self._priority: Priority = priority
-        self._memory = memory or half_of_memory()
+        self._memory = memory
         self._output = ""
         self._measured_at = 0.0
         self._step: Step = "download"
